@@ -1,0 +1,76 @@
+//! What the kernel tells: links, addresses, neighbours, routes.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{IfIndex, Mac, RouteChange};
+
+/// A kernel interface appeared, changed or went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkChange {
+    /// Its index.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: String,
+    /// Its address; `None` for interfaces without one.
+    pub mac: Option<Mac>,
+    /// Largest IP packet, bytes.
+    pub mtu: u32,
+    /// Administratively up and carrier present.
+    pub up: bool,
+    /// False when the interface was removed.
+    pub present: bool,
+}
+
+/// An address was added to or removed from a kernel interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressChange {
+    /// Interface that holds it.
+    pub interface: IfIndex,
+    /// Address with the length of its subnet.
+    pub address: IpNet,
+    /// False when it was removed.
+    pub present: bool,
+}
+
+/// What the kernel knows of a neighbour (its NUD state, folded).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NeighborState {
+    /// Usable: REACHABLE, PERMANENT, NOARP, and STALE/DELAY/PROBE, whose MAC is still good to use.
+    Reachable(Mac),
+    /// Being resolved.
+    Incomplete,
+    /// Resolution failed.
+    Failed,
+    /// Forgotten.
+    Gone,
+}
+
+/// A neighbour's state changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NeighborChange {
+    /// Interface it is on.
+    pub interface: IfIndex,
+    /// Its IP address.
+    pub address: IpAddr,
+    /// What is known of it.
+    pub state: NeighborState,
+}
+
+/// One event of the kernel mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KernelEvent {
+    /// Interface.
+    Link(LinkChange),
+    /// Interface address.
+    Address(AddressChange),
+    /// ARP or ND entry.
+    Neighbor(NeighborChange),
+    /// Another daemon's route, source [`crate::Source::Kernel`].
+    Route(RouteChange),
+    /// Everything present at start (or at a resync) has been told.
+    Synced,
+}

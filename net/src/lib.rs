@@ -1,0 +1,25 @@
+//! Vocabulary of the house: the words every other crate speaks.
+//!
+//! Owns: identifiers ([`Vni`], [`VpcId`], [`VrfId`], [`PortId`], …), [`Mac`], [`Prefix`], routes and the events that
+//! carry them ([`RouteChange`], [`KernelEvent`]), the one [`Drop`] enum, and the zero-copy header views.
+//!
+//! Never does: I/O, async, allocation on the packet path, or anything that needs a clock.
+//!
+//! Read first: `route.rs` for the walk of a route, `parse.rs` for the walk of a packet.
+#![forbid(unsafe_code)]
+
+mod drop_reason;
+mod event;
+mod id;
+mod mac;
+mod prefix;
+mod route;
+
+pub use drop_reason::Drop;
+pub use event::{AddressChange, KernelEvent, LinkChange, NeighborChange, NeighborState};
+pub use id::{Generation, IdError, IfIndex, InterfaceId, NextHopId, PortId, Revision, VlanId, Vni, VpcId, VrfId};
+pub use mac::{Mac, MacError};
+pub use prefix::{Prefix, PrefixError};
+pub use route::{NextHop, Route, RouteChange, RouteKind, Source, VxlanNextHop};
+
+pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
