@@ -8,6 +8,7 @@
 //! Read first: `route.rs` for the walk of a route, `parse.rs` for the walk of a packet.
 #![forbid(unsafe_code)]
 
+mod bytes;
 mod drop_reason;
 mod event;
 mod id;
@@ -15,10 +16,19 @@ mod mac;
 mod prefix;
 mod route;
 
+pub mod checksum;
+pub mod eth;
+pub mod ipv4;
+pub mod ipv6;
+pub mod parse;
+
 pub use drop_reason::Drop;
 pub use event::{AddressChange, KernelEvent, LinkChange, NeighborChange, NeighborState};
 pub use id::{Generation, IdError, IfIndex, InterfaceId, NextHopId, PortId, Revision, VlanId, Vni, VpcId, VrfId};
 pub use mac::{Mac, MacError};
+pub use parse::{
+    FragmentPart, Link, V4, V6, parse_link, parse_quoted_v4, parse_quoted_v6, parse_v4, parse_v6, protocol, tcp_flag,
+};
 pub use prefix::{Prefix, PrefixError};
 pub use route::{NextHop, Route, RouteChange, RouteKind, Source, VxlanNextHop};
 

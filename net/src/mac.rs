@@ -51,10 +51,17 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = s.split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit())).ok_or_else(error)?;
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()))
+                .ok_or_else(error)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| error())?;
         }
-        if parts.next().is_some() { Err(error()) } else { Ok(Self(bytes)) }
+        if parts.next().is_some() {
+            Err(error())
+        } else {
+            Ok(Self(bytes))
+        }
     }
 }
 
@@ -79,7 +86,14 @@ mod tests {
     fn text_round_trip_and_refusals() {
         let mac: Mac = "02:aB:00:00:00:0f".parse().expect("valid");
         assert_eq!(mac.to_string(), "02:ab:00:00:00:0f");
-        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:00:00", "2:0:0:0:0:1", "02:00:00:00:00:zz", "+2:00:00:00:00:01"] {
+        for bad in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:00:00",
+            "2:0:0:0:0:1",
+            "02:00:00:00:00:zz",
+            "+2:00:00:00:00:01",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -42,7 +42,9 @@ impl Prefix {
     /// # Errors
     /// [`PrefixError::Length`] if `length` exceeds 32 (IPv4) or 128 (IPv6).
     pub fn containing(address: IpAddr, length: u8) -> Result<Self, PrefixError> {
-        IpNet::new(address, length).map(|n| Self(n.trunc())).map_err(|_| PrefixError::Length(length, address))
+        IpNet::new(address, length)
+            .map(|n| Self(n.trunc()))
+            .map_err(|_| PrefixError::Length(length, address))
     }
 
     /// The host prefix of one address: /32 or /128.
@@ -121,7 +123,14 @@ impl FromStr for Prefix {
     fn from_str(s: &str) -> Result<Self, PrefixError> {
         let net: IpNet = s.parse().map_err(|_| PrefixError::Syntax(s.to_owned()))?;
         let network = Self::from(net);
-        if network.0 == net { Ok(network) } else { Err(PrefixError::HostBits { given: s.to_owned(), network }) }
+        if network.0 == net {
+            Ok(network)
+        } else {
+            Err(PrefixError::HostBits {
+                given: s.to_owned(),
+                network,
+            })
+        }
     }
 }
 

@@ -101,17 +101,35 @@ pub struct NextHop {
 impl NextHop {
     /// Through a router whose interface is found by resolution.
     pub const fn via(gateway: IpAddr) -> Self {
-        Self { gateway: Some(gateway), interface: None, weight: 1, vrf: None, vxlan: None }
+        Self {
+            gateway: Some(gateway),
+            interface: None,
+            weight: 1,
+            vrf: None,
+            vxlan: None,
+        }
     }
 
     /// Straight onto an interface.
     pub const fn on_link(interface: IfIndex) -> Self {
-        Self { gateway: None, interface: Some(interface), weight: 1, vrf: None, vxlan: None }
+        Self {
+            gateway: None,
+            interface: Some(interface),
+            weight: 1,
+            vrf: None,
+            vxlan: None,
+        }
     }
 
     /// Looked up again in another VRF.
     pub const fn in_vrf(vrf: VrfId) -> Self {
-        Self { gateway: None, interface: None, weight: 1, vrf: Some(vrf), vxlan: None }
+        Self {
+            gateway: None,
+            interface: None,
+            weight: 1,
+            vrf: Some(vrf),
+            vxlan: None,
+        }
     }
 
     /// The same, leaving by `interface`.
@@ -138,17 +156,32 @@ pub struct Route {
 impl Route {
     /// A unicast route with one next hop and metric 0.
     pub fn unicast(next_hop: NextHop) -> Self {
-        Self { kind: RouteKind::Unicast, next_hops: SmallVec::from_buf([next_hop]), distance: None, metric: 0 }
+        Self {
+            kind: RouteKind::Unicast,
+            next_hops: SmallVec::from_buf([next_hop]),
+            distance: None,
+            metric: 0,
+        }
     }
 
     /// A unicast route over several next hops (ECMP).
     pub fn multipath(next_hops: impl IntoIterator<Item = NextHop>) -> Self {
-        Self { kind: RouteKind::Unicast, next_hops: next_hops.into_iter().collect(), distance: None, metric: 0 }
+        Self {
+            kind: RouteKind::Unicast,
+            next_hops: next_hops.into_iter().collect(),
+            distance: None,
+            metric: 0,
+        }
     }
 
     /// A route without next hops: local, NAT, blackhole, unreachable or prohibit.
     pub fn special(kind: RouteKind) -> Self {
-        Self { kind, next_hops: SmallVec::new(), distance: None, metric: 0 }
+        Self {
+            kind,
+            next_hops: SmallVec::new(),
+            distance: None,
+            metric: 0,
+        }
     }
 }
 
