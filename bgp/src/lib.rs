@@ -1,1 +1,31 @@
-//! To be written.
+//! The BGP speaker of the gateway: sessions with the fabric's routers, a RIB of what they say, route changes out.
+//!
+//! Owns: the codec facade ([`wire`]), the sans-IO session ([`session`]), policy ([`policy`]), adj-rib-in, loc-rib and
+//! adj-rib-out ([`rib`]), and the sockets ([`Speaker`]).
+//!
+//! Never does: resolve next hops, program a kernel or a forwarding table, reflect routes, or give transit unless a
+//! peer's `advertise_learned` asks for it. It uses `net` alone: what comes out is [`net::RouteChange`].
+//!
+//! The walk of a route: `io::peer` reads bytes from a socket, [`session::Session`] makes a [`wire::Update`] of them,
+//! `io::core` hands it to [`rib::Rib`], which applies policy and loop checks, runs the decision process and yields
+//! changes; these leave in batches through the channel given to [`Speaker::start`].
+//!
+//! Read first: `io/mod.rs` for the interface, `session/mod.rs` for the state machine, `rib/mod.rs` for the tables.
+#![forbid(unsafe_code)]
+
+mod config;
+mod error;
+mod family;
+mod io;
+pub mod policy;
+pub mod rib;
+pub mod session;
+mod view;
+pub mod wire;
+
+pub use config::{DEFAULT_PORT, PeerConfig, SpeakerConfig};
+pub use error::Error;
+pub use family::Family;
+pub use io::{Event, Speaker};
+pub use policy::{Action, Policy, PrefixList, PrefixRule};
+pub use view::{FamilyCounters, PathView, PeerView, RouteView, State};

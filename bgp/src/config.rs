@@ -1,0 +1,221 @@
+//! What a speaker is told to be. Plain data: two configurations compare equal when nothing has to change.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use net::{IfIndex, Prefix, VrfId};
+
+use crate::policy::Policy;
+use crate::{Error, Family};
+
+/// TCP port of BGP (RFC 4271 section 3).
+pub const DEFAULT_PORT: u16 = 179;
+/// Stands for a 4-octet AS in 2-octet fields (RFC 6793 section 9).
+const AS_TRANS: u32 = 23456;
+
+/// The speaker as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpeakerConfig {
+    /// Own AS number.
+    pub asn: u32,
+    /// BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// VRF that learned routes belong to.
+    pub vrf: VrfId,
+    /// Addresses to accept connections on; empty means that the speaker only connects. `[::]:179` takes IPv4 too.
+    pub listen: Vec<SocketAddr>,
+    /// Prefixes to announce as ours.
+    pub originate: Vec<Prefix>,
+    /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
+    pub multipath: u8,
+    /// Whom to speak with.
+    pub peers: Vec<PeerConfig>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its address; also the only address it may connect from.
+    pub address: IpAddr,
+    /// Its AS number; equal to our own for an internal peer.
+    pub remote_as: u32,
+    /// TCP port to connect to.
+    pub port: u16,
+    /// Address to connect from; `None` lets the kernel choose.
+    pub local_address: Option<IpAddr>,
+    /// Kernel interface that the peer is on: gives its link-local addresses their meaning.
+    pub interface: Option<IfIndex>,
+    /// Never connect, only accept.
+    pub passive: bool,
+    /// Hold time to propose, seconds: 0 (no keepalives) or 3 and more.
+    pub hold_time: u16,
+    /// Longest pause between two connection attempts; pauses grow from one second to this.
+    pub connect_retry: Duration,
+    /// Families to offer.
+    pub families: Vec<Family>,
+    /// What to take from the peer.
+    pub import: Policy,
+    /// What to tell the peer.
+    pub export: Policy,
+    /// Announce routes learned from other external peers as well. Off: the gateway is not a transit.
+    pub advertise_learned: bool,
+    /// Refuse routes of an external peer whose AS path does not begin with its AS.
+    pub enforce_first_as: bool,
+    /// IPv4 next hop to announce; `None` takes an address of the session's interface.
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// IPv6 next hop to announce; `None` takes an address of the session's interface.
+    pub next_hop_v6: Option<Ipv6Addr>,
+    /// More received prefixes than this end the session (Cease, Maximum Number of Prefixes Reached).
+    pub max_prefixes: Option<u32>,
+    /// Free text for people.
+    pub description: String,
+}
+
+impl SpeakerConfig {
+    /// A speaker without peers, listeners and prefixes, in the default VRF.
+    pub fn new(asn: u32, router_id: Ipv4Addr) -> Self {
+        Self {
+            asn,
+            router_id,
+            vrf: VrfId::DEFAULT,
+            listen: Vec::new(),
+            originate: Vec::new(),
+            multipath: 1,
+            peers: Vec::new(),
+        }
+    }
+
+    /// Refuses what cannot work, naming the object and the remedy.
+    ///
+    /// # Errors
+    /// The first problem found.
+    pub fn check(&self) -> Result<(), Error> {
+        check_as(self.asn, || "this speaker".to_owned())?;
+        if self.router_id.is_unspecified() {
+            return Err(Error::RouterId);
+        }
+        let mut seen = HashSet::new();
+        for peer in &self.peers {
+            if !seen.insert(peer.address) {
+                return Err(Error::DuplicatePeer(peer.address));
+            }
+            peer.check()?;
+        }
+        Ok(())
+    }
+}
+
+impl PeerConfig {
+    /// A peer with the defaults: both unicast families, hold time 90 s, retries at most 10 s apart, no policy (which on
+    /// an external session accepts and announces nothing, RFC 8212).
+    pub fn new(address: IpAddr, remote_as: u32) -> Self {
+        Self {
+            address,
+            remote_as,
+            port: DEFAULT_PORT,
+            local_address: None,
+            interface: None,
+            passive: false,
+            hold_time: 90,
+            connect_retry: Duration::from_secs(10),
+            families: Family::ALL.to_vec(),
+            import: Policy::Unset,
+            export: Policy::Unset,
+            advertise_learned: false,
+            enforce_first_as: true,
+            next_hop_v4: None,
+            next_hop_v6: None,
+            max_prefixes: None,
+            description: String::new(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let peer = self.address;
+        check_as(self.remote_as, || format!("peer {peer}"))?;
+        if peer.is_unspecified() || peer.is_multicast() || matches!(peer, IpAddr::V4(v4) if v4.is_broadcast()) {
+            return Err(Error::PeerAddress(peer));
+        }
+        if matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local()) && self.interface.is_none() {
+            return Err(Error::PeerInterface(peer));
+        }
+        if matches!(self.hold_time, 1 | 2) {
+            return Err(Error::HoldTime { peer, seconds: self.hold_time });
+        }
+        if self.connect_retry < Duration::from_secs(1) {
+            return Err(Error::ConnectRetry(peer));
+        }
+        if self.families.is_empty() {
+            return Err(Error::NoFamily(peer));
+        }
+        if let Some(local) = self.local_address
+            && local.is_ipv4() != peer.is_ipv4()
+        {
+            return Err(Error::LocalAddress { peer, local });
+        }
+        for policy in [&self.import, &self.export] {
+            if let Some(rule) = policy.empty_rule() {
+                return Err(Error::PrefixRule { peer, rule: rule.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_as(asn: u32, of: impl FnOnce() -> String) -> Result<(), Error> {
+    if asn == 0 || asn == AS_TRANS || asn == u32::MAX || asn == u32::from(u16::MAX) {
+        Err(Error::ReservedAs { asn, of: of() })
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Action, PrefixList, PrefixRule};
+
+    fn with_peer(edit: impl FnOnce(&mut PeerConfig)) -> Result<(), Error> {
+        let mut config = SpeakerConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1));
+        let mut peer = PeerConfig::new("192.0.2.2".parse().expect("address"), 65001);
+        edit(&mut peer);
+        config.peers.push(peer);
+        config.check()
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        assert!(with_peer(|_| ()).is_ok());
+    }
+
+    #[test]
+    fn each_mistake_is_refused_by_name() {
+        assert!(matches!(with_peer(|p| p.remote_as = 0), Err(Error::ReservedAs { .. })));
+        assert!(matches!(with_peer(|p| p.hold_time = 2), Err(Error::HoldTime { seconds: 2, .. })));
+        assert!(matches!(with_peer(|p| p.families.clear()), Err(Error::NoFamily(_))));
+        assert!(matches!(with_peer(|p| p.connect_retry = Duration::ZERO), Err(Error::ConnectRetry(_))));
+        assert!(matches!(with_peer(|p| p.address = "224.0.0.5".parse().expect("ip")), Err(Error::PeerAddress(_))));
+        assert!(matches!(with_peer(|p| p.address = "fe80::1".parse().expect("ip")), Err(Error::PeerInterface(_))));
+        assert!(matches!(
+            with_peer(|p| p.local_address = Some("2001:db8::1".parse().expect("ip"))),
+            Err(Error::LocalAddress { .. })
+        ));
+        let rule = PrefixRule {
+            action: Action::Accept,
+            prefix: "10.0.0.0/8".parse().expect("prefix"),
+            ge: Some(25),
+            le: Some(24),
+        };
+        let list = Policy::PrefixList(PrefixList { rules: vec![rule] });
+        assert!(matches!(with_peer(|p| p.import = list), Err(Error::PrefixRule { .. })));
+    }
+
+    #[test]
+    fn one_address_twice_is_refused() {
+        let mut config = SpeakerConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1));
+        let peer = PeerConfig::new("192.0.2.2".parse().expect("address"), 65001);
+        config.peers = vec![peer.clone(), peer];
+        assert!(matches!(config.check(), Err(Error::DuplicatePeer(_))));
+    }
+}

@@ -1,0 +1,70 @@
+//! What the speaker's caller can get wrong.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Why the speaker did not start, or did not take a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// AS 0 is reserved (RFC 7607) and 23456 stands for a 4-octet AS (RFC 6793).
+    #[error("AS {asn} of {of} is reserved: use another AS number")]
+    ReservedAs {
+        /// The number as given.
+        asn: u32,
+        /// Whose it is.
+        of: String,
+    },
+    /// A BGP identifier is not zero (RFC 6286).
+    #[error("router id 0.0.0.0 is not valid: use an address of the gateway that no other router has as its id")]
+    RouterId,
+    /// One peer address twice.
+    #[error("peer {0} is configured twice: remove one of the two")]
+    DuplicatePeer(IpAddr),
+    /// RFC 4271 section 4.2.
+    #[error("hold time {seconds} s of peer {peer} is not valid: use 0 (no keepalives) or 3 to 65535")]
+    HoldTime {
+        /// The peer.
+        peer: IpAddr,
+        /// Seconds as given.
+        seconds: u16,
+    },
+    /// Retrying without a pause would be a busy loop.
+    #[error("connect retry of peer {0} is below one second: use 1 s or more")]
+    ConnectRetry(IpAddr),
+    /// A session that carries nothing.
+    #[error("peer {0} has no address family: name at least one")]
+    NoFamily(IpAddr),
+    /// An address no TCP session can be made with.
+    #[error("{0} cannot be a peer: use the unicast address of the neighbour")]
+    PeerAddress(IpAddr),
+    /// A link-local address says nothing without the interface.
+    #[error("peer {0} is a link-local address: name the interface it is on")]
+    PeerInterface(IpAddr),
+    /// Session addresses of two families.
+    #[error("local address {local} of peer {peer} is of the other address family: use one of the peer's")]
+    LocalAddress {
+        /// The peer.
+        peer: IpAddr,
+        /// The address as given.
+        local: IpAddr,
+    },
+    /// A prefix rule that can match nothing.
+    #[error("prefix rule {rule} of peer {peer} matches nothing: keep prefix length <= ge <= le <= address length")]
+    PrefixRule {
+        /// The peer.
+        peer: IpAddr,
+        /// The rule as given.
+        rule: String,
+    },
+    /// The port is taken, or the address is not ours, or the right to bind is missing.
+    #[error("cannot listen on {address}: {source}; end the other BGP daemon, use an address of this host, or run as root")]
+    Listen {
+        /// Address as configured.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The speaker's own task has ended.
+    #[error("the BGP speaker has stopped: start another one")]
+    Stopped,
+}

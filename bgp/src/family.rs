@@ -1,0 +1,43 @@
+//! Address families that the speaker carries (RFC 4760).
+
+use std::fmt;
+
+use net::Prefix;
+use serde::{Deserialize, Serialize};
+
+/// An address family and subsequent address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// AFI 1, SAFI 1.
+    Ipv4Unicast,
+    /// AFI 2, SAFI 1.
+    Ipv6Unicast,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Self; 2] = [Self::Ipv4Unicast, Self::Ipv6Unicast];
+
+    /// The unicast family of a prefix.
+    pub fn of(prefix: &Prefix) -> Self {
+        if prefix.is_v4() { Self::Ipv4Unicast } else { Self::Ipv6Unicast }
+    }
+
+    /// Position in [`Family::ALL`], for arrays with one entry a family.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Ipv4Unicast => 0,
+            Self::Ipv6Unicast => 1,
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4Unicast => "ipv4-unicast",
+            Self::Ipv6Unicast => "ipv6-unicast",
+        })
+    }
+}

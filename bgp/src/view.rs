@@ -1,0 +1,111 @@
+//! What `turnpike show bgp` shows: plain, serializable pictures of the speaker at one moment.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use net::Prefix;
+use serde::{Deserialize, Serialize};
+
+use crate::Family;
+
+/// The speaker and its peers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// Own AS.
+    pub local_as: u32,
+    /// BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Prefixes with at least one path.
+    pub prefixes: usize,
+    /// Paths of all peers.
+    pub paths: usize,
+    /// Distinct attribute sets that those paths share.
+    pub attribute_sets: usize,
+    /// One entry a peer, by address.
+    pub peers: Vec<PeerView>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub remote_as: u32,
+    /// Its BGP identifier, while known.
+    pub router_id: Option<Ipv4Addr>,
+    /// Free text of the configuration.
+    pub description: String,
+    /// State of the session's state machine (RFC 4271 section 8.2.2).
+    pub state: String,
+    /// Seconds in Established; `None` in any other state.
+    pub uptime: Option<u64>,
+    /// Negotiated hold time, seconds; the proposed one while not established.
+    pub hold_time: u16,
+    /// Capabilities in use on both sides.
+    pub capabilities: Vec<String>,
+    /// Prefix counts, one entry a negotiated family.
+    pub families: Vec<FamilyCounters>,
+    /// Messages received since the peer was configured.
+    pub messages_in: u64,
+    /// Messages sent since the peer was configured.
+    pub messages_out: u64,
+    /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
+    pub treated_as_withdraw: u64,
+    /// Attributes discarded from UPDATEs that were otherwise used (RFC 7606).
+    pub attributes_discarded: u64,
+    /// Times that the session left Established.
+    pub flaps: u64,
+    /// Why the session last failed.
+    pub last_error: Option<String>,
+}
+
+/// Prefix counts of one family of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FamilyCounters {
+    /// The family.
+    pub family: Family,
+    /// In the adj-rib-in.
+    pub received: u32,
+    /// Of those, eligible for the decision process.
+    pub accepted: u32,
+    /// In the adj-rib-out.
+    pub advertised: u32,
+}
+
+/// A prefix of the loc-rib with every path to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Best path first, then multipath members, then the others.
+    pub paths: Vec<PathView>,
+}
+
+/// One path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathView {
+    /// Peer it came from; `None` for a prefix that the speaker originates.
+    pub peer: Option<IpAddr>,
+    /// The one best path.
+    pub best: bool,
+    /// Used beside the best path (equal up to the tie breaks).
+    pub multipath: bool,
+    /// Why it is not used: the step of the decision process, or what made it ineligible.
+    pub reason: Option<String>,
+    /// Next hop; `None` for an originated prefix.
+    pub next_hop: Option<IpAddr>,
+    /// IPv6 link-local next hop that came with it.
+    pub link_local_next_hop: Option<IpAddr>,
+    /// AS path, as text.
+    pub as_path: String,
+    /// Origin: igp, egp or incomplete.
+    pub origin: String,
+    /// Multi-exit discriminator.
+    pub med: Option<u32>,
+    /// Local preference.
+    pub local_pref: Option<u32>,
+    /// Communities, `as:value`.
+    pub communities: Vec<String>,
+    /// Large communities, `global:data1:data2`.
+    pub large_communities: Vec<String>,
+}
