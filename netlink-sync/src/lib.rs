@@ -1,1 +1,28 @@
-//! To be written.
+//! The kernel mirror of one network namespace, both ways, over netlink.
+//!
+//! Owns: what the kernel knows (links, addresses, neighbours, other daemons' routes), told as [`net::KernelEvent`]; and
+//! what the gateway wants the kernel to know (its winning routes, written under its own `rtm_protocol`, and the
+//! addresses and state of its host interfaces).
+//!
+//! Never does: choose between routes (that is the RIB's), touch a route of another protocol, or know of DPDK and BGP.
+//!
+//! # How it is built
+//!
+//! The state and every decision are sans-IO and take the time as an argument: [`inbound`](self) turns messages and whole
+//! dumps into differences, `outbound` coalesces wanted routes and decides what is written next, `probe` limits the rate
+//! of neighbour requests. The sockets are at the edge, in `socket`, and `mirror` runs the tasks between the two.
+//!
+//! Read first: `mirror.rs` for the tasks and the public handle, then `inbound.rs` and `outbound.rs` for what they decide.
+#![forbid(unsafe_code)]
+
+mod error;
+mod mirror;
+mod route;
+mod status;
+mod sysctl;
+
+pub use error::Error;
+pub use mirror::{Mirror, MirrorConfig, Tuning};
+pub use route::{KernelNextHop, KernelRoute};
+pub use status::{Refusal, Status};
+pub use sysctl::prepare_host_interface;
