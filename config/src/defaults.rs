@@ -1,0 +1,51 @@
+//! Every default of the file, in one place.
+
+use net::{Mac, VpcId};
+
+use crate::model::{Family, Memory, Poll, PortRange};
+
+pub(crate) const WORKERS: [u16; 1] = [0];
+pub(crate) const POLL: Poll = Poll::Adaptive;
+pub(crate) const MEMORY: Memory = Memory::Hugepages;
+pub(crate) const MEMORY_MB: u32 = 512;
+pub(crate) const BUFFERS: u32 = 32_768;
+pub(crate) const CONNECTIONS: u32 = 65_536;
+
+pub(crate) const VXLAN_PORT: u16 = 4789;
+pub(crate) const PORT_MTU: u16 = 1500;
+/// A VPC's MTU leaves room for VXLAN over IPv4 in 1500 bytes.
+pub(crate) const VPC_MTU: u16 = 1450;
+
+pub(crate) const KERNEL_TABLE: u32 = 254;
+pub(crate) const KERNEL_PROTOCOL: u8 = 196;
+pub(crate) const KERNEL_METRIC: u32 = 20;
+
+pub(crate) const BGP_PORT: u16 = 179;
+pub(crate) const BGP_LISTEN: &str = "[::]:179";
+pub(crate) const MULTIPATH: u16 = 1;
+pub(crate) const HOLD_TIME: u16 = 90;
+pub(crate) const CONNECT_RETRY: u16 = 5;
+pub(crate) const FAMILIES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
+
+pub(crate) const TCP_ESTABLISHED: u32 = 7440;
+pub(crate) const TCP_TRANSITORY: u32 = 240;
+pub(crate) const UDP: u32 = 300;
+pub(crate) const ICMP: u32 = 60;
+
+/// Ports above the well-known ones.
+pub(crate) fn masquerade_ports() -> PortRange {
+    PortRange::new(1024, u16::MAX).expect("1024 is not above 65535")
+}
+
+pub(crate) const API_SOCKET: &str = "/run/turnpike/api.sock";
+
+/// Tap of the port or VPC `name`.
+pub(crate) fn host_interface(name: &str) -> String {
+    format!("tp-{name}")
+}
+
+/// MAC address of the gateway in a VPC: locally administered, the same on every start and in every gateway.
+pub(crate) fn vpc_mac(id: VpcId) -> Mac {
+    let [_, a, b, c] = u32::from(id.value()).to_be_bytes();
+    Mac([0x02, 0x54, 0x50, a, b, c])
+}

@@ -1,0 +1,384 @@
+//! Every way in which a configuration can be wrong.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use miette::Diagnostic;
+use net::{IpNet, Ipv4Net, Prefix, VlanId, Vni, VpcId};
+
+use crate::model::{PortRange, Protocol};
+
+/// One way in which a configuration is wrong. The text names the object; the help says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Diagnostic)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Not TOML.
+    #[error("syntax: {message}")]
+    #[diagnostic(help("the file is TOML: https://toml.io"))]
+    Syntax {
+        /// What the parser said.
+        message: String,
+    },
+    /// A key that does not exist.
+    #[error("{object} has no key `{key}`")]
+    #[diagnostic(help("{remedy}"))]
+    UnknownKey {
+        /// The table.
+        object: String,
+        /// The key.
+        key: String,
+        /// The nearest key that exists, or all of them.
+        remedy: String,
+    },
+    /// A key that must be there is not.
+    #[error("{object} has no `{key}`")]
+    #[diagnostic(help("add `{key} = …`"))]
+    MissingKey {
+        /// The table.
+        object: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value of another type.
+    #[error("`{key}` is {found}, not {expected}")]
+    #[diagnostic(help("write {example}"))]
+    WrongType {
+        /// The key.
+        key: String,
+        /// The type of the value.
+        found: &'static str,
+        /// The type that it must have.
+        expected: &'static str,
+        /// A value that would do.
+        example: &'static str,
+    },
+    /// A value of the right type that cannot be.
+    #[error("`{key}`: {reason}")]
+    #[diagnostic(help("write {example}"))]
+    InvalidValue {
+        /// The key.
+        key: String,
+        /// Why it cannot be.
+        reason: String,
+        /// A value that would do.
+        example: &'static str,
+    },
+    /// Keys that exclude each other, or none of those of which one is needed.
+    #[error("{object} has {found} of {choices}")]
+    #[diagnostic(help("give exactly one of {choices}"))]
+    ExactlyOne {
+        /// The table.
+        object: String,
+        /// "none" or "more than one".
+        found: &'static str,
+        /// The keys.
+        choices: &'static str,
+    },
+    /// A key that means nothing beside another.
+    #[error("`{key}` means nothing in {object}: {reason}")]
+    #[diagnostic(help("remove `{key}`"))]
+    Meaningless {
+        /// The table.
+        object: String,
+        /// The key.
+        key: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A list that must not be empty is.
+    #[error("{object}: `{key}` is empty")]
+    #[diagnostic(help("list at least one"))]
+    Empty {
+        /// The table.
+        object: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A name that refers to nothing.
+    #[error("no {kind} is called `{name}`")]
+    #[diagnostic(help("{remedy}"))]
+    Unknown {
+        /// What kind of thing: port, vpc or vrf.
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// The nearest name, or what there is.
+        remedy: String,
+    },
+    /// The number of a VPC that does not exist.
+    #[error("no VPC has the id {id}")]
+    #[diagnostic(help("add the VPC, or refer to another"))]
+    UnknownVpcId {
+        /// The number.
+        id: VpcId,
+    },
+    /// A name with other characters, or none.
+    #[error("{kind} name `{name}` is not made of a-z, 0-9 and -")]
+    #[diagnostic(help("use 1 to 63 lower case letters, digits and hyphens"))]
+    BadName {
+        /// What kind of thing.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name that is taken by the underlay.
+    #[error("a VPC cannot be called `default`: that is the VRF of the ports")]
+    #[diagnostic(help("choose another name"))]
+    ReservedName,
+    /// Two of the same.
+    #[error("{what} `{value}` is used twice: by {first} and by {second}")]
+    #[diagnostic(help("{remedy}"))]
+    Duplicate {
+        /// What must be unique.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// Who has it.
+        first: String,
+        /// Who has it too.
+        second: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Two VPCs with one VNI.
+    #[error("VNI {vni} is used twice: by vpc `{first}` and by vpc `{second}`")]
+    #[diagnostic(help("each VPC needs a VNI of its own"))]
+    DuplicateVni {
+        /// The VNI.
+        vni: Vni,
+        /// A VPC.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Two VPCs with one VLAN of one port.
+    #[error("VLAN {id} of port `{port}` is used twice: by vpc `{first}` and by vpc `{second}`")]
+    #[diagnostic(help("each VPC needs a VLAN of its own on a port"))]
+    DuplicateVlan {
+        /// The port.
+        port: String,
+        /// The VLAN ID.
+        id: VlanId,
+        /// A VPC.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A name that the kernel does not take.
+    #[error("host interface `{name}` of {object} is not a name for a kernel interface: {reason}")]
+    #[diagnostic(help("set `host-interface` to 1 to 15 characters, without `/`, `:` and spaces"))]
+    HostInterface {
+        /// Its owner.
+        object: String,
+        /// The name.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// An MTU out of range.
+    #[error("MTU {mtu} of {object} is out of range: {reason}")]
+    #[diagnostic(help("use {least} to 9000"))]
+    Mtu {
+        /// Its owner.
+        object: String,
+        /// The MTU.
+        mtu: u16,
+        /// Least that would do.
+        least: u16,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A MAC address that no interface may have.
+    #[error("MAC address {mac} of {object} is {what}")]
+    #[diagnostic(help("use a unicast address, as in 02:00:00:00:00:01"))]
+    Mac {
+        /// Its owner.
+        object: String,
+        /// The address.
+        mac: net::Mac,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// An address that no host may have.
+    #[error("{address} in {object} is {what}")]
+    #[diagnostic(help("use a unicast host address"))]
+    NotAHost {
+        /// Its owner.
+        object: String,
+        /// The address.
+        address: IpAddr,
+        /// What it is instead.
+        what: &'static str,
+    },
+    /// Two interfaces of a VRF in one subnet.
+    #[error("subnets {first} of {first_object} and {second} of {second_object} overlap in VRF `{vrf}`")]
+    #[diagnostic(help("give each interface of a VRF subnets of its own; in different VRFs they may overlap"))]
+    OverlappingSubnets {
+        /// The VRF.
+        vrf: String,
+        /// An address with its subnet.
+        first: IpNet,
+        /// Who has it.
+        first_object: String,
+        /// The other address.
+        second: IpNet,
+        /// Who has it.
+        second_object: String,
+    },
+    /// A VPC has a VNI, and the gateway no endpoint.
+    #[error("vpc `{vpc}` has a VNI, and there is no [vxlan]")]
+    #[diagnostic(help("add [vxlan] with `address`, an address of a port"))]
+    VxlanMissing {
+        /// The VPC.
+        vpc: String,
+    },
+    /// Our endpoint is nobody's address.
+    #[error("[vxlan] address {address} is not an address of a port")]
+    #[diagnostic(help("add it to the `addresses` of a port, or use one that is there"))]
+    VxlanAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// A remote endpoint that cannot be reached from ours.
+    #[error("VTEP {vtep} of vpc `{vpc}` {reason}")]
+    #[diagnostic(help("list the remote endpoints, of the family of the [vxlan] address"))]
+    Vtep {
+        /// The VPC.
+        vpc: String,
+        /// The endpoint.
+        vtep: IpAddr,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Two routes for one prefix.
+    #[error("static route {prefix} in VRF `{vrf}` is there twice")]
+    #[diagnostic(help("keep one; list several next hops in its `via`"))]
+    DuplicateRoute {
+        /// The VRF.
+        vrf: String,
+        /// The prefix.
+        prefix: Prefix,
+    },
+    /// A next hop of the other family.
+    #[error("next hop {gateway} of route {prefix} is of the other address family")]
+    #[diagnostic(help("use next hops of the prefix's own family"))]
+    RouteFamily {
+        /// The prefix.
+        prefix: Prefix,
+        /// The next hop.
+        gateway: IpAddr,
+    },
+    /// Leaked routes that never end.
+    #[error("leaked routes lead in a circle: {cycle}")]
+    #[diagnostic(help("change one of them to `via`, or to a `kind`"))]
+    RouteLoop {
+        /// VRFs and prefixes on the way.
+        cycle: String,
+    },
+    /// An autonomous system that is none.
+    #[error("AS {asn} in {object} is reserved")]
+    #[diagnostic(help("use 1 to 4294967294, but not 23456 (RFC 7607, RFC 6793) or 65535 (RFC 7300)"))]
+    Asn {
+        /// Where.
+        object: String,
+        /// The number.
+        asn: u32,
+    },
+    /// A BGP identifier of 0.
+    #[error("[bgp] router-id is 0.0.0.0")]
+    #[diagnostic(help("use any other value that is unique in the AS, such as an address of a port (RFC 6286)"))]
+    RouterIdZero,
+    /// A hold time that the protocol forbids.
+    #[error("hold-time {hold_time} of bgp peer {peer} is too short")]
+    #[diagnostic(help("use 0 (no keepalives) or 3 to 65535 seconds (RFC 4271 section 4.2)"))]
+    HoldTime {
+        /// The peer.
+        peer: IpAddr,
+        /// Seconds.
+        hold_time: u16,
+    },
+    /// We would be our own peer.
+    #[error("bgp peer {peer} is an address of this gateway")]
+    #[diagnostic(help("use the neighbour's address"))]
+    PeerIsSelf {
+        /// The peer.
+        peer: IpAddr,
+    },
+    /// Lengths of a rule that match nothing.
+    #[error("policy rule {prefix} with ge {ge} and le {le} matches nothing")]
+    #[diagnostic(help("use prefix length <= ge <= le <= {longest}"))]
+    RuleLengths {
+        /// The prefix.
+        prefix: Prefix,
+        /// Least length.
+        ge: u8,
+        /// Greatest length.
+        le: u8,
+        /// Length of an address of the family.
+        longest: u8,
+    },
+    /// Two VPCs would pick the same address and port.
+    #[error(
+        "masquerade pools {first} of vpc `{first_vpc}` and {second} of vpc `{second_vpc}` share addresses and ports"
+    )]
+    #[diagnostic(help("use other addresses, or `ports` that do not overlap"))]
+    PoolOverlap {
+        /// A pool.
+        first: Ipv4Net,
+        /// Its VPC.
+        first_vpc: String,
+        /// The other.
+        second: Ipv4Net,
+        /// Its VPC.
+        second_vpc: String,
+    },
+    /// A pool holds an address that the host answers to.
+    #[error("masquerade pool {pool} of vpc `{vpc}` holds {address}, an address of {object}")]
+    #[diagnostic(help("use public addresses that no interface has"))]
+    PoolHoldsInterface {
+        /// The pool.
+        pool: Ipv4Net,
+        /// Its VPC.
+        vpc: String,
+        /// The address.
+        address: Ipv4Addr,
+        /// Who has it.
+        object: String,
+    },
+    /// A rule that never gets a packet.
+    #[error("masquerade sources {sources} of vpc `{vpc}` are all taken by an earlier rule")]
+    #[diagnostic(help("put the narrower rule first, or remove this one"))]
+    MasqueradeShadowed {
+        /// The VPC.
+        vpc: String,
+        /// The sources.
+        sources: Ipv4Net,
+    },
+    /// A forwarded port that masquerading may pick for another.
+    #[error("port forward {address} {protocol} {port} lies in the ports {ports} of the masquerade pool {pool}")]
+    #[diagnostic(help("use a port or an address outside the pool, or narrow the pool's `ports`"))]
+    PortForwardInPool {
+        /// The public address.
+        address: Ipv4Addr,
+        /// The protocol.
+        protocol: Protocol,
+        /// The public port.
+        port: u16,
+        /// The pool.
+        pool: Ipv4Net,
+        /// Its ports.
+        ports: PortRange,
+    },
+    /// A forwarded address that the host answers to.
+    #[error("port forward {address} {protocol} {port} uses an address of {object}")]
+    #[diagnostic(help("use a public address that no interface has"))]
+    PortForwardIsInterface {
+        /// The public address.
+        address: Ipv4Addr,
+        /// The protocol.
+        protocol: Protocol,
+        /// The public port.
+        port: u16,
+        /// Who has it.
+        object: String,
+    },
+}

@@ -1,0 +1,274 @@
+//! The configuration as everything else reads it: plain values, references resolved to ids, defaults filled in.
+//!
+//! Order is canonical, so that equal configurations compare, serialize and hash equal whatever the order in the file:
+//! ports by name, VPCs by id, routes by VRF and prefix, peers by address, addresses ascending. Two lists keep the
+//! order of the file because it means something there: the rules of a BGP policy and the masquerade rules of one VPC
+//! (first match wins).
+
+mod bgp;
+mod nat;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
+use serde::Serialize;
+
+pub use bgp::{Action, Bgp, Family, Peer, Policy, PrefixRule};
+pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
+
+/// One whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Config {
+    /// `[gateway]`
+    pub gateway: Gateway,
+    /// `[dataplane]`
+    pub dataplane: Dataplane,
+    /// `[vxlan]`; present whenever a VPC has a VNI.
+    pub vxlan: Option<Vxlan>,
+    /// `[[port]]`, by name. All of them are in the default VRF.
+    pub ports: Vec<Port>,
+    /// `[[vpc]]`, by id.
+    pub vpcs: Vec<Vpc>,
+    /// `[[route]]`, by VRF and prefix; one for each pair.
+    pub routes: Vec<StaticRoute>,
+    /// `[kernel]`
+    pub kernel: Kernel,
+    /// `[bgp]`; without it the gateway does not speak BGP.
+    pub bgp: Option<Bgp>,
+    /// `[nat]`
+    pub nat: Nat,
+    /// `[api]`
+    pub api: Api,
+}
+
+impl Config {
+    /// The VPC with this id.
+    pub fn vpc(&self, id: VpcId) -> Option<&Vpc> {
+        self.vpcs.iter().find(|vpc| vpc.id == id)
+    }
+
+    /// The port with this name.
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.iter().find(|port| port.name == name)
+    }
+
+    /// The name of a VRF: its VPC's, or `default`.
+    pub fn vrf_name(&self, vrf: VrfId) -> &str {
+        vrf.vpc()
+            .and_then(|id| self.vpc(id))
+            .map_or(DEFAULT_VRF, |vpc| vpc.name.as_str())
+    }
+
+    /// Sorts every list whose order means nothing, and drops what is listed twice in it.
+    #[must_use]
+    pub fn canonical(mut self) -> Self {
+        fn set<T: Ord>(list: &mut Vec<T>) {
+            list.sort_unstable();
+            list.dedup();
+        }
+        set(&mut self.dataplane.workers);
+        self.ports.sort_by(|a, b| a.name.cmp(&b.name));
+        self.ports.iter_mut().for_each(|port| set(&mut port.addresses));
+        self.vpcs.sort_by_key(|vpc| vpc.id);
+        for vpc in &mut self.vpcs {
+            set(&mut vpc.addresses);
+            if let Segment::Vxlan { vteps, .. } = &mut vpc.segment {
+                set(vteps);
+            }
+        }
+        self.routes.sort_by_key(|route| (route.vrf, route.prefix));
+        for route in &mut self.routes {
+            if let RouteTarget::Via(gateways) = &mut route.target {
+                set(gateways);
+            }
+        }
+        if let Some(bgp) = &mut self.bgp {
+            set(&mut bgp.listen);
+            set(&mut bgp.announce);
+            bgp.peers.sort_by_key(|peer| peer.address);
+            bgp.peers.iter_mut().for_each(|peer| set(&mut peer.families));
+        }
+        self.nat.masquerades.sort_by_key(|rule| rule.vpc); // stable: the order within a VPC is kept
+        for rule in &mut self.nat.masquerades {
+            set(&mut rule.sources);
+            set(&mut rule.pool);
+        }
+        self.nat
+            .port_forwards
+            .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));
+        self
+    }
+}
+
+/// Name of the underlay's VRF, where the ports are.
+pub const DEFAULT_VRF: &str = "default";
+
+/// `[gateway]`: what this gateway is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Gateway {
+    /// Name shown in logs, metrics and `turnpike show`.
+    pub name: String,
+}
+
+/// `[dataplane]`: the workers and their memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Dataplane {
+    /// CPU cores, one worker each; ascending, at least one.
+    pub workers: Vec<u16>,
+    /// What an idle worker does.
+    pub poll: Poll,
+    /// Where packet buffers live.
+    pub memory: Memory,
+    /// Memory for DPDK, MiB.
+    pub memory_mb: u32,
+    /// Packet buffers in the pool.
+    pub buffers: u32,
+    /// Size of each worker's connection table.
+    pub connections: u32,
+}
+
+/// What an idle worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Poll {
+    /// Sleeps briefly when it finds nothing to do.
+    Adaptive,
+    /// Never sleeps.
+    Busy,
+}
+
+/// Where DPDK's memory comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Memory {
+    /// Huge pages of the system.
+    Hugepages,
+    /// Ordinary pages: slower, and needs no preparation.
+    NoHuge,
+}
+
+/// `[vxlan]`: this gateway's tunnel endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Vxlan {
+    /// Our endpoint: an address of a port.
+    pub address: IpAddr,
+    /// UDP port (RFC 7348: 4789).
+    pub port: u16,
+}
+
+/// `[[port]]`: a DPDK device that the gateway forwards on, in the default VRF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Port {
+    /// Unique name.
+    pub name: String,
+    /// DPDK device arguments.
+    pub device: String,
+    /// Tap through which the kernel sees the port.
+    pub host_interface: String,
+    /// MAC address; `None` takes the device's.
+    pub mac: Option<Mac>,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// Our addresses with their subnets, ascending.
+    pub addresses: Vec<IpNet>,
+    /// Wrapped by the emulated ASIC, which takes flow rules.
+    pub offload: bool,
+}
+
+/// `[[vpc]]`: one tenant network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Vpc {
+    /// Its number, and that of its VRF.
+    pub id: VpcId,
+    /// Unique name; also the name of its VRF.
+    pub name: String,
+    /// How its packets are told from others'.
+    pub segment: Segment,
+    /// Tap through which the kernel sees the VPC.
+    pub host_interface: String,
+    /// MAC address of the gateway in the VPC.
+    pub mac: Mac,
+    /// Largest IP packet, bytes.
+    pub mtu: u16,
+    /// The gateway's addresses in the VPC with their subnets, ascending.
+    pub addresses: Vec<IpNet>,
+}
+
+/// How the packets of a VPC are told from those of others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Segment {
+    /// By VXLAN network identifier.
+    Vxlan {
+        /// Its VNI.
+        vni: Vni,
+        /// Remote endpoints that broadcast and unknown unicast are copied to; ascending, at least one.
+        vteps: Vec<IpAddr>,
+    },
+    /// By VLAN tag on a port.
+    Vlan {
+        /// Name of the port.
+        port: String,
+        /// VLAN ID.
+        id: VlanId,
+    },
+}
+
+/// `[[route]]`: a static route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StaticRoute {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Table it is in.
+    pub vrf: VrfId,
+    /// Where packets go.
+    pub target: RouteTarget,
+    /// Administrative distance; lower wins.
+    pub distance: u8,
+    /// Decides between equal distances; lower wins.
+    pub metric: u32,
+}
+
+/// Where a static route leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteTarget {
+    /// To next hops, ascending, at least one; all of the prefix's family.
+    Via(Vec<IpAddr>),
+    /// To another lookup in this VRF (a leaked route).
+    InVrf(VrfId),
+    /// Nowhere, silently.
+    Blackhole,
+    /// Nowhere, with ICMP host unreachable.
+    Unreachable,
+    /// Nowhere, with ICMP administratively prohibited.
+    Prohibit,
+}
+
+/// `[kernel]`: how winners are mirrored to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Kernel {
+    /// Routing table for the default VRF.
+    pub table: u32,
+    /// `rtm_protocol` that marks our routes.
+    pub protocol: u8,
+    /// Metric of our routes.
+    pub metric: u32,
+}
+
+/// `[api]`: how clients reach the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Api {
+    /// Unix socket.
+    pub socket: PathBuf,
+}

@@ -1,0 +1,135 @@
+//! `[nat]`: IPv4 address translation between VPCs and the default VRF.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use net::{Ipv4Net, VpcId};
+use serde::Serialize;
+
+/// `[nat]`: rules and timers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Nat {
+    /// `[nat.timers]`
+    pub timers: Timers,
+    /// `[[nat.masquerade]]`, by VPC; within one the order of the file: the first whose sources match decides.
+    pub masquerades: Vec<Masquerade>,
+    /// `[[nat.port-forward]]`, by address, protocol and port.
+    pub port_forwards: Vec<PortForward>,
+}
+
+/// `[nat.timers]`: seconds without a packet after which a connection is forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Timers {
+    /// An established TCP connection (RFC 5382: at least 2 hours 4 minutes).
+    pub tcp_established: u32,
+    /// A TCP connection that is opening or closing (RFC 5382: at least 4 minutes).
+    pub tcp_transitory: u32,
+    /// UDP (RFC 4787: at least 2 minutes, 5 recommended).
+    pub udp: u32,
+    /// ICMP queries (RFC 5508: at least 60 seconds).
+    pub icmp: u32,
+}
+
+/// `[[nat.masquerade]]`: many sources of a VPC behind few public addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Masquerade {
+    /// VPC whose packets are translated.
+    pub vpc: VpcId,
+    /// Sources that the rule is for; 0.0.0.0/0 is all of the VPC. Ascending, at least one.
+    pub sources: Vec<Ipv4Net>,
+    /// Public addresses. Ascending, at least one.
+    pub pool: Vec<Ipv4Net>,
+    /// Ports to pick from on each address.
+    pub ports: PortRange,
+}
+
+/// A range of TCP or UDP ports, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// The range from `first` to `last`; `None` if it is empty or starts at port 0.
+    pub const fn new(first: u16, last: u16) -> Option<Self> {
+        if first == 0 || first > last {
+            None
+        } else {
+            Some(Self { first, last })
+        }
+    }
+
+    /// Lowest port; never 0.
+    pub const fn first(self) -> u16 {
+        self.first
+    }
+
+    /// Highest port.
+    pub const fn last(self) -> u16 {
+        self.last
+    }
+
+    /// True if `port` is in the range.
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
+    /// True if some port is in both.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> String {
+        range.to_string()
+    }
+}
+
+/// `[[nat.port-forward]]`: a public port that leads to a host of a VPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PortForward {
+    /// VPC of the target.
+    pub vpc: VpcId,
+    /// Public address.
+    pub address: Ipv4Addr,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Public port.
+    pub port: u16,
+    /// Host in the VPC.
+    pub target: Ipv4Addr,
+    /// Port on that host.
+    pub target_port: u16,
+}
+
+/// A transport protocol that has ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// IP protocol 6.
+    Tcp,
+    /// IP protocol 17.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
