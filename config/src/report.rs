@@ -21,7 +21,7 @@ impl Invalid {
         problems.sort_by_key(|problem| problem.at.as_ref().map(|place| place.span.start));
         problems.dedup_by(|a, b| a.fault == b.fault && a.at == b.at);
         Self {
-            source: Some(NamedSource::new(name, text.to_owned()).with_language("TOML")),
+            file: Some(NamedSource::new(name, text.to_owned()).with_language("TOML")),
             problems,
         }
     }
