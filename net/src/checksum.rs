@@ -104,6 +104,12 @@ impl Delta {
     /// No change.
     pub const NONE: Self = Self(0);
 
+    /// Bytes that summed to `before` now sum to `after`.
+    #[inline]
+    pub const fn between(before: Sum, after: Sum) -> Self {
+        Self::NONE.word(fold(before.0), fold(after.0))
+    }
+
     /// And a 16-bit word changes.
     #[inline]
     pub const fn word(self, old: u16, new: u16) -> Self {
@@ -138,7 +144,8 @@ impl Delta {
     #[inline]
     #[must_use]
     pub const fn apply(self, checksum: u16) -> u16 {
-        !fold(!checksum as u64 + self.0 as u64)
+        let sum = !checksum as u32 + self.0 as u32;
+        !((sum & 0xffff) + (sum >> 16)) as u16
     }
 
     /// The UDP checksum after the changes: "none" stays none, and a computed zero becomes 0xffff (RFC 768).

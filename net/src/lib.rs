@@ -16,11 +16,18 @@ mod mac;
 mod prefix;
 mod route;
 
+pub mod arp;
 pub mod checksum;
 pub mod eth;
+pub mod icmp;
+pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod parse;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
+pub mod vxlan;
 
 pub use drop_reason::Drop;
 pub use event::{AddressChange, KernelEvent, LinkChange, NeighborChange, NeighborState};
