@@ -1,1 +1,42 @@
-//! To be written.
+//! Connection table and NAT: a library without I/O and without a clock of its own.
+//!
+//! Owns: the connections of one worker ([`Engine`]), what is done to their packets ([`Rewrite`]), the NAT policy
+//! ([`Policy`]) with its public ports, timers, and the revalidation of connections when a generation changes the way
+//! that they go. Parsed headers, a time and a [`Resolver`] go in; a verdict, a rewrite and a hint to offload come out.
+//!
+//! Never does: I/O, locks, atomics, allocation for a packet, reading a clock, or sending anything.
+//!
+//! Read first: `engine.rs` for the life of a connection, `entry.rs` for its shape in memory.
+//!
+//! # The walk of a packet
+//! ```text
+//! lookup_burst ─┬─ hit ── stamp old? revalidate_one ── hit() ── rewrite().apply() ── next_hop()
+//!               └─ miss ─ route lookup ── miss() ─┬─ Connection ── as above
+//!                                                 └─ Forward, HandOver, Drop
+//! ```
+#![forbid(unsafe_code)]
+
+mod delta;
+mod engine;
+mod entry;
+mod key;
+mod policy;
+mod random;
+mod resolve;
+mod rewrite;
+mod time;
+mod verdict;
+mod view;
+
+pub use delta::Delta;
+pub use engine::{Engine, EngineConfig, EngineError};
+pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
+pub use key::FlowKey;
+pub use policy::{Masquerade, Policy, PolicyError, PolicySpec, PortForward, Timers};
+pub use resolve::{Resolution, Resolver};
+pub use rewrite::Rewrite;
+pub use time::Millis;
+pub use verdict::{
+    EndReason, Hit, IcmpVerdict, NewPacket, OffloadState, Outcome, RevalidationSummary, Verdict,
+};
+pub use view::{ConnectionView, EndCounts, PortUse, StateCounts, Stats, Tuple};

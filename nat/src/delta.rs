@@ -1,0 +1,227 @@
+//! What one generation changed, and whether it touches a connection.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
+
+use net::{NextHopId, Prefix, VrfId};
+
+use crate::random::mix;
+
+/// What one generation changed, as the RIB tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// Prefixes whose best route appeared, changed or went.
+    pub prefixes: Vec<(VrfId, Prefix)>,
+    /// Next hops whose contents changed (neighbour, MAC, port, encapsulation).
+    pub next_hops: Vec<NextHopId>,
+    /// The NAT policy changed.
+    pub policy: bool,
+    /// Too much changed to list; every connection is looked up again.
+    pub everything: bool,
+}
+
+impl Delta {
+    /// Prefixes and next hops beyond which a list costs more than looking everything up again.
+    pub const LIMIT: usize = 1 << 16;
+
+    /// The delta of a generation that changes everything.
+    pub fn everything() -> Self {
+        Self { everything: true, ..Self::default() }
+    }
+
+    /// True if a prefix that changed in `vrf` holds `destination` (host order). Linear in the number of prefixes.
+    pub fn touches_v4(&self, vrf: VrfId, destination: u32) -> bool {
+        let destination = IpAddr::from(destination.to_be_bytes());
+        self.everything || self.prefixes.iter().any(|(v, p)| *v == vrf && p.contains(destination))
+    }
+
+    /// True if the contents of `next_hop` changed. Linear in the number of next hops.
+    pub fn touches_next_hop(&self, next_hop: NextHopId) -> bool {
+        self.everything || self.next_hops.contains(&next_hop)
+    }
+
+    /// Adds what a later generation changed. Beyond [`Delta::LIMIT`] it becomes a change of everything.
+    pub fn merge(&mut self, other: &Self) {
+        self.policy |= other.policy;
+        self.everything |= other.everything
+            || self.prefixes.len() + other.prefixes.len() > Self::LIMIT
+            || self.next_hops.len() + other.next_hops.len() > Self::LIMIT;
+        if self.everything {
+            self.prefixes.clear();
+            self.next_hops.clear();
+        } else {
+            self.prefixes.extend_from_slice(&other.prefixes);
+            self.next_hops.extend_from_slice(&other.next_hops);
+        }
+    }
+
+    /// True if nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.prefixes.is_empty() && self.next_hops.is_empty() && !self.policy && !self.everything
+    }
+}
+
+type FastHasher = BuildHasherDefault<IntegerHasher>;
+
+/// [`Delta`]s merged and arranged so that the question "does it touch this connection" costs some nanoseconds: a set of
+/// (VRF, length, network), and the lengths that occur in each VRF.
+#[derive(Debug, Default)]
+pub(crate) struct DeltaIndex {
+    networks: HashSet<u64, FastHasher>,
+    lengths: HashMap<u32, Lengths, FastHasher>,
+    next_hops: HashSet<u32, FastHasher>,
+    policy: bool,
+    everything: bool,
+}
+
+/// A bit for each prefix length, 0 to 32.
+type Lengths = u64;
+
+/// In place of a VRF: the prefix changed in one VRF or another. Beyond the 16 bits of a VRF.
+const ANY_VRF: u32 = 1 << 16;
+
+impl DeltaIndex {
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Adds one generation's changes.
+    pub(crate) fn add(&mut self, delta: &Delta) {
+        self.policy |= delta.policy;
+        self.everything |= delta.everything
+            || self.networks.len() / 2 + delta.prefixes.len() > Delta::LIMIT
+            || self.next_hops.len() + delta.next_hops.len() > Delta::LIMIT;
+        if self.everything {
+            return;
+        }
+        for (vrf, prefix) in &delta.prefixes {
+            let IpAddr::V4(address) = prefix.address() else { continue };
+            let (network, length) = (u32::from(address), prefix.len());
+            for vrf in [u32::from(vrf.0), ANY_VRF] {
+                self.networks.insert(network_id(vrf, length, network));
+                *self.lengths.entry(vrf).or_default() |= 1 << length;
+            }
+        }
+        self.next_hops.extend(delta.next_hops.iter().map(|n| n.0));
+    }
+
+    /// The policy has changed as well.
+    pub(crate) fn add_policy(&mut self) {
+        self.policy = true;
+    }
+
+    /// True if every connection has to be looked at whatever its route.
+    pub(crate) fn touches_all(&self) -> bool {
+        self.everything || self.policy
+    }
+
+    /// True if the way of `destination`, whose lookup began in `ingress` and ended in `egress`, may have changed.
+    ///
+    /// A lookup that ended where it began saw that VRF alone. One that was leaked may have passed through others on its
+    /// way, so that a change of a covering prefix in any VRF counts.
+    pub(crate) fn touches(&self, ingress: VrfId, egress: VrfId, destination: u32, next_hop: NextHopId) -> bool {
+        let vrf = if ingress == egress { u32::from(ingress.0) } else { ANY_VRF };
+        self.touches_next_hop(next_hop) || self.touches_prefix(vrf, destination)
+    }
+
+    /// True if the contents of `next_hop` changed.
+    pub(crate) fn touches_next_hop(&self, next_hop: NextHopId) -> bool {
+        self.everything || (!self.next_hops.is_empty() && self.next_hops.contains(&next_hop.0))
+    }
+    fn touches_prefix(&self, vrf: u32, destination: u32) -> bool {
+        let Some(lengths) = self.lengths.get(&vrf) else { return false };
+        let mut left = *lengths;
+        while left != 0 {
+            let length = left.trailing_zeros() as u8;
+            left &= left - 1;
+            let network = destination & (u64::MAX << (32 - length)) as u32;
+            if self.networks.contains(&network_id(vrf, length, network)) {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// 17 bits of VRF, 6 of length, 32 of network.
+fn network_id(vrf: u32, length: u8, network: u32) -> u64 {
+    u64::from(vrf) << 38 | u64::from(length) << 32 | u64::from(network)
+}
+
+/// One multiplication: the keys come from the RIB, and an unlucky one costs a wider probe, nothing else.
+#[derive(Default)]
+struct IntegerHasher(u64);
+
+impl Hasher for IntegerHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = mix(self.0 ^ value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn prefix(text: &str) -> Prefix {
+        text.parse().expect("a prefix")
+    }
+
+    #[test]
+    fn the_index_agrees_with_the_list() {
+        let mut random = Random::new(3);
+        for _ in 0..200 {
+            let mut delta = Delta::default();
+            for _ in 0..random.below(20) {
+                let address = IpAddr::from((random.below(4) << 30 | random.below(8) << 8).to_be_bytes());
+                let prefix = Prefix::containing(address, random.below(33) as u8).expect("at most 32");
+                delta.prefixes.push((VrfId(random.below(3) as u16), prefix));
+            }
+            let mut index = DeltaIndex::default();
+            index.add(&delta);
+            for _ in 0..50 {
+                let destination = random.below(4) << 30 | random.below(8) << 8 | random.below(2);
+                let vrf = VrfId(random.below(3) as u16);
+                let none = NextHopId(0);
+                assert_eq!(index.touches(vrf, vrf, destination, none), delta.touches_v4(vrf, destination));
+                let other = VrfId(vrf.0 + 1);
+                let any = (0..3).any(|v| delta.touches_v4(VrfId(v), destination));
+                assert_eq!(index.touches(vrf, other, destination, none), any);
+            }
+        }
+    }
+
+    #[test]
+    fn a_next_hop_touches_whoever_uses_it() {
+        let mut index = DeltaIndex::default();
+        index.add(&Delta { next_hops: vec![NextHopId(4)], ..Delta::default() });
+        assert!(index.touches(VrfId(1), VrfId(1), 1, NextHopId(4)));
+        assert!(!index.touches(VrfId(1), VrfId(1), 1, NextHopId(5)));
+    }
+
+    #[test]
+    fn merging_too_much_becomes_everything() {
+        let mut delta = Delta { prefixes: vec![(VrfId(1), prefix("10.0.0.0/8")); Delta::LIMIT], ..Delta::default() };
+        let more = Delta { prefixes: vec![(VrfId(1), prefix("10.0.0.0/8"))], ..Delta::default() };
+        assert!(!delta.touches_v4(VrfId(2), 0));
+        delta.merge(&more);
+        assert!(delta.everything && delta.prefixes.is_empty() && delta.touches_v4(VrfId(2), 0));
+        assert!(!delta.is_empty() && Delta::default().is_empty());
+    }
+}

@@ -1,0 +1,104 @@
+//! What NAT does to each packet of a direction: new addresses and ports, and what that does to both checksums.
+//!
+//! The checksum deltas (RFC 1624) are computed once when the connection is made, so that a packet costs two 16-bit
+//! additions whatever its length, and the order in which TTL and NAT are applied does not matter.
+
+use net::checksum::Delta;
+use net::protocol;
+
+use crate::FlowKey;
+
+/// New addresses and ports of one direction of a connection, and the checksum deltas they make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewrite {
+    addresses: [u8; 8],
+    ports: [u8; 4],
+    /// IPv4 header checksum.
+    header: Delta,
+    /// TCP, UDP or ICMP checksum.
+    layer4: Delta,
+}
+
+impl Rewrite {
+    /// The rewrite of packets that match `from` into packets that carry the addresses and ports of `to`.
+    pub fn new(from: &FlowKey, to: &FlowKey) -> Self {
+        let mut addresses = [0; 8];
+        addresses[..4].copy_from_slice(&to.source().to_be_bytes());
+        addresses[4..].copy_from_slice(&to.destination().to_be_bytes());
+        let mut ports = [0; 4];
+        ports[..2].copy_from_slice(&to.source_port().to_be_bytes());
+        ports[2..].copy_from_slice(&to.destination_port().to_be_bytes());
+        let header =
+            Delta::NONE.word32(from.source(), to.source()).word32(from.destination(), to.destination());
+        // An echo has one identifier and no pseudo-header (RFC 792).
+        let identifier = Delta::NONE.word(from.source_port(), to.source_port());
+        let layer4 = if from.protocol() == protocol::ICMP {
+            identifier
+        } else {
+            header.and(identifier).word(from.destination_port(), to.destination_port())
+        };
+        Self { addresses, ports, header, layer4 }
+    }
+
+    /// New source address, host order.
+    pub fn source(&self) -> u32 {
+        be32(&self.addresses, 0)
+    }
+
+    /// New destination address, host order.
+    pub fn destination(&self) -> u32 {
+        be32(&self.addresses, 4)
+    }
+
+    /// New source port, or echo identifier.
+    pub fn source_port(&self) -> u16 {
+        be16(&self.ports, 0)
+    }
+
+    /// New destination port, or echo identifier.
+    pub fn destination_port(&self) -> u16 {
+        be16(&self.ports, 2)
+    }
+
+    /// Rewrites a packet of the direction: addresses, ports and both checksums.
+    ///
+    /// `packet` begins with its IPv4 header, whose length and whose layer 4 header at `l4` were checked; a packet too
+    /// short for them is left as it is. A UDP checksum of zero (none) stays zero.
+    #[inline]
+    pub fn apply(&self, packet: &mut [u8], l4: usize, protocol: u8) {
+        let Some((header, payload)) = packet.split_at_mut_checked(l4) else { return };
+        let Some(header) = header.first_chunk_mut::<20>() else { return };
+        match protocol {
+            protocol::UDP => {
+                let Some(udp) = payload.first_chunk_mut::<8>() else { return };
+                udp[..4].copy_from_slice(&self.ports);
+                let sum = self.layer4.apply_udp(u16::from_be_bytes([udp[6], udp[7]]));
+                udp[6..8].copy_from_slice(&sum.to_be_bytes());
+            }
+            protocol::TCP => {
+                let Some(tcp) = payload.first_chunk_mut::<20>() else { return };
+                tcp[..4].copy_from_slice(&self.ports);
+                let sum = self.layer4.apply(u16::from_be_bytes([tcp[16], tcp[17]]));
+                tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+            }
+            protocol::ICMP => {
+                let Some(icmp) = payload.first_chunk_mut::<8>() else { return };
+                icmp[4..6].copy_from_slice(&self.ports[..2]);
+                let sum = self.layer4.apply(u16::from_be_bytes([icmp[2], icmp[3]]));
+                icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+            }
+            _ => {}
+        }
+        let sum = self.header.apply(u16::from_be_bytes([header[10], header[11]]));
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        header[12..20].copy_from_slice(&self.addresses);
+    }
+}
+
+fn be16(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
