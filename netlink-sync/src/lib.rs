@@ -26,3 +26,6 @@ pub use mirror::{Mirror, MirrorConfig, Tuning};
 pub use route::{KernelNextHop, KernelRoute};
 pub use status::{Refusal, Status};
 pub use sysctl::prepare_host_interface;
+mod frame;
+mod heard;
+mod inbound;

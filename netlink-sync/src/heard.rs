@@ -1,0 +1,321 @@
+//! What a netlink message says, in the mirror's own words. Pure parsing: no state.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use net::{AddressChange, IfIndex, LinkChange, Mac, NeighborChange, NeighborState, Prefix, RouteKind};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHopFlags, RouteType, RouteVia,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_core::{DecodeError, NLM_F_APPEND, NLM_F_REPLACE, ParseableParametrized};
+
+use crate::KernelNextHop;
+use crate::frame::Frame;
+
+/// `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`: next-hop objects, of which only the fact of a change is used.
+const NEXT_HOP_OBJECTS: [u16; 2] = [104, 105];
+/// Message types that are parsed: links, addresses, routes, neighbours, each new and deleted.
+const KNOWN: [u16; 8] = [16, 17, 20, 21, 24, 25, 28, 29];
+
+/// One message, understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Link(LinkChange),
+    Address(AddressChange),
+    Neighbor(NeighborChange),
+    Route(Verb, ObservedRoute),
+    /// A next-hop object changed; routes that use it may have changed without a word.
+    NextHopObject,
+    /// Nothing that concerns us.
+    Nothing,
+}
+
+/// What happened to a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// New, in front of or behind others of the same key.
+    Add,
+    /// New, behind others of the same key; of an IPv6 multipath route, the whole of it with one more next hop.
+    Append,
+    /// In the place of the first of the same key.
+    Replace,
+    Delete,
+}
+
+/// A next hop as the kernel shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ObservedNextHop {
+    pub(crate) hop: KernelNextHop,
+    /// The kernel does not use it: its interface is down.
+    pub(crate) dead: bool,
+}
+
+/// A route as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ObservedRoute {
+    pub(crate) table: u32,
+    pub(crate) protocol: u8,
+    pub(crate) prefix: Prefix,
+    pub(crate) metric: u32,
+    pub(crate) kind: RouteKind,
+    pub(crate) next_hops: Vec<ObservedNextHop>,
+}
+
+/// What `frame` says.
+///
+/// # Errors
+/// The parser's error for a message of a known type that is malformed.
+pub(crate) fn hear(frame: &Frame<'_>) -> Result<Heard, DecodeError> {
+    if NEXT_HOP_OBJECTS.contains(&frame.kind) {
+        return Ok(Heard::NextHopObject);
+    }
+    if !KNOWN.contains(&frame.kind) {
+        return Ok(Heard::Nothing);
+    }
+    use RouteNetlinkMessage as M;
+    let heard = match M::parse_with_param(frame.body, frame.kind)? {
+        M::NewLink(message) => link(message, true).map(Heard::Link),
+        M::DelLink(message) => link(message, false).map(Heard::Link),
+        M::NewAddress(message) => address(&message, true).map(Heard::Address),
+        M::DelAddress(message) => address(&message, false).map(Heard::Address),
+        M::NewNeighbour(message) => neighbor(&message, true).map(Heard::Neighbor),
+        M::DelNeighbour(message) => neighbor(&message, false).map(Heard::Neighbor),
+        M::NewRoute(message) => {
+            let verb = match frame.flags {
+                flags if flags & NLM_F_REPLACE != 0 => Verb::Replace,
+                flags if flags & NLM_F_APPEND != 0 => Verb::Append,
+                _ => Verb::Add,
+            };
+            route(&message).map(|route| Heard::Route(verb, route))
+        }
+        M::DelRoute(message) => route(&message).map(|route| Heard::Route(Verb::Delete, route)),
+        _ => None,
+    };
+    Ok(heard.unwrap_or(Heard::Nothing))
+}
+
+fn link(message: LinkMessage, present: bool) -> Option<LinkChange> {
+    // AF_BRIDGE messages tell of a bridge port: its RTM_DELLINK means that the port left the bridge, not that it went.
+    if message.header.interface_family != AddressFamily::Unspec {
+        return None;
+    }
+    let flags = message.header.flags;
+    let mut change = LinkChange {
+        index: IfIndex(message.header.index),
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        up: present && flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
+        present,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => change.name = name,
+            LinkAttribute::Mtu(mtu) => change.mtu = mtu,
+            LinkAttribute::Address(bytes) => {
+                change.mac = bytes.try_into().ok().map(Mac).filter(|mac| !mac.is_zero());
+            }
+            // Devices that do not report their state say `Unknown`: there the flags decide.
+            LinkAttribute::OperState(state) if !matches!(state, State::Up | State::Unknown) => change.up = false,
+            _ => {}
+        }
+    }
+    Some(change)
+}
+
+fn address(message: &AddressMessage, present: bool) -> Option<AddressChange> {
+    let (mut address, mut local) = (None, None);
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(*ip),
+            AddressAttribute::Local(ip) => local = Some(*ip),
+            AddressAttribute::Flags(all) => flags = *all,
+            _ => {}
+        }
+    }
+    // With IPv4, and on point-to-point links, IFA_LOCAL is ours and IFA_ADDRESS is the peer's.
+    let address = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
+    // An address that lost duplicate detection is not usable, although the kernel keeps it.
+    let present = present && !flags.contains(AddressFlags::Dadfailed);
+    Some(AddressChange { interface: IfIndex(message.header.index), address, present })
+}
+
+fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange> {
+    let header = &message.header;
+    if !matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6)
+        || header.flags.contains(NeighbourFlags::Proxy)
+    {
+        return None;
+    }
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    let address = address.filter(|a| !a.is_multicast())?;
+    // The kernel's own NOARP entries for broadcast addresses and on the loopback interface are no neighbours.
+    if header.state == NeighbourState::Noarp && mac.is_none_or(|m| m.is_multicast() || m.is_zero()) {
+        return None;
+    }
+    let state = match header.state {
+        _ if !present => NeighborState::Gone,
+        NeighbourState::Failed => NeighborState::Failed,
+        NeighbourState::Incomplete | NeighbourState::None => NeighborState::Incomplete,
+        _ => mac.map_or(NeighborState::Incomplete, NeighborState::Reachable),
+    };
+    Some(NeighborChange { interface: IfIndex(header.ifindex), address, state })
+}
+
+fn route(message: &RouteMessage) -> Option<ObservedRoute> {
+    let header = &message.header;
+    let kind = match header.kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::BlackHole => RouteKind::Blackhole,
+        RouteType::Unreachable => RouteKind::Unreachable,
+        RouteType::Prohibit => RouteKind::Prohibit,
+        _ => return None,
+    };
+    // Cloned routes are caches. Routes for one TOS or one source only are not routes for a destination.
+    if header.flags.contains(RouteFlags::Cloned) || header.tos != 0 || header.source_prefix_length != 0 {
+        return None;
+    }
+    let unspecified = match header.address_family {
+        AddressFamily::Inet => Prefix::DEFAULT_V4.address(),
+        AddressFamily::Inet6 => Prefix::DEFAULT_V6.address(),
+        _ => return None,
+    };
+    let (mut table, mut metric) = (u32::from(header.table), 0);
+    let (mut destination, mut gateway, mut interface) = (unspecified, None, None);
+    let mut multipath = Vec::new();
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(id) => table = *id,
+            RouteAttribute::Priority(priority) => metric = *priority,
+            RouteAttribute::Destination(address) => destination = ip(address)?,
+            RouteAttribute::Oif(index) => interface = Some(IfIndex(*index)),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = router(attribute),
+            RouteAttribute::MultiPath(hops) => {
+                multipath = hops
+                    .iter()
+                    .map(|hop| ObservedNextHop {
+                        hop: KernelNextHop {
+                            gateway: hop.attributes.iter().find_map(router),
+                            interface: Some(IfIndex(hop.interface_index)).filter(|i| i.0 != 0),
+                            weight: u16::from(hop.hops) + 1,
+                        },
+                        dead: hop.flags.contains(RouteNextHopFlags::Dead),
+                    })
+                    .collect();
+            }
+            _ => {}
+        }
+    }
+    let single = (gateway.is_some() || interface.is_some()).then_some(ObservedNextHop {
+        hop: KernelNextHop { gateway, interface, weight: 1 },
+        dead: header.flags.contains(RouteFlags::Dead),
+    });
+    let next_hops = match kind {
+        RouteKind::Unicast if multipath.is_empty() => single.into_iter().collect(),
+        RouteKind::Unicast => multipath,
+        _ => Vec::new(),
+    };
+    Some(ObservedRoute {
+        table,
+        protocol: header.protocol.into(),
+        prefix: Prefix::containing(destination, header.destination_prefix_length).ok()?,
+        metric,
+        kind,
+        next_hops,
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}
+
+fn router(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Via(RouteVia::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_bridge_port_leaving_its_bridge_is_not_a_link_removed() {
+        let mut message = LinkMessage::default();
+        message.header.index = 3;
+        message.header.interface_family = AddressFamily::Bridge;
+        assert_eq!(link(message.clone(), false), None);
+        message.header.interface_family = AddressFamily::Unspec;
+        assert!(link(message, false).is_some_and(|l| !l.present));
+    }
+
+    #[test]
+    fn link_is_up_only_with_carrier_and_operational_state() {
+        let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::Up | LinkFlags::LowerUp;
+        message.attributes = vec![LinkAttribute::OperState(State::Unknown)];
+        assert!(link(message.clone(), true).is_some_and(|l| l.up));
+        message.attributes = vec![LinkAttribute::OperState(State::LowerLayerDown)];
+        assert!(link(message.clone(), true).is_some_and(|l| !l.up));
+        message.attributes.clear();
+        message.header.flags = LinkFlags::Up;
+        assert!(link(message, true).is_some_and(|l| !l.up));
+    }
+
+    #[test]
+    fn neighbor_states_fold() {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet([10, 0, 0, 1].into())),
+            NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 1]),
+        ];
+        let mut fold = |state| {
+            message.header.state = state;
+            neighbor(&message, true).map(|n| n.state)
+        };
+        let reachable = Some(NeighborState::Reachable(Mac([2, 0, 0, 0, 0, 1])));
+        for state in [NeighbourState::Stale, NeighbourState::Probe, NeighbourState::Permanent, NeighbourState::Noarp] {
+            assert_eq!(fold(state), reachable, "{state}");
+        }
+        assert_eq!(fold(NeighbourState::Failed), Some(NeighborState::Failed));
+        assert_eq!(fold(NeighbourState::Incomplete), Some(NeighborState::Incomplete));
+        message.attributes[1] = NeighbourAttribute::LinkLayerAddress(vec![0xff; 6]);
+        message.header.state = NeighbourState::Noarp;
+        assert_eq!(neighbor(&message, true), None, "broadcast noise");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_parser_panic(
+            kind in proptest::sample::select(KNOWN.as_slice()),
+            body in proptest::collection::vec(any::<u8>(), 0..128),
+        ) {
+            let _ = hear(&Frame { kind, flags: 0, sequence: 0, port: 0, body: &body });
+        }
+    }
+}
