@@ -236,7 +236,7 @@ impl<'a> Chain<'a> {
 ///
 /// # Errors
 /// [`Drop::Ipv6ExtensionChain`] for a truncated header, hop-by-hop options in another place than the first, a second
-/// fragment header, a routing header of type 0 (RFC 5095) and more than [`MAX_EXTENSIONS`] headers;
+/// fragment header, a routing header of type 0 (RFC 5095), an authentication header without room for its own fields, and more than [`MAX_EXTENSIONS`] headers;
 /// [`Drop::Ipv6Malformed`] for a fragment that ends beyond the longest datagram.
 pub fn walk(next_header: u8, payload: &[u8]) -> Result<Chain<'_>, Drop> {
     let mut chain = Chain::none(next_header, payload);
@@ -263,7 +263,10 @@ pub fn walk(next_header: u8, payload: &[u8]) -> Result<Chain<'_>, Drop> {
         let Some((header, rest)) = chain.payload.split_at_checked(length) else {
             return Err(Drop::Ipv6ExtensionChain);
         };
-        if chain.protocol == next_header::ROUTING && start[2] == 0 {
+        let obsolete = chain.protocol == next_header::ROUTING && start[2] == 0;
+        // The fixed part of an authentication header alone is 12 bytes.
+        let short = chain.protocol == next_header::AUTHENTICATION && length < 12;
+        if obsolete || short {
             return Err(Drop::Ipv6ExtensionChain);
         }
         if chain.protocol == next_header::FRAGMENT {
