@@ -1,0 +1,64 @@
+# Everything here sets itself up: `make demo` and `make test` run on a fresh Debian 12 with root, git, make and Rust.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.PHONY: help setup build demo test fmt clippy doc unit scenarios bench bench-peers bench-instructions fuzz clean
+
+FUZZ_SECONDS ?= 60
+export RUST_BACKTRACE ?= 1
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS='	' read -r name text; do printf '  make %-20s %s\n' "$$name" "$$text"; done
+
+setup: ## Install what is missing of packages, headers and Rust components
+	@./setup.sh
+
+build: setup ## Build the two programs into target/release
+	cargo build --locked --release -p gateway
+
+demo: setup ## Show a gateway at work between FRR and two tenants, step by step
+	cargo build --locked --release -p gateway -p turnpike-tests --bins
+	target/release/demo
+
+test: ## Format, lints, documentation, every unit and property test, every scenario
+	@start=$$(date +%s); \
+	$(MAKE) --no-print-directory setup fmt clippy doc unit scenarios && \
+	echo "make test: passed: format, clippy, rustdoc, tests, scenarios ($$(( $$(date +%s) - start )) s)" || \
+	{ echo "make test: FAILED after $$(( $$(date +%s) - start )) s"; exit 1; }
+
+fmt: setup # Formatting, checked
+	cargo fmt --all --check
+
+clippy: setup # Lints, warnings are errors
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+doc: setup # Documentation of the code, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+unit: setup # Unit, property and documentation tests
+	cargo test --locked --workspace --exclude turnpike-tests
+
+scenarios: setup # Both programs between real hosts, in network namespaces
+	cargo build --locked -p gateway --bins
+	cargo test --locked -p turnpike-tests
+
+bench: setup ## Run the benchmarks into target/bench
+	cargo build --locked --release -p turnpike-tests --bins
+	target/release/bench
+
+bench-peers: setup ## Compare with OVS-DPDK in one wiring
+	@./setup.sh bench-peers
+	cargo build --locked --release -p gateway -p turnpike-tests --bins
+	target/release/bench-peers
+
+bench-instructions: setup ## Count instructions a packet with callgrind
+	@./setup.sh bench-instructions
+	cargo build --locked --release -p turnpike-tests --bins
+	target/release/bench-instructions
+
+fuzz: setup ## Fuzz frame parsing for FUZZ_SECONDS (60)
+	@./setup.sh fuzz
+	cd net && cargo +nightly fuzz run frame -- -max_total_time=$(FUZZ_SECONDS)
+
+clean: ## Remove everything that was built
+	cargo clean
