@@ -42,10 +42,14 @@ impl<'a> Iterator for Frames<'a> {
             return None;
         }
         let datagram = std::mem::take(&mut self.0);
-        let Some((header, _)) = datagram.split_first_chunk::<HEADER>() else { return Some(Err(Truncated)) };
+        let Some((header, _)) = datagram.split_first_chunk::<HEADER>() else {
+            return Some(Err(Truncated));
+        };
         let [l0, l1, l2, l3, k0, k1, f0, f1, s0, s1, s2, s3, p0, p1, p2, p3] = *header;
         let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-        let Some(body) = datagram.get(HEADER..length) else { return Some(Err(Truncated)) };
+        let Some(body) = datagram.get(HEADER..length) else {
+            return Some(Err(Truncated));
+        };
         self.0 = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some(Ok(Frame {
             kind: u16::from_ne_bytes([k0, k1]),
@@ -69,12 +73,22 @@ pub(crate) struct Nack {
 impl Nack {
     /// Errno and words of an `NLMSG_ERROR` or `NLMSG_DONE` body; `Ok` for an acknowledgement.
     pub(crate) fn parse(frame: &Frame<'_>) -> Result<(), Self> {
-        let errno = frame.body.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b)).saturating_neg();
+        let errno = frame
+            .body
+            .first_chunk::<4>()
+            .map_or(0, |b| i32::from_ne_bytes(*b))
+            .saturating_neg();
         if errno == 0 {
             return Ok(());
         }
-        let attributes = frame.body.get(4 + HEADER..).filter(|_| frame.flags & ACK_HAS_ATTRIBUTES != 0);
-        Err(Self { errno, words: attributes.and_then(words) })
+        let attributes = frame
+            .body
+            .get(4 + HEADER..)
+            .filter(|_| frame.flags & ACK_HAS_ATTRIBUTES != 0);
+        Err(Self {
+            errno,
+            words: attributes.and_then(words),
+        })
     }
 }
 
@@ -131,8 +145,18 @@ mod tests {
     #[test]
     fn two_messages_are_walked_and_a_cut_one_is_told() {
         let mut datagram = Vec::new();
-        push(&mut datagram, RouteNetlinkMessage::GetLink(LinkMessage::default()), 5, 7);
-        push(&mut datagram, RouteNetlinkMessage::GetLink(LinkMessage::default()), 5, 8);
+        push(
+            &mut datagram,
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            5,
+            7,
+        );
+        push(
+            &mut datagram,
+            RouteNetlinkMessage::GetLink(LinkMessage::default()),
+            5,
+            8,
+        );
         let sequences: Vec<_> = Frames(&datagram).map(|f| f.map(|f| f.sequence)).collect();
         assert_eq!(sequences, [Ok(7), Ok(8)]);
         let cut = datagram.len() - 3;
@@ -146,10 +170,22 @@ mod tests {
         body.extend(8_u16.to_ne_bytes());
         body.extend(ERROR_MESSAGE.to_ne_bytes());
         body.extend(*b"no\0\0");
-        let frame = Frame { kind: 2, flags: ACK_HAS_ATTRIBUTES, sequence: 1, port: 1, body: &body };
+        let frame = Frame {
+            kind: 2,
+            flags: ACK_HAS_ATTRIBUTES,
+            sequence: 1,
+            port: 1,
+            body: &body,
+        };
         let nack = Nack::parse(&frame).expect_err("EEXIST");
         assert_eq!((nack.errno, nack.words.as_deref()), (17, Some("no")));
-        assert_eq!(Nack::parse(&Frame { body: &[0; 20], ..frame }), Ok(()));
+        assert_eq!(
+            Nack::parse(&Frame {
+                body: &[0; 20],
+                ..frame
+            }),
+            Ok(())
+        );
     }
 
     proptest! {

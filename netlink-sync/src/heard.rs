@@ -27,13 +27,21 @@ const KNOWN: [u16; 8] = [16, 17, 20, 21, 24, 25, 28, 29];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
     Link(LinkChange),
-    Address(AddressChange),
+    Address(ObservedAddress),
     Neighbor(NeighborChange),
     Route(Verb, ObservedRoute),
     /// A next-hop object changed; routes that use it may have changed without a word.
     NextHopObject,
     /// Nothing that concerns us.
     Nothing,
+}
+
+/// An address as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ObservedAddress {
+    pub(crate) change: AddressChange,
+    /// The kernel made a route to its subnet.
+    pub(crate) connected_route: bool,
 }
 
 /// What happened to a route.
@@ -129,7 +137,7 @@ fn link(message: LinkMessage, present: bool) -> Option<LinkChange> {
     Some(change)
 }
 
-fn address(message: &AddressMessage, present: bool) -> Option<AddressChange> {
+fn address(message: &AddressMessage, present: bool) -> Option<ObservedAddress> {
     let (mut address, mut local) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
     for attribute in &message.attributes {
@@ -144,7 +152,14 @@ fn address(message: &AddressMessage, present: bool) -> Option<AddressChange> {
     let address = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
     // An address that lost duplicate detection is not usable, although the kernel keeps it.
     let present = present && !flags.contains(AddressFlags::Dadfailed);
-    Some(AddressChange { interface: IfIndex(message.header.index), address, present })
+    Some(ObservedAddress {
+        change: AddressChange {
+            interface: IfIndex(message.header.index),
+            address,
+            present,
+        },
+        connected_route: !flags.contains(AddressFlags::Noprefixroute),
+    })
 }
 
 fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange> {
@@ -174,7 +189,11 @@ fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange>
         NeighbourState::Incomplete | NeighbourState::None => NeighborState::Incomplete,
         _ => mac.map_or(NeighborState::Incomplete, NeighborState::Reachable),
     };
-    Some(NeighborChange { interface: IfIndex(header.ifindex), address, state })
+    Some(NeighborChange {
+        interface: IfIndex(header.ifindex),
+        address,
+        state,
+    })
 }
 
 fn route(message: &RouteMessage) -> Option<ObservedRoute> {
@@ -222,7 +241,11 @@ fn route(message: &RouteMessage) -> Option<ObservedRoute> {
         }
     }
     let single = (gateway.is_some() || interface.is_some()).then_some(ObservedNextHop {
-        hop: KernelNextHop { gateway, interface, weight: 1 },
+        hop: KernelNextHop {
+            gateway,
+            interface,
+            weight: 1,
+        },
         dead: header.flags.contains(RouteFlags::Dead),
     });
     let next_hops = match kind {
@@ -299,7 +322,12 @@ mod tests {
             neighbor(&message, true).map(|n| n.state)
         };
         let reachable = Some(NeighborState::Reachable(Mac([2, 0, 0, 0, 0, 1])));
-        for state in [NeighbourState::Stale, NeighbourState::Probe, NeighbourState::Permanent, NeighbourState::Noarp] {
+        for state in [
+            NeighbourState::Stale,
+            NeighbourState::Probe,
+            NeighbourState::Permanent,
+            NeighbourState::Noarp,
+        ] {
             assert_eq!(fold(state), reachable, "{state}");
         }
         assert_eq!(fold(NeighbourState::Failed), Some(NeighborState::Failed));

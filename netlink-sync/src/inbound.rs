@@ -11,11 +11,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use net::{
-    AddressChange, IfIndex, KernelEvent, LinkChange, NeighborChange, NeighborState, NextHop, Prefix, Route, RouteChange,
-    RouteKind, Source, VrfId,
+    AddressChange, IfIndex, KernelEvent, LinkChange, NeighborChange, NeighborState, NextHop, Prefix, Route,
+    RouteChange, RouteKind, Source, VrfId,
 };
 
-use crate::heard::{Heard, ObservedNextHop, ObservedRoute, Verb};
+use crate::heard::{Heard, ObservedAddress, ObservedNextHop, ObservedRoute, Verb};
 
 /// `RTPROT_REDIRECT` and `RTPROT_KERNEL`: caches, and the connected routes that the RIB derives from addresses.
 const KERNELS_OWN: [u8; 2] = [1, 2];
@@ -34,7 +34,7 @@ pub(crate) enum Doubt {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) links: Vec<LinkChange>,
-    pub(crate) addresses: Vec<AddressChange>,
+    pub(crate) addresses: Vec<ObservedAddress>,
     pub(crate) neighbors: Vec<NeighborChange>,
     pub(crate) routes: Vec<ObservedRoute>,
 }
@@ -84,7 +84,7 @@ impl Inbound {
     pub(crate) fn hear(&mut self, heard: Heard, events: &mut Vec<KernelEvent>) -> Doubt {
         match heard {
             Heard::Link(link) => self.link(link, events),
-            Heard::Address(address) => self.address(address, events),
+            Heard::Address(address) => self.address(address.change, events),
             Heard::Neighbor(neighbor) => {
                 self.neighbor(neighbor, events);
                 Doubt::None
@@ -98,26 +98,66 @@ impl Inbound {
     /// Takes a whole dump and appends the differences to `events`.
     pub(crate) fn resync(&mut self, snapshot: Snapshot, events: &mut Vec<KernelEvent>) {
         let links: HashSet<_> = snapshot.links.iter().map(|l| l.index).collect();
-        let addresses: HashSet<_> = snapshot.addresses.iter().map(|a| (a.interface, a.address)).collect();
+        let addresses: HashSet<_> = snapshot
+            .addresses
+            .iter()
+            .map(|a| (a.change.interface, a.change.address))
+            .collect();
         let neighbors: HashSet<_> = snapshot.neighbors.iter().map(|n| (n.interface, n.address)).collect();
 
-        let gone: Vec<_> = self.neighbors.keys().filter(|&n| !neighbors.contains(n)).copied().collect();
+        let gone: Vec<_> = self
+            .neighbors
+            .keys()
+            .filter(|&n| !neighbors.contains(n))
+            .copied()
+            .collect();
         for (interface, address) in gone {
-            self.neighbor(NeighborChange { interface, address, state: NeighborState::Gone }, events);
+            self.neighbor(
+                NeighborChange {
+                    interface,
+                    address,
+                    state: NeighborState::Gone,
+                },
+                events,
+            );
         }
-        let gone: Vec<_> = self.addresses.iter().filter(|&a| !addresses.contains(a)).copied().collect();
+        let gone: Vec<_> = self
+            .addresses
+            .iter()
+            .filter(|&a| !addresses.contains(a))
+            .copied()
+            .collect();
         for (interface, address) in gone {
-            self.address(AddressChange { interface, address, present: false }, events);
+            self.address(
+                AddressChange {
+                    interface,
+                    address,
+                    present: false,
+                },
+                events,
+            );
         }
-        let gone: Vec<_> = self.links.values().filter(|l| !links.contains(&l.index)).cloned().collect();
+        let gone: Vec<_> = self
+            .links
+            .values()
+            .filter(|l| !links.contains(&l.index))
+            .cloned()
+            .collect();
         for link in gone {
-            self.link(LinkChange { present: false, up: false, ..link }, events);
+            self.link(
+                LinkChange {
+                    present: false,
+                    up: false,
+                    ..link
+                },
+                events,
+            );
         }
         for link in snapshot.links {
             self.link(link, events);
         }
         for address in snapshot.addresses {
-            self.address(address, events);
+            self.address(address.change, events);
         }
         for neighbor in snapshot.neighbors {
             self.neighbor(neighbor, events);
@@ -148,7 +188,10 @@ impl Inbound {
     /// `None` if the route is not mirrored in.
     fn key(&self, route: &ObservedRoute) -> Option<(VrfId, Prefix)> {
         let ours = route.protocol == self.protocol || KERNELS_OWN.contains(&route.protocol);
-        self.tables.get(&route.table).filter(|_| !ours).map(|&vrf| (vrf, route.prefix))
+        self.tables
+            .get(&route.table)
+            .filter(|_| !ours)
+            .map(|&vrf| (vrf, route.prefix))
     }
 
     fn link(&mut self, link: LinkChange, events: &mut Vec<KernelEvent>) -> Doubt {
@@ -162,11 +205,25 @@ impl Inbound {
         } else {
             let neighbors: Vec<_> = self.neighbors.keys().filter(|n| n.0 == link.index).copied().collect();
             for (interface, address) in neighbors {
-                self.neighbor(NeighborChange { interface, address, state: NeighborState::Gone }, events);
+                self.neighbor(
+                    NeighborChange {
+                        interface,
+                        address,
+                        state: NeighborState::Gone,
+                    },
+                    events,
+                );
             }
             let addresses: Vec<_> = self.addresses.iter().filter(|a| a.0 == link.index).copied().collect();
             for (interface, address) in addresses {
-                self.address(AddressChange { interface, address, present: false }, events);
+                self.address(
+                    AddressChange {
+                        interface,
+                        address,
+                        present: false,
+                    },
+                    events,
+                );
             }
             self.links.remove(&link.index);
         }
@@ -177,7 +234,11 @@ impl Inbound {
 
     fn address(&mut self, address: AddressChange, events: &mut Vec<KernelEvent>) -> Doubt {
         let key = (address.interface, address.address);
-        let changed = if address.present { self.addresses.insert(key) } else { self.addresses.remove(&key) };
+        let changed = if address.present {
+            self.addresses.insert(key)
+        } else {
+            self.addresses.remove(&key)
+        };
         if !changed {
             return Doubt::None;
         }
@@ -198,7 +259,9 @@ impl Inbound {
     }
 
     fn route(&mut self, verb: Verb, route: ObservedRoute, events: &mut Vec<KernelEvent>) -> Doubt {
-        let Some(key) = self.key(&route) else { return Doubt::None };
+        let Some(key) = self.key(&route) else {
+            return Doubt::None;
+        };
         let list = self.routes.entry(key).or_default();
         let doubt = match verb {
             Verb::Delete => delete(list, &route),
@@ -215,7 +278,9 @@ impl Inbound {
     /// Tells the best route of `key` if it is not the one that was told.
     fn tell(&mut self, key: (VrfId, Prefix), events: &mut Vec<KernelEvent>) {
         let best = self.routes.get(&key).and_then(|list| {
-            list.iter().filter_map(|r| Some((r.metric, usable(r)?))).min_by_key(|(metric, _)| *metric)
+            list.iter()
+                .filter_map(|r| Some((r.metric, usable(r)?)))
+                .min_by_key(|(metric, _)| *metric)
         });
         let route = best.map(|(_, route)| route);
         if self.told.get(&key) == route.as_ref() {
@@ -225,19 +290,28 @@ impl Inbound {
             Some(route) => self.told.insert(key, route.clone()),
             None => self.told.remove(&key),
         };
-        events.push(KernelEvent::Route(RouteChange { vrf: key.0, prefix: key.1, source: Source::Kernel, route }));
+        events.push(KernelEvent::Route(RouteChange {
+            vrf: key.0,
+            prefix: key.1,
+            source: Source::Kernel,
+            route,
+        }));
     }
 }
 
 /// The route in the words of the RIB; `None` if no next hop of it is alive.
 fn usable(route: &ObservedRoute) -> Option<Route> {
-    let next_hops = route.next_hops.iter().filter(|n| !n.dead).map(|ObservedNextHop { hop, .. }| NextHop {
-        gateway: hop.gateway,
-        interface: hop.interface,
-        weight: hop.weight.max(1),
-        vrf: None,
-        vxlan: None,
-    });
+    let next_hops = route
+        .next_hops
+        .iter()
+        .filter(|n| !n.dead)
+        .map(|ObservedNextHop { hop, .. }| NextHop {
+            gateway: hop.gateway,
+            interface: hop.interface,
+            weight: hop.weight.max(1),
+            vrf: None,
+            vxlan: None,
+        });
     let mut usable = match route.kind {
         RouteKind::Unicast => Route::multipath(next_hops),
         kind => Route::special(kind),
@@ -257,13 +331,17 @@ fn is_sibling(a: &ObservedRoute, b: &ObservedRoute) -> bool {
     !a.prefix.is_v4()
         && same_key(a, b)
         && a.protocol == b.protocol
-        && [a, b].iter().all(|r| r.kind == RouteKind::Unicast && !r.next_hops.is_empty() && multipath(r))
+        && [a, b]
+            .iter()
+            .all(|r| r.kind == RouteKind::Unicast && !r.next_hops.is_empty() && multipath(r))
 }
 
 /// True if every next hop of `part` is one of `whole`, whatever its weight and state.
 fn includes(whole: &ObservedRoute, part: &ObservedRoute) -> bool {
     let ways = |n: &ObservedNextHop| (n.hop.gateway, n.hop.interface);
-    part.next_hops.iter().all(|p| whole.next_hops.iter().any(|w| ways(w) == ways(p)))
+    part.next_hops
+        .iter()
+        .all(|p| whole.next_hops.iter().any(|w| ways(w) == ways(p)))
 }
 
 fn add(list: &mut Vec<ObservedRoute>, verb: Verb, route: ObservedRoute) -> Doubt {
@@ -295,14 +373,23 @@ fn replace(list: &mut Vec<ObservedRoute>, route: ObservedRoute) -> Doubt {
 
 fn delete(list: &mut Vec<ObservedRoute>, route: &ObservedRoute) -> Doubt {
     let candidate = |r: &ObservedRoute| same_key(r, route) && r.kind == route.kind && r.protocol == route.protocol;
-    if let Some(place) = list.iter().position(|r| candidate(r) && includes(r, route) && includes(route, r)) {
+    if let Some(place) = list
+        .iter()
+        .position(|r| candidate(r) && includes(r, route) && includes(route, r))
+    {
         list.remove(place);
         return Doubt::None;
     }
     // One next hop of an IPv6 multipath route.
-    if let Some(whole) = list.iter_mut().find(|r| candidate(r) && is_sibling(r, route) && includes(r, route)) {
+    if let Some(whole) = list
+        .iter_mut()
+        .find(|r| candidate(r) && is_sibling(r, route) && includes(r, route))
+    {
         let deleted = |n: &ObservedNextHop| {
-            route.next_hops.iter().any(|d| (d.hop.gateway, d.hop.interface) == (n.hop.gateway, n.hop.interface))
+            route
+                .next_hops
+                .iter()
+                .any(|d| (d.hop.gateway, d.hop.interface) == (n.hop.gateway, n.hop.interface))
         };
         whole.next_hops.retain(|n| !deleted(n));
         if let [last] = whole.next_hops.as_mut_slice() {
@@ -310,7 +397,11 @@ fn delete(list: &mut Vec<ObservedRoute>, route: &ObservedRoute) -> Doubt {
         }
         return Doubt::None;
     }
-    if list.iter().any(|r| same_key(r, route)) { Doubt::Routes } else { Doubt::None }
+    if list.iter().any(|r| same_key(r, route)) {
+        Doubt::Routes
+    } else {
+        Doubt::None
+    }
 }
 
 #[cfg(test)]

@@ -18,8 +18,10 @@
 mod error;
 mod mirror;
 mod route;
+mod socket;
 mod status;
 mod sysctl;
+mod write;
 
 pub use error::Error;
 pub use mirror::{Mirror, MirrorConfig, Tuning};
@@ -29,3 +31,7 @@ pub use sysctl::prepare_host_interface;
 mod frame;
 mod heard;
 mod inbound;
+mod listen;
+mod message;
+mod outbound;
+mod probe;

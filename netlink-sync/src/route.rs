@@ -29,6 +29,10 @@ pub struct KernelRoute {
 impl KernelRoute {
     /// A request to have no route for `prefix`.
     pub fn remove(prefix: Prefix) -> Self {
-        Self { prefix, next_hops: None, kind: RouteKind::Unicast }
+        Self {
+            prefix,
+            next_hops: None,
+            kind: RouteKind::Unicast,
+        }
     }
 }

@@ -46,13 +46,21 @@ mod tests {
     #[test]
     fn names_that_leave_the_directory_are_refused() {
         for name in ["", "..", "a/b", "sixteen-letters-", "a b"] {
-            assert!(matches!(prepare_host_interface(name), Err(Error::InterfaceName(_))), "{name}");
+            assert!(
+                matches!(prepare_host_interface(name), Err(Error::InterfaceName(_))),
+                "{name}"
+            );
         }
     }
 
     #[test]
     fn a_missing_interface_names_the_file() {
         let error = prepare_host_interface("no-such-if0").expect_err("no such interface");
-        assert!(error.to_string().contains("/proc/sys/net/ipv4/conf/no-such-if0/rp_filter"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("/proc/sys/net/ipv4/conf/no-such-if0/rp_filter"),
+            "{error}"
+        );
     }
 }
