@@ -72,9 +72,8 @@ impl Netlink {
                 tracing::debug!(option = name, %error, "the kernel does without");
             }
         }
-        let fd = AsyncFd::new(socket).map_err(step("register with the runtime"))?;
         Ok(Self {
-            fd,
+            socket: netlink,
             port,
             sequence: 0,
             buffer: Vec::with_capacity(BUFFER),
