@@ -48,10 +48,11 @@ impl Candidate {
             config,
             spans,
             mut found,
+            incomplete,
         } = parse::document(&self.text);
-        for finding in check::config(&config) {
-            found.push(finding.located(&spans));
-        }
+        let findings = check::config(&config).into_iter();
+        let certain = findings.filter(|finding| finding.absent_from.is_none_or(|part| !incomplete.contains(part)));
+        found.extend(certain.map(|finding| finding.located(&spans)));
         if found.is_empty() {
             Ok(Checked {
                 config: config.canonical(),

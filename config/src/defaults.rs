@@ -1,8 +1,10 @@
 //! Every default of the file, in one place.
 
+use std::net::{Ipv6Addr, SocketAddr};
+
 use net::{Mac, VpcId};
 
-use crate::model::{Family, Memory, Poll, PortRange};
+use crate::model::{Action, Family, Memory, Policy, Poll, PortRange};
 
 pub(crate) const WORKERS: [u16; 1] = [0];
 pub(crate) const POLL: Poll = Poll::Adaptive;
@@ -21,7 +23,6 @@ pub(crate) const KERNEL_PROTOCOL: u8 = 196;
 pub(crate) const KERNEL_METRIC: u32 = 20;
 
 pub(crate) const BGP_PORT: u16 = 179;
-pub(crate) const BGP_LISTEN: &str = "[::]:179";
 pub(crate) const MULTIPATH: u16 = 1;
 pub(crate) const HOLD_TIME: u16 = 90;
 pub(crate) const CONNECT_RETRY: u16 = 5;
@@ -31,6 +32,16 @@ pub(crate) const TCP_ESTABLISHED: u32 = 7440;
 pub(crate) const TCP_TRANSITORY: u32 = 240;
 pub(crate) const UDP: u32 = 300;
 pub(crate) const ICMP: u32 = 60;
+
+/// Every address of the host.
+pub(crate) fn bgp_listen() -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, BGP_PORT))
+}
+
+/// Nothing passes to and from an external peer without a policy (RFC 8212); internal peers are trusted.
+pub(crate) fn policy(internal: bool) -> Policy {
+    Policy::all(if internal { Action::Accept } else { Action::Deny })
+}
 
 /// Ports above the well-known ones.
 pub(crate) fn masquerade_ports() -> PortRange {

@@ -60,7 +60,7 @@ pub enum Fault {
         /// Why it cannot be.
         reason: String,
         /// A value that would do.
-        example: &'static str,
+        example: String,
     },
     /// Keys that exclude each other, or none of those of which one is needed.
     #[error("{object} has {found} of {choices}")]

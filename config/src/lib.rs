@@ -31,6 +31,7 @@ mod model;
 mod parse;
 mod report;
 mod store;
+mod words;
 
 pub use candidate::{Candidate, Checked, Committed};
 pub use error::Error;

@@ -1,0 +1,171 @@
+//! What each value may be by itself, where its type allows more.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use super::Findings;
+use crate::fault::Fault;
+use crate::model::{Config, Timers};
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    names(config, findings);
+    let dataplane = &config.dataplane;
+    within(findings, "dataplane.memory-mb", dataplane.memory_mb, 64..=1_048_576);
+    within(findings, "dataplane.buffers", dataplane.buffers, 1024..=8_388_608);
+    within(
+        findings,
+        "dataplane.connections",
+        dataplane.connections,
+        1024..=134_217_728,
+    );
+    if dataplane.workers.is_empty() {
+        findings.at(
+            "dataplane.workers",
+            Fault::Empty {
+                object: "[dataplane]".to_owned(),
+                key: "workers",
+            },
+        );
+    }
+    let workers = dataplane.workers.iter().enumerate().map(|(index, core)| super::Claim {
+        value: *core,
+        path: format!("dataplane.workers[{index}]"),
+        owner: "one worker".to_owned(),
+    });
+    super::unique(workers, findings, |core, first, _| Fault::Duplicate {
+        what: "core",
+        value: core.to_string(),
+        first,
+        second: "another".to_owned(),
+        remedy: "list each core once",
+    });
+    if let Some(vxlan) = &config.vxlan {
+        within(findings, "vxlan.port", vxlan.port, 1..=u16::MAX);
+    }
+    for (index, port) in config.ports.iter().enumerate() {
+        if port.device.is_empty() || port.device.chars().any(char::is_control) {
+            let reason = "it is empty or holds control characters".to_owned();
+            invalid(
+                findings,
+                &format!("port[{index}].device"),
+                reason,
+                "DPDK device arguments, as in \"net_tap0\"",
+            );
+        }
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        within(findings, &format!("route[{index}].distance"), route.distance, 1..=255);
+    }
+    within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
+    // Up to 4 are the kernel's own (RTPROT_STATIC).
+    within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
+    if let Some(bgp) = &config.bgp {
+        within(findings, "bgp.multipath", bgp.multipath, 1..=256);
+        for (index, peer) in bgp.peers.iter().enumerate() {
+            within(findings, &format!("bgp.peer[{index}].port"), peer.port, 1..=u16::MAX);
+            within(
+                findings,
+                &format!("bgp.peer[{index}].connect-retry"),
+                peer.connect_retry,
+                1..=u16::MAX,
+            );
+            if let Some(most) = peer.max_prefixes {
+                within(findings, &format!("bgp.peer[{index}].max-prefixes"), most, 1..=u32::MAX);
+            }
+        }
+    }
+    timers(&config.nat.timers, findings);
+    for (index, forward) in config.nat.port_forwards.iter().enumerate() {
+        within(
+            findings,
+            &format!("nat.port-forward[{index}].port"),
+            forward.port,
+            1..=u16::MAX,
+        );
+        within(
+            findings,
+            &format!("nat.port-forward[{index}].target-port"),
+            forward.target_port,
+            1..=u16::MAX,
+        );
+    }
+    let socket = &config.api.socket;
+    let reason = match socket.to_str() {
+        None => Some("it is not UTF-8"),
+        Some(_) if !socket.is_absolute() => Some("it does not start at /"),
+        Some(path) if path.len() > 107 => Some("it is longer than the 107 bytes that a Unix socket's path may have"),
+        Some(path) if path.contains('\0') => Some("it holds a NUL character"),
+        Some(_) => None,
+    };
+    if let Some(reason) = reason {
+        invalid(
+            findings,
+            "api.socket",
+            reason.to_owned(),
+            "an absolute path such as \"/run/turnpike/api.sock\"",
+        );
+    }
+}
+
+fn timers(timers: &Timers, findings: &mut Findings) {
+    const DAYS_30: u32 = 30 * 24 * 3600;
+    within(
+        findings,
+        "nat.timers.tcp-established",
+        timers.tcp_established,
+        1..=DAYS_30,
+    );
+    within(
+        findings,
+        "nat.timers.tcp-transitory",
+        timers.tcp_transitory,
+        1..=DAYS_30,
+    );
+    within(findings, "nat.timers.udp", timers.udp, 1..=DAYS_30);
+    within(findings, "nat.timers.icmp", timers.icmp, 1..=DAYS_30);
+}
+
+fn names(config: &Config, findings: &mut Findings) {
+    let ports = config
+        .ports
+        .iter()
+        .enumerate()
+        .map(|(i, port)| ("port", &port.name, format!("port[{i}].name")));
+    let vpcs = config
+        .vpcs
+        .iter()
+        .enumerate()
+        .map(|(i, vpc)| ("vpc", &vpc.name, format!("vpc[{i}].name")));
+    let gateway = [("gateway", &config.gateway.name, "gateway.name".to_owned())];
+    for (kind, name, path) in gateway.into_iter().chain(ports).chain(vpcs) {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=63).contains(&name.len()) || !name.bytes().all(plain) {
+            findings.at(
+                path,
+                Fault::BadName {
+                    kind,
+                    name: name.clone(),
+                },
+            );
+        }
+    }
+}
+
+fn within<T: PartialOrd + Display>(findings: &mut Findings, path: &str, value: T, limits: RangeInclusive<T>) {
+    if !limits.contains(&value) {
+        let example = format!("a number from {} to {}", limits.start(), limits.end());
+        invalid(findings, path, format!("{value} is out of range"), example);
+    }
+}
+
+fn invalid(findings: &mut Findings, path: &str, reason: String, example: impl Into<String>) {
+    let key = path.rsplit('.').next().unwrap_or(path).to_owned();
+    findings.at(
+        path,
+        Fault::InvalidValue {
+            key,
+            reason,
+            example: example.into(),
+        },
+    );
+}

@@ -1,0 +1,122 @@
+//! Static routes: one for a prefix, next hops of its family, and leaks that end.
+
+use std::collections::BTreeMap;
+
+use net::{IpNet, Prefix, VrfId};
+
+use super::{Findings, not_a_host};
+use crate::fault::Fault;
+use crate::model::{Config, RouteTarget, StaticRoute};
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let mut first: BTreeMap<(VrfId, Prefix), usize> = BTreeMap::new();
+    for (index, route) in config.routes.iter().enumerate() {
+        let path = format!("route[{index}]");
+        if let Some(earlier) = first.insert((route.vrf, route.prefix), index) {
+            let vrf = config.vrf_name(route.vrf).to_owned();
+            let fault = Fault::DuplicateRoute {
+                vrf,
+                prefix: route.prefix,
+            };
+            findings.between(format!("{path}.prefix"), format!("route[{earlier}].prefix"), fault);
+        }
+        known_vrf(config, route.vrf, format!("{path}.vrf"), findings);
+        match &route.target {
+            RouteTarget::Via(gateways) => via(route, gateways, &path, findings),
+            RouteTarget::InVrf(vrf) => known_vrf(config, *vrf, format!("{path}.in-vrf"), findings),
+            RouteTarget::Blackhole | RouteTarget::Unreachable | RouteTarget::Prohibit => {}
+        }
+    }
+    loops(config, findings);
+}
+
+fn known_vrf(config: &Config, vrf: VrfId, path: String, findings: &mut Findings) {
+    if let Some(id) = vrf.vpc().filter(|id| config.vpc(*id).is_none()) {
+        findings.absent(path, "vpc", Fault::UnknownVpcId { id });
+    }
+}
+
+fn via(route: &StaticRoute, gateways: &[std::net::IpAddr], path: &str, findings: &mut Findings) {
+    let object = || format!("route `{}`", route.prefix);
+    if gateways.is_empty() {
+        findings.at(
+            format!("{path}.via"),
+            Fault::Empty {
+                object: object(),
+                key: "via",
+            },
+        );
+    }
+    for (index, gateway) in gateways.iter().enumerate() {
+        let path = format!("{path}.via[{index}]");
+        if let Some(what) = not_a_host(*gateway) {
+            findings.at(
+                path,
+                Fault::NotAHost {
+                    object: object(),
+                    address: *gateway,
+                    what,
+                },
+            );
+        } else if gateway.is_ipv4() != route.prefix.is_v4() {
+            findings.at(
+                path,
+                Fault::RouteFamily {
+                    prefix: route.prefix,
+                    gateway: *gateway,
+                },
+            );
+        }
+    }
+}
+
+/// A leaked route must lead somewhere: following the routes that cover its whole prefix, static or connected, must not
+/// come back. Routes for parts of the prefix do not help the rest of it; a static route that covers it (a blackhole,
+/// say) does.
+fn loops(config: &Config, findings: &mut Findings) {
+    for (index, start) in config.routes.iter().enumerate() {
+        let mut route = start;
+        let mut cycle = format!("{} in `{}`", start.prefix, config.vrf_name(start.vrf));
+        for _ in 0..=config.vpcs.len() {
+            let RouteTarget::InVrf(vrf) = route.target else { break };
+            cycle.push_str(&format!(" -> `{}`", config.vrf_name(vrf)));
+            if vrf == start.vrf {
+                // Where the walk comes back, the lookup may find the connected subnet.
+                if is_same(covering(config, vrf, start.prefix), start) {
+                    findings.at(format!("route[{index}].in-vrf"), Fault::RouteLoop { cycle });
+                }
+                break;
+            }
+            match covering(config, vrf, start.prefix) {
+                Some(next) => route = next,
+                None => break,
+            }
+        }
+    }
+}
+
+fn is_same(found: Option<&StaticRoute>, start: &StaticRoute) -> bool {
+    found.is_some_and(|found| std::ptr::eq(found, start))
+}
+
+/// The static route that a packet to `prefix` takes in `vrf`; `None` if there is none, or a connected subnet is as long.
+fn covering(config: &Config, vrf: VrfId, prefix: Prefix) -> Option<&StaticRoute> {
+    let in_vrf = config
+        .routes
+        .iter()
+        .filter(|route| route.vrf == vrf && route.prefix.covers(&prefix));
+    let longest = in_vrf.max_by_key(|route| route.prefix.len())?;
+    let addresses: Vec<&IpNet> = match vrf.vpc() {
+        None => config.ports.iter().flat_map(|port| &port.addresses).collect(),
+        Some(id) => config.vpc(id).into_iter().flat_map(|vpc| &vpc.addresses).collect(),
+    };
+    let mut connected = addresses
+        .into_iter()
+        .map(|net| Prefix::from(*net))
+        .filter(|net| net.covers(&prefix));
+    if connected.any(|net| net.len() >= longest.prefix.len()) {
+        None
+    } else {
+        Some(longest)
+    }
+}

@@ -1,0 +1,58 @@
+//! Reads `[nat]`.
+
+use net::Ipv4Net;
+
+use super::Names;
+use super::reader::Reader;
+use crate::defaults;
+use crate::model::{Masquerade, Nat, PortForward, Timers};
+
+pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
+    let timers = reader.table("timers", "[nat.timers]", timers);
+    Nat {
+        timers,
+        masquerades: reader.tables("masquerade", "masquerade", "vpc", |reader| masquerade(reader, names)),
+        port_forwards: reader.tables("port-forward", "port forward", "address", |reader| {
+            port_forward(reader, names)
+        }),
+    }
+}
+
+fn timers(reader: &mut Reader<'_, '_>) -> Timers {
+    Timers {
+        tcp_established: reader.optional("tcp-established").unwrap_or(defaults::TCP_ESTABLISHED),
+        tcp_transitory: reader.optional("tcp-transitory").unwrap_or(defaults::TCP_TRANSITORY),
+        udp: reader.optional("udp").unwrap_or(defaults::UDP),
+        icmp: reader.optional("icmp").unwrap_or(defaults::ICMP),
+    }
+}
+
+fn masquerade(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Masquerade> {
+    let vpc = names.vpc(reader, "vpc");
+    let sources = reader.list("sources").unwrap_or_else(|| vec![Ipv4Net::default()]);
+    let pool = reader.required_list("pool");
+    let ports = reader.or("ports", defaults::masquerade_ports());
+    Some(Masquerade {
+        vpc: vpc?,
+        sources,
+        pool: pool?,
+        ports,
+    })
+}
+
+fn port_forward(reader: &mut Reader<'_, '_>, names: &Names) -> Option<PortForward> {
+    let vpc = names.vpc(reader, "vpc");
+    let address = reader.required("address");
+    let protocol = reader.required("protocol");
+    let port = reader.required("port");
+    let target = reader.required("target");
+    let target_port = reader.optional("target-port").or(port);
+    Some(PortForward {
+        vpc: vpc?,
+        address: address?,
+        protocol: protocol?,
+        port: port?,
+        target: target?,
+        target_port: target_port?,
+    })
+}

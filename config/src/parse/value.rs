@@ -1,0 +1,180 @@
+//! One TOML value becomes one value of ours, or a fault that says what would do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
+use toml::de::DeValue;
+
+use crate::fault::Fault;
+use crate::model::{Action, Family, Memory, Poll, PortRange, Protocol};
+use crate::words::{DeadEnd, Word};
+
+/// Something that one TOML value says.
+pub(super) trait FromToml: Sized {
+    /// Reads the value of `key`.
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault>;
+}
+
+impl FromToml for bool {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        value
+            .as_bool()
+            .ok_or_else(|| wrong_type(key, value, "a boolean", "true or false"))
+    }
+}
+
+impl FromToml for String {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        text(key, value, "a text in quotes").map(str::to_owned)
+    }
+}
+
+/// The integer in `value`, wide enough for any TOML may hold.
+fn integer(key: &str, value: &DeValue<'_>) -> Result<i128, Fault> {
+    let number = value
+        .as_integer()
+        .ok_or_else(|| wrong_type(key, value, "a whole number", "a number, without quotes"))?;
+    i128::from_str_radix(number.as_str(), number.radix())
+        .map_err(|_| invalid(key, format!("{} is out of range", number.as_str()), "a smaller number"))
+}
+
+fn text<'v>(key: &str, value: &'v DeValue<'_>, example: &'static str) -> Result<&'v str, Fault> {
+    value.as_str().ok_or_else(|| wrong_type(key, value, "a text", example))
+}
+
+pub(super) fn wrong_type(key: &str, value: &DeValue<'_>, expected: &'static str, example: &'static str) -> Fault {
+    let found = match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    Fault::WrongType {
+        key: key.to_owned(),
+        found,
+        expected,
+        example,
+    }
+}
+
+fn invalid(key: &str, reason: String, example: impl Into<String>) -> Fault {
+    Fault::InvalidValue {
+        key: key.to_owned(),
+        reason,
+        example: example.into(),
+    }
+}
+
+/// Types that are written as a text and know how to parse it.
+macro_rules! from_text {
+    ($($type:ty, $what:literal, $example:literal;)*) => {$(
+        impl FromToml for $type {
+            fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+                let text = text(key, value, $example)?;
+                <$type>::from_str(text).map_err(|_| invalid(key, format!("`{text}` is not {}", $what), $example))
+            }
+        }
+    )*};
+}
+from_text! {
+    IpAddr, "an IP address", "an address such as \"192.0.2.1\" or \"2001:db8::1\"";
+    Ipv4Addr, "an IPv4 address", "an address such as \"192.0.2.1\"";
+    SocketAddr, "an address with a port", "\"0.0.0.0:179\" or \"[::]:179\"";
+    IpNet, "an address with the length of its subnet", "\"192.0.2.1/31\" or \"2001:db8::1/64\"";
+    Mac, "a MAC address", "six hexadecimal bytes, as in \"02:00:00:00:00:01\"";
+}
+
+impl FromToml for Prefix {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "a prefix such as \"10.0.0.0/8\" or \"2001:db8::/32\"";
+        let text = text(key, value, EXAMPLE)?;
+        text.parse().map_err(|error: net::PrefixError| match error {
+            net::PrefixError::HostBits { network, .. } => {
+                invalid(key, format!("`{text}` has host bits set"), format!("\"{network}\""))
+            }
+            _ => invalid(key, format!("`{text}` is not a prefix"), EXAMPLE),
+        })
+    }
+}
+
+/// An IPv4 prefix, or an address that stands for its /32.
+impl FromToml for Ipv4Net {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "an IPv4 address or prefix, as in \"203.0.113.1\" or \"203.0.113.0/28\"";
+        let text = text(key, value, EXAMPLE)?;
+        if let Ok(address) = text.parse::<Ipv4Addr>() {
+            return Ok(Self::from(address));
+        }
+        match Prefix::from_toml(key, value)?.net() {
+            IpNet::V4(net) => Ok(net),
+            IpNet::V6(_) => Err(invalid(key, format!("`{text}` is IPv6"), EXAMPLE)),
+        }
+    }
+}
+
+impl FromToml for PortRange {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "\"1024-65535\", lowest port first, without port 0";
+        let text = text(key, value, EXAMPLE)?;
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let range = match (first.trim().parse(), last.trim().parse()) {
+            (Ok(first), Ok(last)) => Self::new(first, last),
+            _ => None,
+        };
+        range.ok_or_else(|| invalid(key, format!("`{text}` is not a range of ports"), EXAMPLE))
+    }
+}
+
+/// Plain numbers, as wide as their type; `check::limits` knows the limits of each.
+macro_rules! from_integer {
+    ($($type:ty),*) => {$(
+        impl FromToml for $type {
+            fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+                let number = integer(key, value)?;
+                Self::try_from(number).map_err(|_| {
+                    let example = format!("a number from {} to {}", Self::MIN, Self::MAX);
+                    invalid(key, format!("{number} is out of range"), example)
+                })
+            }
+        }
+    )*};
+}
+from_integer!(u8, u16, u32);
+
+macro_rules! from_number {
+    ($($type:ty, $number:ty, $example:literal;)*) => {$(
+        impl FromToml for $type {
+            fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+                let number = integer(key, value)?;
+                <$number>::try_from(number)
+                    .ok()
+                    .and_then(|number| <$type>::new(number).ok())
+                    .ok_or_else(|| invalid(key, format!("{number} is out of range"), $example))
+            }
+        }
+    )*};
+}
+from_number! {
+    VpcId, u16, "a number from 1 to 65535";
+    Vni, u32, "a number from 1 to 16777215";
+    VlanId, u16, "a number from 1 to 4094";
+}
+
+macro_rules! from_word {
+    ($($type:ty),*) => {$(
+        impl FromToml for $type {
+            fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+                let text = text(key, value, "one of its words")?;
+                Self::from_word(text).ok_or_else(|| {
+                    let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                    invalid(key, format!("there is no `{text}`"), words.join(" or "))
+                })
+            }
+        }
+    )*};
+}
+from_word!(Poll, Memory, Family, Action, Protocol, DeadEnd);
