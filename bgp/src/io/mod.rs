@@ -1,16 +1,28 @@
 //! The edge: sockets, tasks and the clock around [`crate::session`] and [`crate::rib`].
+//!
+//! One task a peer (`peer.rs`) drives its session; one task (`core.rs`) owns the RIB and the channel of events; one task
+//! a listening address (`listener.rs`) hands accepted connections to the peers. Peers and core meet in a bounded
+//! channel. When the reader of the events is slow, the core stops taking from the peers, their tasks stop reading their
+//! sockets, and TCP slows the routers down; keepalives are still sent, and questions still answered.
+
+mod core;
+mod listener;
+mod peer;
+mod socket;
 
 use std::net::IpAddr;
 
 use net::RouteChange;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
+use self::core::{Command, Core};
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
 /// What the speaker tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Changes of the loc-rib, at most one route a prefix and source.
+    /// Changes of the loc-rib. When the best path of a prefix changes between external and internal, the withdrawal of
+    /// the one source and the announcement of the other are neighbours in one batch.
     Routes(Vec<RouteChange>),
     /// A session was established.
     PeerUp {
@@ -33,11 +45,14 @@ pub enum Event {
     },
 }
 
-/// A running speaker.
+/// A running speaker. Dropping it ends the sessions like [`Speaker::shutdown`], without waiting.
 #[derive(Debug)]
 pub struct Speaker {
-    events: mpsc::Sender<Event>,
+    commands: mpsc::Sender<Command>,
 }
+
+/// Why a question to the core is always answered.
+const CORE_LIVES: &str = "the speaker's core runs as long as the speaker exists";
 
 impl Speaker {
     /// Starts listening and connecting. Events leave through `events`, which is bounded: a slow reader slows the peers
@@ -46,8 +61,10 @@ impl Speaker {
     /// # Errors
     /// A configuration that cannot work, or an address that cannot be listened on.
     pub async fn start(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
-        config.check()?;
-        Ok(Self { events })
+        let core = Core::new(config, events)?;
+        let (commands, receiver) = mpsc::channel(1);
+        tokio::spawn(core.run(receiver));
+        Ok(Self { commands })
     }
 
     /// Takes another configuration: only peers that changed restart; originated prefixes come and go without a reset.
@@ -55,20 +72,37 @@ impl Speaker {
     /// # Errors
     /// As [`Speaker::start`]; then nothing has changed.
     pub async fn apply(&self, config: SpeakerConfig) -> Result<(), Error> {
-        config.check()
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Apply(Box::new(config), reply)).await.map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)?
     }
 
     /// The speaker and its peers.
+    ///
+    /// # Panics
+    /// If the speaker's core panicked, or the runtime that it was started on is gone.
     pub async fn state(&self) -> State {
-        let _ = self.events.is_closed();
-        unimplemented!()
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::State(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
     }
 
     /// The loc-rib with every path.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
     pub async fn routes(&self) -> Vec<RouteView> {
-        Vec::new()
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Routes(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
     }
 
     /// Ends every session with Cease, Administrative Shutdown, and closes all sockets. No event is sent any more.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::Shutdown(reply)).await.is_ok() {
+            // The core drops the sender when it is done, or has died: both mean that nothing is left to wait for.
+            let _ = done.await;
+        }
+    }
 }

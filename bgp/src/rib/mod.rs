@@ -1,1 +1,320 @@
-//! RIB.
+//! The tables: adj-rib-in, loc-rib and adj-rib-out (RFC 4271 section 9).
+//!
+//! One map from prefix to paths serves as adj-rib-in and loc-rib: a peer's adj-rib-in is its path of each prefix, and
+//! the loc-rib is what the decision process marked. Ineligible and losing paths stay, each with its reason. Attributes
+//! are interned. Nothing here waits or does I/O: updates mark prefixes dirty, [`Rib::take_changes`] decides each dirty
+//! prefix once, however many updates touched it, and yields what the gateway has to know.
+
+mod adj_out;
+mod decision;
+mod intern;
+mod path;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use adj_out::AdjRibOut;
+use intern::Interner;
+use net::{NextHop, Prefix, Route, RouteChange, Source, VrfId};
+
+use crate::policy::Action;
+use crate::wire::{self, Attributes, Update};
+use crate::{Family, FamilyCounters};
+
+pub use adj_out::{OutQueue, Outgoing};
+pub use decision::decide;
+pub use path::{Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
+
+/// The peer announced more prefixes than it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyPrefixes {
+    /// Prefixes in its adj-rib-in.
+    pub received: u32,
+    /// What it may announce.
+    pub limit: u32,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    paths: Vec<Path>,
+    /// What the gateway was told last.
+    announced: Option<Arc<(Source, Route)>>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    info: Arc<PeerInfo>,
+    out: AdjRibOut,
+    received: [u32; Family::ALL.len()],
+    accepted: [u32; Family::ALL.len()],
+}
+
+/// Every table of one speaker.
+#[derive(Debug)]
+pub struct Rib {
+    asn: u32,
+    router_id: Ipv4Addr,
+    vrf: VrfId,
+    multipath: u8,
+    table: HashMap<Prefix, Entry>,
+    paths: usize,
+    peers: BTreeMap<IpAddr, Peer>,
+    attributes: Interner<Attributes>,
+    routes: Interner<(Source, Route)>,
+    dirty: HashSet<Prefix>,
+}
+
+impl Rib {
+    /// Empty tables of the speaker with this AS and identifier, whose routes belong to `vrf`.
+    pub fn new(asn: u32, router_id: Ipv4Addr, vrf: VrfId) -> Self {
+        Self {
+            asn,
+            router_id,
+            vrf,
+            multipath: 1,
+            table: HashMap::new(),
+            paths: 0,
+            peers: BTreeMap::new(),
+            attributes: Interner::default(),
+            routes: Interner::default(),
+            dirty: HashSet::new(),
+        }
+    }
+
+    /// Most external paths used side by side.
+    pub fn set_multipath(&mut self, multipath: u8) {
+        if self.multipath != multipath {
+            self.multipath = multipath;
+            self.dirty.extend(self.table.keys().copied());
+        }
+    }
+
+    /// Originates exactly these prefixes.
+    pub fn set_originated(&mut self, prefixes: &[Prefix]) {
+        let wanted: BTreeSet<Prefix> = prefixes.iter().copied().collect();
+        let present: BTreeSet<Prefix> = self
+            .table
+            .iter()
+            .filter(|(_, entry)| entry.paths.iter().any(|path| path.peer.is_none()))
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        for prefix in present.difference(&wanted) {
+            self.remove(prefix, |path| path.peer.is_none());
+        }
+        for prefix in wanted.difference(&present) {
+            let attributes =
+                self.attributes.intern(Attributes::originated(wire::NextHop::from(IpAddr::V4(self.router_id))));
+            let path = Path { peer: None, attributes, standing: Standing::Lost(Step::Originated) };
+            self.table.entry(*prefix).or_default().paths.push(path);
+            self.paths += 1;
+            self.dirty.insert(*prefix);
+        }
+    }
+
+    /// A session is established: the adj-rib-out begins to fill, and ends each family with its marker.
+    pub fn peer_up(&mut self, info: PeerInfo) -> Arc<OutQueue> {
+        self.peer_down(info.address);
+        let info = Arc::new(info);
+        let mut peer =
+            Peer { info: Arc::clone(&info), out: AdjRibOut::default(), received: [0; 2], accepted: [0; 2] };
+        for (prefix, entry) in &self.table {
+            advertise(&mut peer, &mut self.attributes, self.asn, prefix, entry);
+        }
+        for family in &info.context.families {
+            peer.out.queue.put_end_of_rib(*family);
+        }
+        let queue = Arc::clone(&peer.out.queue);
+        self.peers.insert(info.address, peer);
+        queue
+    }
+
+    /// A session ended: every path of the peer goes.
+    pub fn peer_down(&mut self, address: IpAddr) {
+        if self.peers.remove(&address).is_none() {
+            return;
+        }
+        let Self { table, dirty, paths, .. } = self;
+        for (prefix, entry) in table.iter_mut() {
+            let before = entry.paths.len();
+            entry.paths.retain(|path| !path.is_from(address));
+            if entry.paths.len() != before {
+                *paths -= before - entry.paths.len();
+                dirty.insert(*prefix);
+            }
+        }
+        self.attributes.sweep();
+        self.routes.sweep();
+    }
+
+    /// Takes an UPDATE of an established peer; one from any other is ignored.
+    ///
+    /// # Errors
+    /// [`TooManyPrefixes`]; the update has been taken, the session has to end.
+    pub fn update(&mut self, address: IpAddr, update: Update) -> Result<(), TooManyPrefixes> {
+        let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else { return Ok(()) };
+        for prefix in &update.withdrawn {
+            self.remove(prefix, |path| path.is_from(address));
+        }
+        for announcement in update.announced {
+            let attributes = self.attributes.intern(announcement.attributes);
+            for prefix in announcement.prefixes {
+                self.insert(&info, prefix, &attributes);
+            }
+        }
+        let received = self.peers.get(&address).map_or(0, |peer| peer.received.iter().sum());
+        match info.max_prefixes {
+            Some(limit) if received > limit => Err(TooManyPrefixes { received, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the peer a whole family again.
+    pub fn refresh(&self, address: IpAddr, family: Family) {
+        if let Some(peer) = self.peers.get(&address) {
+            peer.out.repeat(family);
+        }
+    }
+
+    /// Decides every prefix that was touched, updates the adj-rib-outs, and yields the changes for the gateway, those of
+    /// one prefix next to each other and withdrawals first.
+    pub fn take_changes(&mut self) -> Vec<RouteChange> {
+        let mut changes = Vec::new();
+        for prefix in std::mem::take(&mut self.dirty) {
+            let Some(entry) = self.table.get_mut(&prefix) else { continue };
+            decision::decide(&mut entry.paths, self.multipath);
+            for peer in self.peers.values_mut() {
+                advertise(peer, &mut self.attributes, self.asn, &prefix, entry);
+            }
+            let wanted = installed(&entry.paths).map(|route| self.routes.intern(route));
+            if entry.announced != wanted {
+                let change = |source, route| RouteChange { vrf: self.vrf, prefix, source, route };
+                let source = wanted.as_deref().map(|(source, _)| *source);
+                match entry.announced.as_deref() {
+                    Some((old, _)) if Some(*old) != source => changes.push(change(*old, None)),
+                    _ => {}
+                }
+                changes.extend(wanted.as_deref().map(|(source, route)| change(*source, Some(route.clone()))));
+                entry.announced = wanted;
+            }
+            if entry.paths.is_empty() {
+                self.table.remove(&prefix);
+            }
+        }
+        changes
+    }
+
+    /// Prefix counts of an established peer, one entry a negotiated family.
+    pub fn counters(&self, address: IpAddr) -> Vec<FamilyCounters> {
+        let Some(peer) = self.peers.get(&address) else { return Vec::new() };
+        let counters = |family: &Family| FamilyCounters {
+            family: *family,
+            received: peer.received[family.index()],
+            accepted: peer.accepted[family.index()],
+            advertised: u32::try_from(peer.out.count(*family)).unwrap_or(u32::MAX),
+        };
+        peer.info.context.families.iter().map(counters).collect()
+    }
+
+    /// Prefixes, paths, and distinct attribute sets.
+    pub fn sizes(&self) -> (usize, usize, usize) {
+        (self.table.len(), self.paths, self.attributes.len())
+    }
+
+    fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>) {
+        let standing = match path::ineligible(info, self.asn, self.router_id, &prefix, attributes) {
+            Some(reason) => Standing::Ineligible(reason),
+            // Until the decision process has run.
+            None => Standing::Lost(Step::PeerAddress),
+        };
+        let path = Path { peer: Some(Arc::clone(info)), attributes: Arc::clone(attributes), standing };
+        let eligible = path.is_eligible();
+        let entry = self.table.entry(prefix).or_default();
+        let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
+            Some(known) => Some(std::mem::replace(known, path)),
+            None => {
+                entry.paths.push(path);
+                self.paths += 1;
+                None
+            }
+        };
+        self.dirty.insert(prefix);
+        if let Some(replaced) = replaced {
+            self.uncount(&prefix, &replaced);
+        }
+        if let Some(peer) = self.peers.get_mut(&info.address) {
+            let family = Family::of(&prefix).index();
+            peer.received[family] += 1;
+            peer.accepted[family] += u32::from(eligible);
+        }
+    }
+
+    fn remove(&mut self, prefix: &Prefix, which: impl Fn(&Path) -> bool) {
+        let Some(entry) = self.table.get_mut(prefix) else { return };
+        let Some(at) = entry.paths.iter().position(which) else { return };
+        let removed = entry.paths.remove(at);
+        self.paths -= 1;
+        self.dirty.insert(*prefix);
+        self.uncount(prefix, &removed);
+    }
+
+    /// Takes a path that is gone, or replaced, out of its peer's counts.
+    fn uncount(&mut self, prefix: &Prefix, path: &Path) {
+        let address = path.peer.as_ref().map(|peer| peer.address);
+        if let Some(peer) = address.and_then(|address| self.peers.get_mut(&address)) {
+            let family = Family::of(prefix).index();
+            peer.received[family] -= 1;
+            peer.accepted[family] -= u32::from(path.is_eligible());
+        }
+    }
+}
+
+/// What the gateway has to know of a prefix: nothing if no path is used, or if the prefix is our own.
+fn installed(paths: &[Path]) -> Option<(Source, Route)> {
+    let best = paths.iter().find(|path| path.standing == Standing::Best)?;
+    let source = if best.peer.as_ref()?.ebgp { Source::Ebgp } else { Source::Ibgp };
+    let mut next_hops: Vec<NextHop> = Vec::new();
+    let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
+    for path in std::iter::once(best).chain(others) {
+        let next_hop = next_hop(path);
+        if !next_hops.contains(&next_hop) {
+            next_hops.push(next_hop);
+        }
+    }
+    next_hops[1..].sort_unstable_by_key(|next_hop| (next_hop.gateway, next_hop.interface.map(|index| index.0)));
+    let mut route = Route::multipath(next_hops);
+    route.metric = best.attributes.med.unwrap_or(0);
+    Some((source, route))
+}
+
+fn next_hop(path: &Path) -> NextHop {
+    let via = NextHop::via(path.attributes.next_hop.address);
+    let interface = path.peer.as_ref().and_then(|peer| peer.interface);
+    match interface {
+        Some(interface) if path.attributes.next_hop.is_link_local() => via.through(interface),
+        _ => via,
+    }
+}
+
+/// Brings what `peer` was told of `prefix` up to date.
+fn advertise(peer: &mut Peer, interner: &mut Interner<Attributes>, local_as: u32, prefix: &Prefix, entry: &Entry) {
+    let info = &peer.info;
+    let exportable = |path: &&Path| match &path.peer {
+        None => true,
+        Some(from) => info.advertise_learned && from.ebgp && from.address != info.address,
+    };
+    let wanted = entry
+        .paths
+        .iter()
+        .find(|path| path.standing == Standing::Best)
+        .filter(|_| info.context.families.contains(&Family::of(prefix)))
+        .filter(exportable)
+        .filter(|_| info.export.evaluate(info.ebgp, prefix) == Action::Accept)
+        .and_then(|path| adj_out::export(info, local_as, prefix, &path.attributes))
+        .map(|attributes| interner.intern(attributes));
+    peer.out.set(*prefix, wanted);
+}
+
+#[cfg(test)]
+mod tests;

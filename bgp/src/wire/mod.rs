@@ -1,1 +1,134 @@
-//! Codec facade.
+//! Codec facade: the only module that names `rustbgpd-wire`.
+//!
+//! Everything else speaks the types of this module, so a release of the library that breaks its interface, or a fault of
+//! it that has to be worked around, is settled here. What the facade adds: framing that checks the length bounds of each
+//! message type (RFC 4271 section 6.1), notifications with the data that the RFC asks for, attributes in one shape for
+//! the decision process, and the RFC 7606 outcome of an UPDATE as one value.
+
+mod attributes;
+mod notification;
+mod open;
+mod update;
+
+use bytes::{Buf, Bytes, BytesMut};
+use rustbgpd_wire as library;
+
+pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute};
+pub use notification::{Cease, Notification, code, fsm, header, open_error};
+pub use open::{Capabilities, GracefulRestart, Open};
+pub use update::{
+    Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_announcement, encode_end_of_rib,
+    encode_withdrawal,
+};
+
+use crate::Family;
+
+/// Largest message without RFC 8654, bytes.
+pub const MAX_MESSAGE: u16 = library::MAX_MESSAGE_LEN;
+const HEADER: usize = library::constants::HEADER_LEN;
+const LENGTH_AT: usize = library::constants::MARKER_LEN;
+const TYPE_AT: usize = LENGTH_AT + 2;
+
+/// A message of RFC 4271 section 4 or RFC 2918.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// OPEN.
+    Open(Open),
+    /// UPDATE, its sections not looked into.
+    Update(RawUpdate),
+    /// NOTIFICATION.
+    Notification(Notification),
+    /// KEEPALIVE.
+    Keepalive,
+    /// ROUTE-REFRESH; `None` for a family that the speaker does not know.
+    RouteRefresh(Option<Family>),
+}
+
+/// Takes one whole message off the front of `buffer`; `None` while it is incomplete.
+///
+/// # Errors
+/// The notification to end the connection with, if the header is wrong (RFC 4271 section 6.1).
+pub fn split_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, Notification> {
+    let Some(length) = library::peek_message_length(buffer, MAX_MESSAGE).map_err(Notification::from)? else {
+        return Ok(None);
+    };
+    let shortest = match buffer[TYPE_AT] {
+        library::constants::message_type::OPEN => library::constants::MIN_OPEN_LEN,
+        library::constants::message_type::UPDATE | library::constants::message_type::ROUTE_REFRESH => {
+            library::constants::MIN_UPDATE_LEN
+        }
+        library::constants::message_type::NOTIFICATION => library::constants::MIN_NOTIFICATION_LEN,
+        _ => library::constants::MIN_MESSAGE_LEN,
+    };
+    let keepalive = buffer[TYPE_AT] == library::constants::message_type::KEEPALIVE;
+    if length < shortest || (keepalive && length > shortest) {
+        return Err(Notification::new(code::HEADER, header::BAD_LENGTH).with_data(length.to_be_bytes().to_vec()));
+    }
+    if buffer.len() < usize::from(length) {
+        return Ok(None);
+    }
+    Ok(Some(buffer.split_to(usize::from(length)).freeze()))
+}
+
+/// Decodes one message that [`split_message`] yielded.
+///
+/// # Errors
+/// The notification to end the connection with.
+pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
+    let received_length = message.get(LENGTH_AT..TYPE_AT).map(<[u8]>::to_vec).unwrap_or_default();
+    let decoded = library::decode_message(&mut message, MAX_MESSAGE).map_err(|error| {
+        let notification = Notification::from(error);
+        let bad_length = notification.code == code::HEADER && notification.subcode == header::BAD_LENGTH;
+        if bad_length { notification.with_data(received_length) } else { notification }
+    })?;
+    if message.has_remaining() {
+        return Err(Notification::new(code::HEADER, header::BAD_LENGTH));
+    }
+    Ok(match decoded {
+        library::Message::Open(open) => Message::Open(Open::from_library(&open)),
+        library::Message::Update(update) => Message::Update(RawUpdate::new(update)),
+        library::Message::Notification(n) => {
+            Message::Notification(Notification { code: n.code.as_u8(), subcode: n.subcode, data: n.data })
+        }
+        library::Message::RouteRefresh(refresh) => Message::RouteRefresh(
+            refresh.afi().zip(refresh.safi()).and_then(|(afi, safi)| family_from_library(afi, safi)),
+        ),
+        library::Message::Keepalive => Message::Keepalive,
+        // The library's enum may grow; a type that this speaker does not know is refused.
+        _ => return Err(Notification::new(code::HEADER, header::BAD_TYPE)),
+    })
+}
+
+/// Encodes a KEEPALIVE.
+pub fn encode_keepalive() -> Bytes {
+    encode_infallible(&library::Message::Keepalive)
+}
+
+/// Encodes a ROUTE-REFRESH (RFC 2918).
+pub fn encode_route_refresh(family: Family) -> Bytes {
+    let (afi, safi) = family_to_library(family);
+    encode_infallible(&library::Message::RouteRefresh(library::RouteRefreshMessage::new(afi, safi)))
+}
+
+/// For messages whose size and values are bounded by construction.
+fn encode_infallible(message: &library::Message) -> Bytes {
+    library::encode_message(message).expect("a message of bounded size and checked values encodes").freeze()
+}
+
+fn family_from_library(afi: library::Afi, safi: library::Safi) -> Option<Family> {
+    match (afi, safi) {
+        (library::Afi::Ipv4, library::Safi::Unicast) => Some(Family::Ipv4Unicast),
+        (library::Afi::Ipv6, library::Safi::Unicast) => Some(Family::Ipv6Unicast),
+        _ => None,
+    }
+}
+
+fn family_to_library(family: Family) -> (library::Afi, library::Safi) {
+    match family {
+        Family::Ipv4Unicast => (library::Afi::Ipv4, library::Safi::Unicast),
+        Family::Ipv6Unicast => (library::Afi::Ipv6, library::Safi::Unicast),
+    }
+}
+
+#[cfg(test)]
+mod tests;

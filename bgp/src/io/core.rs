@@ -1,0 +1,334 @@
+//! The task that owns the RIB: takes what peers learn, yields events, answers questions, applies configurations.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use net::RouteChange;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::Event;
+use super::listener::{Directory, Listeners};
+use super::peer::{Message, News, Order, Peer, Shared};
+use crate::rib::Rib;
+use crate::session::State as SessionState;
+use crate::wire::{Cease, Notification};
+use crate::{Error, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
+
+/// Messages of peers that wait for the core; as many are worked off before changes are looked at.
+const INBOX: usize = 256;
+/// Most prefixes of one batch of changes.
+const BATCH: usize = 4096;
+/// Accepted connections that wait for a peer's task.
+const ACCEPTED: usize = 4;
+/// Longest wait for peers to take their last message.
+const SHUTDOWN: Duration = Duration::from_secs(3);
+
+/// Questions and orders of the speaker's owner.
+#[derive(Debug)]
+pub(super) enum Command {
+    Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
+    State(oneshot::Sender<State>),
+    Routes(oneshot::Sender<Vec<RouteView>>),
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// What woke the core.
+enum Turn<'a> {
+    Command(Option<Command>),
+    OwnerReady(Option<mpsc::Permit<'a, Event>>),
+    Messages,
+    TaskEnded,
+}
+
+struct Handle {
+    config: PeerConfig,
+    serial: u64,
+    /// The owner knows the peer as up.
+    up: bool,
+    orders: mpsc::UnboundedSender<Order>,
+    shared: Arc<Shared>,
+}
+
+pub(super) struct Core {
+    config: SpeakerConfig,
+    rib: Rib,
+    peers: BTreeMap<IpAddr, Handle>,
+    tasks: JoinSet<()>,
+    next_serial: u64,
+    directory: Directory,
+    listeners: Listeners,
+    to_core: mpsc::Sender<Message>,
+    inbox: mpsc::Receiver<Message>,
+    events: mpsc::Sender<Event>,
+    /// Events that the owner did not take yet. While there is any, nothing is taken from the peers.
+    pending: VecDeque<Event>,
+}
+
+impl Core {
+    pub(super) fn new(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+        config.check()?;
+        let (to_core, inbox) = mpsc::channel(INBOX);
+        let directory = Directory::default();
+        let mut listeners = Listeners::default();
+        listeners.set(&config.listen, &directory)?;
+        let mut core = Self {
+            rib: Rib::new(config.asn, config.router_id, config.vrf),
+            peers: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            next_serial: 0,
+            directory,
+            listeners,
+            to_core,
+            inbox,
+            events,
+            pending: VecDeque::new(),
+            config: SpeakerConfig { peers: Vec::new(), ..config.clone() },
+        };
+        core.reconcile(config);
+        Ok(core)
+    }
+
+    /// Runs until the speaker is shut down or dropped.
+    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut messages = Vec::with_capacity(INBOX);
+        let events = self.events.clone();
+        loop {
+            let turn = tokio::select! {
+                biased;
+                command = commands.recv() => Turn::Command(command),
+                permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
+                _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
+                Some(_) = self.tasks.join_next() => Turn::TaskEnded,
+            };
+            match turn {
+                // Whoever asked may have stopped waiting for the answer.
+                Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
+                Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
+                Turn::Command(Some(Command::Routes(reply))) => drop(reply.send(self.rib.view())),
+                Turn::Command(Some(Command::Shutdown(done))) => {
+                    self.shutdown().await;
+                    drop(done);
+                    return;
+                }
+                Turn::Command(None) => return self.shutdown().await,
+                Turn::OwnerReady(Some(permit)) => {
+                    if let Some(event) = self.pending.pop_front() {
+                        permit.send(event);
+                    }
+                }
+                // Nobody reads any more; sessions go on until the speaker is dropped.
+                Turn::OwnerReady(None) => self.pending.clear(),
+                Turn::Messages => {
+                    messages.drain(..).for_each(|message| self.message(message));
+                    self.flush();
+                }
+                Turn::TaskEnded => {}
+            }
+        }
+    }
+
+    fn message(&mut self, Message { peer, serial, news }: Message) {
+        let Some(handle) = self.peers.get_mut(&peer).filter(|handle| handle.serial == serial) else { return };
+        match news {
+            News::Up(epoch, info) => {
+                handle.up = true;
+                let queue = self.rib.peer_up(*info);
+                *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
+                self.flush();
+                self.pending.push_back(Event::PeerUp { peer });
+            }
+            News::Update(update) => {
+                let end_of_rib = update.end_of_rib;
+                if let Err(excess) = self.rib.update(peer, update) {
+                    warn!(%peer, received = excess.received, limit = excess.limit, "too many prefixes");
+                    // A task that has ended needs no order.
+                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes));
+                }
+                if let Some(family) = end_of_rib {
+                    self.flush();
+                    self.pending.push_back(Event::EndOfRib { peer, family });
+                }
+            }
+            News::Refresh(family) => self.rib.refresh(peer, family),
+            News::Down(reason) => {
+                handle.up = false;
+                self.down(peer, reason);
+            }
+        }
+    }
+
+    /// Withdraws what the peer told, then says that it is down.
+    fn down(&mut self, peer: IpAddr, reason: String) {
+        self.rib.peer_down(peer);
+        self.flush();
+        self.pending.push_back(Event::PeerDown { peer, reason });
+    }
+
+    /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
+    fn flush(&mut self) {
+        let changes = self.rib.take_changes();
+        self.pending.extend(batches(changes).into_iter().map(Event::Routes));
+        for handle in self.peers.values().filter(|handle| handle.up) {
+            if !handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).1.is_empty() {
+                handle.shared.wake.notify_one();
+            }
+        }
+    }
+
+    fn apply(&mut self, config: SpeakerConfig) -> Result<(), Error> {
+        config.check()?;
+        self.listeners.set(&config.listen, &self.directory)?;
+        self.reconcile(config);
+        Ok(())
+    }
+
+    /// Makes peers and prefixes what `config` says, touching only what differs.
+    fn reconcile(&mut self, config: SpeakerConfig) {
+        let identity = |config: &SpeakerConfig| (config.asn, config.router_id, config.vrf);
+        let same_speaker = identity(&self.config) == identity(&config);
+        let leaving: Vec<(IpAddr, Cease)> = self
+            .peers
+            .iter()
+            .filter_map(|(address, handle)| match config.peers.iter().find(|peer| peer.address == *address) {
+                None => Some((*address, Cease::PeerDeconfigured)),
+                Some(peer) if !same_speaker || *peer != handle.config => Some((*address, Cease::ConfigurationChange)),
+                Some(_) => None,
+            })
+            .collect();
+        for (address, cease) in leaving {
+            self.remove_peer(address, cease);
+        }
+        if !same_speaker {
+            self.rib.set_originated(&[]);
+            self.flush();
+            self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+        }
+        self.rib.set_multipath(config.multipath);
+        self.rib.set_originated(&config.originate);
+        self.config = config;
+        for peer in self.config.peers.clone() {
+            if !self.peers.contains_key(&peer.address) {
+                self.add_peer(peer);
+            }
+        }
+        self.flush();
+    }
+
+    fn add_peer(&mut self, config: PeerConfig) {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let shared = Arc::new(Shared::default());
+        let (orders, order_queue) = mpsc::unbounded_channel();
+        let (connections, accepted) = mpsc::channel::<TcpStream>(ACCEPTED);
+        self.directory.insert(config.address, connections);
+        let peer = Peer::new(&self.config, config.clone(), serial, Arc::clone(&shared), self.to_core.clone());
+        self.tasks.spawn(peer.run(order_queue, accepted));
+        self.peers.insert(config.address, Handle { config, serial, up: false, orders, shared });
+    }
+
+    fn remove_peer(&mut self, address: IpAddr, cease: Cease) {
+        let Some(handle) = self.peers.remove(&address) else { return };
+        self.directory.remove(address);
+        let notification = Notification::cease(cease);
+        let reason = format!("sent {notification}");
+        info!(peer = %address, %reason, "BGP peer removed");
+        // A task that has ended needs no order.
+        let _ = handle.orders.send(Order::Stop(notification));
+        if handle.up {
+            self.down(address, reason);
+        }
+    }
+
+    async fn shutdown(mut self) {
+        for (address, handle) in std::mem::take(&mut self.peers) {
+            self.directory.remove(address);
+            // A task that has ended needs no order.
+            let _ = handle.orders.send(Order::Stop(Notification::shutdown("")));
+        }
+        let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if ended.is_err() {
+            warn!("peers did not take their last message in time: connections are dropped");
+        }
+    }
+
+    fn state(&self) -> State {
+        let (prefixes, paths, attribute_sets) = self.rib.sizes();
+        State {
+            local_as: self.config.asn,
+            router_id: self.config.router_id,
+            prefixes,
+            paths,
+            attribute_sets,
+            peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
+        }
+    }
+
+    fn peer_view(&self, handle: &Handle) -> PeerView {
+        let status = handle.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = &handle.config;
+        let negotiated = status.negotiated.as_ref();
+        let now = tokio::time::Instant::now().into_std();
+        let established = status.state == SessionState::Established;
+        let seconds = |at| now.saturating_duration_since(at).as_secs();
+        PeerView {
+            address: config.address,
+            remote_as: config.remote_as,
+            router_id: negotiated.map(|negotiated| negotiated.router_id),
+            description: config.description.clone(),
+            state: status.state.to_string(),
+            uptime: status.established_at.filter(|_| established).map(seconds),
+            hold_time: negotiated.map_or(config.hold_time, |negotiated| {
+                u16::try_from(negotiated.hold_time.as_secs()).unwrap_or(u16::MAX)
+            }),
+            capabilities: negotiated.map(|negotiated| negotiated.capabilities.names()).unwrap_or_default(),
+            families: self.rib.counters(config.address),
+            messages_in: status.statistics.messages_in,
+            messages_out: status.statistics.messages_out,
+            treated_as_withdraw: status.statistics.treated_as_withdraw,
+            attributes_discarded: status.statistics.attributes_discarded,
+            flaps: status.statistics.flaps,
+            last_error: status.statistics.last_error,
+        }
+    }
+}
+
+/// Cuts changes into batches of bounded size; the changes of one prefix stay together.
+fn batches(changes: Vec<RouteChange>) -> Vec<Vec<RouteChange>> {
+    let mut batches: Vec<Vec<RouteChange>> = Vec::new();
+    for change in changes {
+        match batches.last_mut() {
+            Some(batch) if batch.len() < BATCH || batch.last().is_some_and(|last| last.prefix == change.prefix) => {
+                batch.push(change);
+            }
+            _ => batches.push(vec![change]),
+        }
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use net::{Prefix, Source, VrfId};
+
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_and_keep_a_prefix_together() {
+        let prefix = |i: u32| Prefix::host(IpAddr::V4(Ipv4Addr::from(i)));
+        let change = |i, source| RouteChange { vrf: VrfId::DEFAULT, prefix: prefix(i), source, route: None };
+        let count = u32::try_from(BATCH).expect("small");
+        let mut changes: Vec<_> = (0..count).map(|i| change(i, Source::Ebgp)).collect();
+        changes.push(change(count - 1, Source::Ibgp));
+        changes.push(change(count, Source::Ebgp));
+        let batches = batches(changes);
+        assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [BATCH + 1, 1]);
+    }
+}

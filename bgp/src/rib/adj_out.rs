@@ -1,0 +1,177 @@
+//! Adj-rib-out: what a peer was told, what it still has to be told, and how a route changes on the way out.
+//!
+//! The [`OutQueue`] lies between the RIB and the peer's task. It holds one entry a prefix, the newest, so a peer that
+//! reads slowly gets the last state and the queue never outgrows the table.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use net::Prefix;
+
+use super::PeerInfo;
+use crate::Family;
+use crate::wire::{AsPath, Attributes, NextHop, PathAttribute};
+
+/// Well-known communities (RFC 1997).
+const NO_EXPORT: u32 = 0xffff_ff01;
+const NO_ADVERTISE: u32 = 0xffff_ff02;
+/// LOCAL_PREF told to internal peers when a route has none.
+const LOCAL_PREF: u32 = 100;
+
+/// Something to tell a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Prefixes of one family that share their attributes.
+    Announce(Arc<Attributes>, Vec<Prefix>),
+    /// Prefixes of one family.
+    Withdraw(Vec<Prefix>),
+    /// The first full table of a family ends.
+    EndOfRib(Family),
+}
+
+/// What a peer still has to be told.
+#[derive(Debug, Default)]
+pub struct OutQueue(Mutex<Pending>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    routes: BTreeMap<Prefix, Option<Arc<Attributes>>>,
+    end_of_rib: BTreeSet<Family>,
+}
+
+impl OutQueue {
+    /// Takes up to `limit` prefixes, grouped so that each group makes one UPDATE or a few; empty if all is told.
+    pub fn take(&self, limit: usize) -> Vec<Outgoing> {
+        let mut pending = self.lock();
+        let mut withdrawn: BTreeMap<Family, Vec<Prefix>> = BTreeMap::new();
+        let mut announced: HashMap<(Family, *const Attributes), (Arc<Attributes>, Vec<Prefix>)> = HashMap::new();
+        for _ in 0..limit {
+            let Some((prefix, attributes)) = pending.routes.pop_first() else { break };
+            let family = Family::of(&prefix);
+            match attributes {
+                None => withdrawn.entry(family).or_default().push(prefix),
+                Some(attributes) => {
+                    let key = (family, Arc::as_ptr(&attributes));
+                    announced.entry(key).or_insert_with(|| (attributes, Vec::new())).1.push(prefix);
+                }
+            }
+        }
+        let mut outgoing: Vec<_> = withdrawn.into_values().map(Outgoing::Withdraw).collect();
+        outgoing.extend(announced.into_values().map(|(attributes, prefixes)| Outgoing::Announce(attributes, prefixes)));
+        if pending.routes.is_empty() {
+            outgoing.extend(std::mem::take(&mut pending.end_of_rib).into_iter().map(Outgoing::EndOfRib));
+        }
+        outgoing
+    }
+
+    /// True if nothing waits.
+    pub fn is_empty(&self) -> bool {
+        let pending = self.lock();
+        pending.routes.is_empty() && pending.end_of_rib.is_empty()
+    }
+
+    fn put(&self, prefix: Prefix, attributes: Option<Arc<Attributes>>) {
+        self.lock().routes.insert(prefix, attributes);
+    }
+
+    pub(super) fn put_end_of_rib(&self, family: Family) {
+        self.lock().end_of_rib.insert(family);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        // Every change under the lock is one map operation, so a panic elsewhere leaves it consistent.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a peer was told.
+#[derive(Debug, Default)]
+pub(super) struct AdjRibOut {
+    advertised: HashMap<Prefix, Arc<Attributes>>,
+    pub(super) queue: Arc<OutQueue>,
+}
+
+impl AdjRibOut {
+    /// Makes the peer know `wanted` of `prefix`.
+    pub(super) fn set(&mut self, prefix: Prefix, wanted: Option<Arc<Attributes>>) {
+        match wanted {
+            Some(attributes) => {
+                let told = self.advertised.insert(prefix, Arc::clone(&attributes));
+                if told.as_ref() != Some(&attributes) {
+                    self.queue.put(prefix, Some(attributes));
+                }
+            }
+            None => {
+                if self.advertised.remove(&prefix).is_some() {
+                    self.queue.put(prefix, None);
+                }
+            }
+        }
+    }
+
+    /// Tells a whole family again (RFC 2918).
+    pub(super) fn repeat(&self, family: Family) {
+        for (prefix, attributes) in self.advertised.iter().filter(|(prefix, _)| Family::of(prefix) == family) {
+            self.queue.put(*prefix, Some(Arc::clone(attributes)));
+        }
+    }
+
+    pub(super) fn count(&self, family: Family) -> usize {
+        self.advertised.keys().filter(|prefix| Family::of(prefix) == family).count()
+    }
+}
+
+/// The next hop to announce for a prefix: ourselves. `None` if we have no address that the peer could use.
+pub(super) fn next_hop_self(peer: &PeerInfo, prefix: &Prefix) -> Option<NextHop> {
+    let v6 = peer.local.v6.map(|v6| NextHop::from(IpAddr::V6(v6)));
+    if prefix.is_v4() {
+        let v4 = peer.local.v4.map(|v4| NextHop::from(IpAddr::V4(v4)));
+        v4.or_else(|| v6.filter(|_| peer.context.ipv6_next_hop_for_ipv4))
+    } else {
+        v6
+    }
+}
+
+/// The attributes of an originated or learned route as `peer` is to see them; `None` if it must not see the route.
+pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, attributes: &Attributes) -> Option<Attributes> {
+    let communities = attributes.communities();
+    if communities.contains(&NO_ADVERTISE) || (peer.ebgp && communities.contains(&NO_EXPORT)) {
+        return None;
+    }
+    // RFC 4271 section 9.1.3 allows to leave out what the peer would refuse as a loop.
+    if attributes.as_path.contains_asn(peer.asn) && peer.ebgp {
+        return None;
+    }
+    let next_hop = next_hop_self(peer, prefix)?;
+    let as_path = if peer.ebgp {
+        attributes.prepended(local_as)
+    } else {
+        AsPath { segments: attributes.as_path.segments.clone() }
+    };
+    // MED does not cross two AS borders (RFC 4271 section 5.1.4); LOCAL_PREF stays inside the AS.
+    let learned_outside = !attributes.as_path.is_empty();
+    Some(Attributes {
+        origin: attributes.origin,
+        as_path,
+        next_hop,
+        med: attributes.med.filter(|_| !(peer.ebgp && learned_outside)),
+        local_pref: (!peer.ebgp).then(|| attributes.local_pref.unwrap_or(LOCAL_PREF)),
+        originator_id: None,
+        cluster_list: Vec::new(),
+        other: attributes.other.iter().map(with_partial).collect(),
+    })
+}
+
+/// An attribute that we do not know and pass on is marked so (RFC 4271 section 5).
+fn with_partial(attribute: &PathAttribute) -> PathAttribute {
+    const PARTIAL: u8 = 0x20;
+    match attribute {
+        PathAttribute::Unknown(raw) => {
+            let mut raw = raw.clone();
+            raw.flags |= PARTIAL;
+            PathAttribute::Unknown(raw)
+        }
+        known => known.clone(),
+    }
+}

@@ -1,0 +1,63 @@
+//! One copy for all who hold equal values: a full table has a few hundred thousand attribute sets for a million paths.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// Below this many values a sweep is not worth its time.
+const SWEEP_FLOOR: usize = 1024;
+
+#[derive(Debug)]
+pub(super) struct Interner<T> {
+    values: HashSet<Arc<T>>,
+    sweep_at: usize,
+}
+
+impl<T> Default for Interner<T> {
+    fn default() -> Self {
+        Self { values: HashSet::new(), sweep_at: SWEEP_FLOOR }
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    pub(super) fn intern(&mut self, value: T) -> Arc<T> {
+        if let Some(known) = self.values.get(&value) {
+            return Arc::clone(known);
+        }
+        if self.values.len() >= self.sweep_at {
+            self.sweep();
+        }
+        let shared = Arc::new(value);
+        self.values.insert(Arc::clone(&shared));
+        shared
+    }
+
+    /// Drops the values that nobody else holds. Runs by itself when the set has doubled.
+    pub(super) fn sweep(&mut self) {
+        self.values.retain(|value| Arc::strong_count(value) > 1);
+        self.sweep_at = (self.values.len() * 2).max(SWEEP_FLOOR);
+    }
+
+    /// Values held, those not yet swept included.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_share_and_unused_ones_go() {
+        let mut interner = Interner::default();
+        let first = interner.intern("a".to_owned());
+        assert!(Arc::ptr_eq(&first, &interner.intern("a".to_owned())));
+        for i in 0..10 * SWEEP_FLOOR {
+            interner.intern(i.to_string());
+        }
+        assert!(interner.len() <= SWEEP_FLOOR + 1);
+        interner.sweep();
+        assert_eq!(interner.len(), 1);
+    }
+}

@@ -1,0 +1,194 @@
+//! A path of the adj-rib-in: who told it, with which attributes, and how it stands.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use net::{IfIndex, Prefix};
+
+use crate::policy::{Action, Policy};
+use crate::wire::{Attributes, Context};
+
+/// What the RIB knows of an established peer; fixed while the session lasts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerInfo {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub asn: u32,
+    /// The session is external.
+    pub ebgp: bool,
+    /// Its BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Interface of its link-local addresses.
+    pub interface: Option<IfIndex>,
+    /// What UPDATEs may carry.
+    pub context: Context,
+    /// Import policy.
+    pub import: Policy,
+    /// Export policy.
+    pub export: Policy,
+    /// Announce what other external peers told.
+    pub advertise_learned: bool,
+    /// Refuse paths that do not begin with its AS.
+    pub enforce_first_as: bool,
+    /// Most prefixes it may announce.
+    pub max_prefixes: Option<u32>,
+    /// Our addresses towards it: next hop self, and what a next hop of its paths must not be.
+    pub local: LocalAddresses,
+}
+
+/// Our own addresses on the way to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LocalAddresses {
+    /// IPv4.
+    pub v4: Option<Ipv4Addr>,
+    /// IPv6, global.
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl LocalAddresses {
+    /// True if `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.v4 == Some(v4),
+            IpAddr::V6(v6) => self.v6 == Some(v6),
+        }
+    }
+}
+
+/// Why a path takes no part in the decision process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ineligible {
+    /// Our AS is in the AS path (RFC 4271 section 9).
+    AsLoop,
+    /// We are the originator, or in the cluster list (RFC 4456 section 8).
+    ReflectionLoop,
+    /// The AS path does not begin with the peer's AS (RFC 4271 section 6.3).
+    FirstAs,
+    /// The next hop is an address of ours (RFC 4271 section 5.1.3).
+    NextHopSelf,
+    /// The next hop is link-local and the peer's interface is not configured.
+    NextHopInterface,
+    /// The import policy, or its absence on an external session (RFC 8212).
+    Policy,
+}
+
+/// Steps of the decision process (RFC 4271 section 9.1.2), in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The speaker originates the prefix itself.
+    Originated,
+    /// Higher LOCAL_PREF wins.
+    LocalPref,
+    /// Shorter AS path wins.
+    AsPathLength,
+    /// Lower ORIGIN wins.
+    Origin,
+    /// Lower MULTI_EXIT_DISC wins, among paths of the same neighbour AS.
+    Med,
+    /// External wins over internal.
+    External,
+    /// Lower BGP identifier (or ORIGINATOR_ID) wins.
+    RouterId,
+    /// Shorter CLUSTER_LIST wins (RFC 4456 section 9).
+    ClusterList,
+    /// Lower peer address wins.
+    PeerAddress,
+}
+
+/// How a path stands after the decision process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// The one best path.
+    Best,
+    /// Equal up to the tie breaks, and used beside the best.
+    Multipath,
+    /// Lost at this step.
+    Lost(Step),
+    /// Did not take part.
+    Ineligible(Ineligible),
+}
+
+/// A path to a prefix.
+#[derive(Debug, Clone)]
+pub struct Path {
+    /// Who told it; `None` for a prefix that the speaker originates.
+    pub peer: Option<Arc<PeerInfo>>,
+    /// Its attributes.
+    pub attributes: Arc<Attributes>,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+impl Path {
+    /// True unless something keeps the path out of the decision process.
+    pub const fn is_eligible(&self) -> bool {
+        !matches!(self.standing, Standing::Ineligible(_))
+    }
+
+    /// True for a path that forwards.
+    pub const fn is_used(&self) -> bool {
+        matches!(self.standing, Standing::Best | Standing::Multipath)
+    }
+
+    /// True if `address` told it.
+    pub fn is_from(&self, address: IpAddr) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.address == address)
+    }
+}
+
+/// What keeps a path of `peer` out of the decision process of the speaker (`asn`, `router_id`).
+pub(super) fn ineligible(
+    peer: &PeerInfo,
+    asn: u32,
+    router_id: Ipv4Addr,
+    prefix: &Prefix,
+    attributes: &Attributes,
+) -> Option<Ineligible> {
+    let next_hop = attributes.next_hop;
+    if attributes.as_path.contains_asn(asn) {
+        Some(Ineligible::AsLoop)
+    } else if attributes.originator_id == Some(router_id) || attributes.cluster_list.contains(&router_id) {
+        Some(Ineligible::ReflectionLoop)
+    } else if peer.ebgp && peer.enforce_first_as && attributes.neighbor_as() != Some(peer.asn) {
+        Some(Ineligible::FirstAs)
+    } else if peer.local.contains(next_hop.address) || next_hop.address == IpAddr::V4(router_id) {
+        Some(Ineligible::NextHopSelf)
+    } else if next_hop.is_link_local() && peer.interface.is_none() {
+        Some(Ineligible::NextHopInterface)
+    } else if peer.import.evaluate(peer.ebgp, prefix) == Action::Deny {
+        Some(Ineligible::Policy)
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for Ineligible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AsLoop => "own AS in the AS path",
+            Self::ReflectionLoop => "own identifier as originator or in the cluster list",
+            Self::FirstAs => "AS path does not begin with the peer's AS",
+            Self::NextHopSelf => "next hop is an own address",
+            Self::NextHopInterface => "next hop is link-local and the peer has no interface configured",
+            Self::Policy => "denied by import policy",
+        })
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Originated => "prefix is originated here",
+            Self::LocalPref => "local preference",
+            Self::AsPathLength => "AS path length",
+            Self::Origin => "origin",
+            Self::Med => "MED",
+            Self::External => "internal, beside an external path",
+            Self::RouterId => "router id",
+            Self::ClusterList => "cluster list length",
+            Self::PeerAddress => "peer address",
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! One TCP connection of a session: its own state, receive buffer and timers (RFC 4271 section 8.2.1 runs one state
+//! machine a connection).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::{Negotiated, State};
+
+/// Hold time while the peer's OPEN is awaited: "a large value" (RFC 4271 section 8.2.2, OpenSent).
+pub(super) const OPEN_HOLD: Duration = Duration::from_secs(240);
+
+/// Names a connection between the session and its driver; the driver chooses it and does not use it twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Who opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// This speaker.
+    Outgoing,
+    /// The peer.
+    Incoming,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) direction: Direction,
+    /// OpenSent, OpenConfirm or Established.
+    pub(super) state: State,
+    pub(super) buffer: BytesMut,
+    pub(super) hold: Option<Instant>,
+    pub(super) keepalive: Option<Instant>,
+    pub(super) negotiated: Option<Arc<Negotiated>>,
+    /// Failures in a row when this connection was established: taken up again if it ends by an error.
+    pub(super) failures_before: u32,
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId, direction: Direction, now: Instant) -> Self {
+        Self {
+            id,
+            direction,
+            state: State::OpenSent,
+            buffer: BytesMut::new(),
+            hold: Some(now + OPEN_HOLD),
+            keepalive: None,
+            negotiated: None,
+            failures_before: 0,
+        }
+    }
+
+    /// The peer was heard from, or is to be given its full time again.
+    pub(super) fn restart_hold(&mut self, now: Instant) {
+        if let Some(negotiated) = &self.negotiated {
+            self.hold = (!negotiated.hold_time.is_zero()).then(|| now + negotiated.hold_time);
+        }
+    }
+
+    /// A third of the hold time (RFC 4271 section 4.4); `None` without keepalives.
+    pub(super) fn keepalive_interval(&self) -> Option<Duration> {
+        let hold_time = self.negotiated.as_ref()?.hold_time;
+        (!hold_time.is_zero()).then(|| hold_time / 3)
+    }
+}

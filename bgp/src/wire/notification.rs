@@ -1,0 +1,153 @@
+//! NOTIFICATION: codes, subcodes, and the texts that people read (RFC 4271 section 4.5, 4486, 6608, 9003).
+
+use std::fmt;
+
+use bytes::Bytes;
+use rustbgpd_wire as library;
+
+/// Error codes.
+pub mod code {
+    /// Message Header Error.
+    pub const HEADER: u8 = 1;
+    /// OPEN Message Error.
+    pub const OPEN: u8 = 2;
+    /// UPDATE Message Error.
+    pub const UPDATE: u8 = 3;
+    /// Hold Timer Expired.
+    pub const HOLD_TIMER: u8 = 4;
+    /// Finite State Machine Error.
+    pub const FSM: u8 = 5;
+    /// Cease.
+    pub const CEASE: u8 = 6;
+}
+
+/// Subcodes of a message header error.
+pub mod header {
+    /// Bad Message Length.
+    pub const BAD_LENGTH: u8 = super::library::notification::header_subcode::BAD_MESSAGE_LENGTH;
+    /// Bad Message Type.
+    pub const BAD_TYPE: u8 = super::library::notification::header_subcode::BAD_MESSAGE_TYPE;
+}
+
+/// Subcodes of an OPEN message error.
+pub mod open_error {
+    use super::library::notification::open_subcode as subcode;
+
+    /// Bad Peer AS.
+    pub const BAD_PEER_AS: u8 = subcode::BAD_PEER_AS;
+    /// Bad BGP Identifier.
+    pub const BAD_IDENTIFIER: u8 = subcode::BAD_BGP_IDENTIFIER;
+    /// Unacceptable Hold Time.
+    pub const HOLD_TIME: u8 = subcode::UNACCEPTABLE_HOLD_TIME;
+    /// Unsupported Capability (RFC 5492).
+    pub const CAPABILITY: u8 = subcode::UNSUPPORTED_CAPABILITY;
+}
+
+/// Subcodes of a state machine error (RFC 6608).
+pub mod fsm {
+    /// Unexpected message in OpenSent.
+    pub const OPEN_SENT: u8 = 1;
+    /// Unexpected message in OpenConfirm.
+    pub const OPEN_CONFIRM: u8 = 2;
+    /// Unexpected message in Established.
+    pub const ESTABLISHED: u8 = 3;
+}
+
+/// Subcodes of Cease (RFC 4486).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cease {
+    /// Too many prefixes.
+    MaxPrefixes,
+    /// The operator ended the session.
+    AdministrativeShutdown,
+    /// The peer was removed from the configuration.
+    PeerDeconfigured,
+    /// The configuration of the session changed.
+    ConfigurationChange,
+    /// A connection that is not wanted.
+    ConnectionRejected,
+    /// The other of two connections is kept (RFC 4271 section 6.8).
+    CollisionResolution,
+}
+
+impl Cease {
+    const fn subcode(self) -> u8 {
+        use library::notification::cease_subcode as subcode;
+        match self {
+            Self::MaxPrefixes => subcode::MAX_PREFIXES,
+            Self::AdministrativeShutdown => subcode::ADMINISTRATIVE_SHUTDOWN,
+            Self::PeerDeconfigured => subcode::PEER_DECONFIGURED,
+            Self::ConfigurationChange => subcode::OTHER_CONFIGURATION_CHANGE,
+            Self::ConnectionRejected => subcode::CONNECTION_REJECTED,
+            Self::CollisionResolution => subcode::CONNECTION_COLLISION_RESOLUTION,
+        }
+    }
+}
+
+/// A NOTIFICATION, sent or received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    /// Error code.
+    pub code: u8,
+    /// Error subcode.
+    pub subcode: u8,
+    /// Diagnostic data.
+    pub data: Bytes,
+}
+
+impl Notification {
+    /// Without data.
+    pub const fn new(code: u8, subcode: u8) -> Self {
+        Self { code, subcode, data: Bytes::new() }
+    }
+
+    /// A Cease.
+    pub const fn cease(reason: Cease) -> Self {
+        Self::new(code::CEASE, reason.subcode())
+    }
+
+    /// Administrative Shutdown with a text for the peer's operator (RFC 9003); longer than 128 bytes is cut off.
+    pub fn shutdown(communication: &str) -> Self {
+        let shutdown = Self::cease(Cease::AdministrativeShutdown);
+        if communication.is_empty() {
+            return shutdown;
+        }
+        shutdown.with_data(library::notification::encode_shutdown_communication(communication))
+    }
+
+    /// The same with diagnostic data.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Into<Bytes>) -> Self {
+        self.data = data.into();
+        self
+    }
+
+    /// Encodes the whole message. Data that would not fit is cut off.
+    pub fn encode(&self) -> Bytes {
+        let longest = usize::from(super::MAX_MESSAGE) - super::HEADER - 2;
+        super::encode_infallible(&library::Message::Notification(library::NotificationMessage::new(
+            library::NotificationCode::from_u8(self.code),
+            self.subcode,
+            self.data.slice(..self.data.len().min(longest)),
+        )))
+    }
+}
+
+impl From<library::DecodeError> for Notification {
+    fn from(error: library::DecodeError) -> Self {
+        let (code, subcode, data) = error.to_notification();
+        Self { code: code.as_u8(), subcode, data }
+    }
+}
+
+impl fmt::Display for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let code = library::NotificationCode::from_u8(self.code);
+        write!(f, "{}/{} {}", self.code, self.subcode, library::notification::description(code, self.subcode))?;
+        let message = library::NotificationMessage::new(code, self.subcode, self.data.clone());
+        match library::notification::extract_shutdown_communication(&message) {
+            Ok(Some(text)) if !text.is_empty() => write!(f, ": {text:?}"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 8950).
+
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+use rustbgpd_wire as library;
+
+use crate::Family;
+
+/// An OPEN message, the 4-octet AS already in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// AS number of the sender.
+    pub asn: u32,
+    /// Proposed hold time, seconds.
+    pub hold_time: u16,
+    /// BGP identifier of the sender.
+    pub router_id: Ipv4Addr,
+    /// What the sender can do.
+    pub capabilities: Capabilities,
+}
+
+/// The capabilities of an OPEN that the speaker knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Capabilities {
+    /// Multiprotocol families; a peer without any speaks IPv4 unicast only (RFC 4760 section 8).
+    pub families: Vec<Family>,
+    /// Route refresh (RFC 2918).
+    pub route_refresh: bool,
+    /// 4-octet AS numbers (RFC 6793).
+    pub four_octet_as: bool,
+    /// IPv4 unicast routes with IPv6 next hops (RFC 8950).
+    pub ipv6_next_hop_for_ipv4: bool,
+    /// Graceful restart (RFC 4724).
+    pub graceful_restart: Option<GracefulRestart>,
+}
+
+/// What a graceful restart capability says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// The sender has just restarted.
+    pub restarting: bool,
+    /// Longest time until it is back, seconds (12 bits).
+    pub restart_time: u16,
+    /// Families whose forwarding state survives a restart of the sender. Empty: it only marks the end of its RIB.
+    pub families: Vec<Family>,
+}
+
+impl Capabilities {
+    /// Names for people, in order of code.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.families.iter().map(|family| format!("multiprotocol {family}")).collect();
+        let flags = [
+            (self.route_refresh, "route-refresh"),
+            (self.ipv6_next_hop_for_ipv4, "extended-next-hop ipv4-unicast"),
+            (self.graceful_restart.is_some(), "graceful-restart"),
+            (self.four_octet_as, "four-octet-as"),
+        ];
+        names.extend(flags.into_iter().filter(|(present, _)| *present).map(|(_, name)| name.to_owned()));
+        names
+    }
+
+    /// What both sides can do. Graceful restart is kept as the remote side (`other`) announced it.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        let implied = [Family::Ipv4Unicast];
+        let theirs: &[Family] = if other.families.is_empty() { &implied } else { &other.families };
+        Self {
+            families: self.families.iter().copied().filter(|family| theirs.contains(family)).collect(),
+            route_refresh: self.route_refresh && other.route_refresh,
+            four_octet_as: self.four_octet_as && other.four_octet_as,
+            ipv6_next_hop_for_ipv4: self.ipv6_next_hop_for_ipv4 && other.ipv6_next_hop_for_ipv4,
+            graceful_restart: self.graceful_restart.as_ref().and(other.graceful_restart.clone()),
+        }
+    }
+
+    /// The multiprotocol capabilities as bytes: data of an Unsupported Capability notification (RFC 5492 section 5).
+    pub fn multiprotocol_bytes(&self) -> Bytes {
+        let mut bytes = Vec::new();
+        for family in &self.families {
+            let (afi, safi) = super::family_to_library(*family);
+            bytes.extend([library::constants::capability_code::MULTI_PROTOCOL, 4]);
+            bytes.extend((afi as u16).to_be_bytes());
+            bytes.extend([0, safi as u8]);
+        }
+        bytes.into()
+    }
+
+    fn from_library(list: &[library::Capability]) -> Self {
+        let mut capabilities = Self::default();
+        for capability in list {
+            match capability {
+                library::Capability::MultiProtocol { afi, safi } => {
+                    if let Some(family) = super::family_from_library(*afi, *safi)
+                        && !capabilities.families.contains(&family)
+                    {
+                        capabilities.families.push(family);
+                    }
+                }
+                library::Capability::RouteRefresh => capabilities.route_refresh = true,
+                library::Capability::FourOctetAs { .. } => capabilities.four_octet_as = true,
+                library::Capability::ExtendedNextHop(entries) => {
+                    capabilities.ipv6_next_hop_for_ipv4 |= entries.iter().any(|entry| {
+                        super::family_from_library(entry.nlri_afi, entry.nlri_safi) == Some(Family::Ipv4Unicast)
+                            && entry.next_hop_afi == library::Afi::Ipv6
+                    });
+                }
+                library::Capability::GracefulRestart { restart_state, restart_time, families, .. } => {
+                    capabilities.graceful_restart = Some(GracefulRestart {
+                        restarting: *restart_state,
+                        restart_time: *restart_time,
+                        families: families
+                            .iter()
+                            .filter_map(|entry| super::family_from_library(entry.afi, entry.safi))
+                            .collect(),
+                    });
+                }
+                _ => {}
+            }
+        }
+        capabilities
+    }
+
+    fn to_library(&self, asn: u32) -> Vec<library::Capability> {
+        let mut list: Vec<_> = self
+            .families
+            .iter()
+            .map(|family| {
+                let (afi, safi) = super::family_to_library(*family);
+                library::Capability::MultiProtocol { afi, safi }
+            })
+            .collect();
+        if self.route_refresh {
+            list.push(library::Capability::RouteRefresh);
+        }
+        if self.ipv6_next_hop_for_ipv4 {
+            list.push(library::Capability::ExtendedNextHop(vec![library::ExtendedNextHopFamily {
+                nlri_afi: library::Afi::Ipv4,
+                nlri_safi: library::Safi::Unicast,
+                next_hop_afi: library::Afi::Ipv6,
+            }]));
+        }
+        if let Some(restart) = &self.graceful_restart {
+            let family = |family: &Family| {
+                let (afi, safi) = super::family_to_library(*family);
+                library::GracefulRestartFamily { afi, safi, forwarding_preserved: true }
+            };
+            list.push(library::Capability::GracefulRestart {
+                restart_state: restart.restarting,
+                notification: false,
+                restart_time: restart.restart_time,
+                families: restart.families.iter().map(family).collect(),
+            });
+        }
+        if self.four_octet_as {
+            list.push(library::Capability::FourOctetAs { asn });
+        }
+        list
+    }
+}
+
+impl Open {
+    pub(super) fn from_library(open: &library::OpenMessage) -> Self {
+        Self {
+            asn: open.four_byte_as(),
+            hold_time: open.hold_time,
+            router_id: open.bgp_identifier,
+            capabilities: Capabilities::from_library(&open.capabilities),
+        }
+    }
+
+    /// Encodes the whole message.
+    pub fn encode(&self) -> Bytes {
+        super::encode_infallible(&library::Message::Open(library::OpenMessage {
+            version: library::constants::BGP_VERSION,
+            my_as: u16::try_from(self.asn).unwrap_or(library::constants::AS_TRANS),
+            hold_time: self.hold_time,
+            bgp_identifier: self.router_id,
+            capabilities: self.capabilities.to_library(self.asn),
+        }))
+    }
+}

@@ -1,0 +1,181 @@
+//! The speaker against FRR's bgpd, over real TCP between two network namespaces.
+//!
+//! Needs root, iproute2 and FRR (`/usr/lib/frr`); fails with a clear message where one is missing.
+
+mod lab;
+
+use std::time::Duration;
+
+use bgp::{Action, Event, Family, Policy, PrefixList, PrefixRule, Speaker};
+use lab::{FRR_V4, FRR_V6, Lab, PATIENCE, eventually, speaker_config};
+use net::{Prefix, RouteChange, Source};
+use tokio::sync::mpsc;
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("prefix")
+}
+
+/// Waits for the event that `wanted` picks; everything before it is dropped.
+async fn wait_for<T>(events: &mut mpsc::Receiver<Event>, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
+    let search = async {
+        loop {
+            let event = events.recv().await.unwrap_or_else(|| panic!("the speaker ended while waiting for {what}"));
+            if let Some(found) = wanted(&event) {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
+}
+
+fn change(event: &Event, of: &str) -> Option<RouteChange> {
+    let of = prefix(of);
+    match event {
+        Event::Routes(changes) => changes.iter().find(|change| change.prefix == of).cloned(),
+        _ => None,
+    }
+}
+
+fn is_up(event: &Event) -> Option<()> {
+    matches!(event, Event::PeerUp { .. }).then_some(())
+}
+
+#[test]
+fn routes_go_both_ways_in_both_families() {
+    Lab::run(|lab| async move {
+        let mut bgpd = lab.start_bgpd();
+        let (sender, mut events) = mpsc::channel(64);
+        let mut config = speaker_config();
+        config.originate = vec![prefix("203.0.113.0/24"), prefix("2001:db8:beef::/48")];
+        let speaker = Speaker::start(config.clone(), sender).await.expect("speaker starts");
+
+        wait_for(&mut events, "session", is_up).await;
+        let v4 = wait_for(&mut events, "192.0.2.0/24", |event| change(event, "192.0.2.0/24")).await;
+        assert_eq!(v4.source, Source::Ebgp);
+        assert_eq!(v4.route.expect("announced").next_hops[0].gateway, Some(FRR_V4.parse().expect("ip")));
+        let v6 = wait_for(&mut events, "2001:db8:100::/48", |event| change(event, "2001:db8:100::/48")).await;
+        assert_eq!(v6.route.expect("announced").next_hops[0].gateway, Some(FRR_V6.parse().expect("ip")));
+        wait_for(&mut events, "end of RIB", |event| {
+            matches!(event, Event::EndOfRib { family: Family::Ipv6Unicast, .. }).then_some(())
+        })
+        .await;
+
+        eventually("FRR has both prefixes with our next hops", async || {
+            let v4 = lab.vtysh("show bgp ipv4 unicast 203.0.113.0/24 json").await;
+            let v6 = lab.vtysh("show bgp ipv6 unicast 2001:db8:beef::/48 json").await;
+            v4["paths"][0]["nexthops"][0]["ip"] == "10.99.0.1"
+                && v4["paths"][0]["aspath"]["string"] == "65000"
+                && v4["paths"][0]["valid"] == true
+                && v6["paths"][0]["nexthops"][0]["ip"] == "2001:db8:99::1"
+        })
+        .await;
+
+        let state = speaker.state().await;
+        let peer = &state.peers[0];
+        assert_eq!((peer.state.as_str(), peer.flaps, peer.hold_time), ("Established", 0, 9));
+        assert_eq!(peer.families.iter().map(|f| (f.received, f.advertised)).collect::<Vec<_>>(), [(2, 1), (1, 1)]);
+        assert!(peer.capabilities.iter().any(|name| name == "four-octet-as"), "{:?}", peer.capabilities);
+
+        // Withdrawn and added without a reset.
+        config.originate = vec![prefix("203.0.113.128/25"), prefix("2001:db8:beef::/48")];
+        speaker.apply(config.clone()).await.expect("applies");
+        eventually("FRR lost the withdrawn prefix and has the other", async || {
+            let gone = lab.vtysh("show bgp ipv4 unicast 203.0.113.0/24 json").await;
+            let new = lab.vtysh("show bgp ipv4 unicast 203.0.113.128/25 json").await;
+            gone["paths"].is_null() && new["paths"][0]["nexthops"][0]["ip"] == "10.99.0.1"
+        })
+        .await;
+        assert_eq!(speaker.state().await.peers[0].flaps, 0);
+
+        lab.configure("router bgp 65001", "address-family ipv4 unicast", "no network 192.0.2.0/24").await;
+        let gone = wait_for(&mut events, "withdrawal", |event| change(event, "192.0.2.0/24")).await;
+        assert_eq!((gone.source, gone.route), (Source::Ebgp, None));
+        assert!(!speaker.routes().await.iter().any(|route| route.prefix == prefix("192.0.2.0/24")));
+
+        // Another import policy restarts the session and keeps the denied path with its reason.
+        let rule = PrefixRule { action: Action::Accept, prefix: prefix("::/0"), ge: None, le: Some(128) };
+        config.peers[0].import = Policy::PrefixList(PrefixList { rules: vec![rule] });
+        speaker.apply(config).await.expect("applies");
+        wait_for(&mut events, "session end", |event| matches!(event, Event::PeerDown { .. }).then_some(())).await;
+        wait_for(&mut events, "IPv6 again", |event| {
+            change(event, "2001:db8:100::/48").filter(|change| change.route.is_some())
+        })
+        .await;
+        eventually("the denied path is shown with its reason", async || {
+            speaker.routes().await.iter().any(|route| {
+                route.prefix == prefix("198.51.100.0/24")
+                    && route.paths[0].reason.as_deref() == Some("denied by import policy")
+            })
+        })
+        .await;
+        speaker.shutdown().await;
+        bgpd.kill();
+    });
+}
+
+#[test]
+fn a_killed_bgpd_takes_its_routes_along_and_comes_back() {
+    Lab::run(|lab| async move {
+        let mut bgpd = lab.start_bgpd();
+        let (sender, mut events) = mpsc::channel(64);
+        let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
+        wait_for(&mut events, "route", |event| change(event, "198.51.100.0/24")).await;
+
+        bgpd.kill();
+        let gone = wait_for(&mut events, "withdrawal", |event| change(event, "198.51.100.0/24")).await;
+        assert_eq!(gone.route, None);
+        wait_for(&mut events, "session end", |event| matches!(event, Event::PeerDown { .. }).then_some(())).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        let mut bgpd = lab.start_bgpd();
+        let restarted = tokio::time::Instant::now();
+        let back = wait_for(&mut events, "route again", |event| change(event, "198.51.100.0/24")).await;
+        assert!(back.route.is_some());
+        assert!(restarted.elapsed() < Duration::from_secs(10), "{:?}", restarted.elapsed());
+        assert_eq!(speaker.state().await.peers[0].flaps, 1);
+        speaker.shutdown().await;
+        bgpd.kill();
+    });
+}
+
+#[test]
+fn frr_sees_the_administrative_shutdown() {
+    Lab::run(|lab| async move {
+        let mut bgpd = lab.start_bgpd();
+        let (sender, mut events) = mpsc::channel(64);
+        let mut config = speaker_config();
+        // FRR connects: the speaker's listener is what is used.
+        config.peers[0].passive = true;
+        let speaker = Speaker::start(config, sender).await.expect("speaker starts");
+        wait_for(&mut events, "session", is_up).await;
+        speaker.shutdown().await;
+        eventually("FRR names the reason", async || {
+            let neighbor = lab.vtysh("show bgp neighbors 10.99.0.1 json").await;
+            neighbor["10.99.0.1"]["lastNotificationReason"] == "Cease/Administrative Shutdown"
+        })
+        .await;
+        bgpd.kill();
+    });
+}
+
+#[test]
+fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
+    Lab::run(|lab| async move {
+        let mut bgpd = lab.start_bgpd();
+        // One event fits, nobody reads for longer than the hold time of 9 s.
+        let (sender, mut events) = mpsc::channel(1);
+        let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
+        eventually("session", async || speaker.state().await.peers[0].state == "Established").await;
+        for i in 0..50 {
+            let network = format!("network 10.{i}.0.0/16");
+            lab.configure("router bgp 65001", "address-family ipv4 unicast", &network).await;
+        }
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        let state = speaker.state().await;
+        assert_eq!((state.peers[0].state.as_str(), state.peers[0].flaps), ("Established", 0));
+        wait_for(&mut events, "the last route", |event| change(event, "10.49.0.0/16")).await;
+        assert_eq!(speaker.state().await.peers[0].flaps, 0);
+        speaker.shutdown().await;
+        bgpd.kill();
+    });
+}

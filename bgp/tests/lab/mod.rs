@@ -1,0 +1,217 @@
+//! Two namespaces, a veth pair, and FRR in one of them. Everything goes when the lab is dropped.
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bgp::{PeerConfig, Policy, SpeakerConfig};
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::{User, geteuid};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const FRR_V4: &str = "10.99.0.2";
+pub const FRR_V6: &str = "2001:db8:99::2";
+/// Longest wait for anything that is to happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const DAEMONS: &str = "/usr/lib/frr";
+const BGPD_CONF: &str = "
+router bgp 65001
+ bgp router-id 10.99.0.2
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor 10.99.0.1 remote-as 65000
+ neighbor 10.99.0.1 timers 3 9
+ neighbor 10.99.0.1 timers connect 1
+ neighbor 10.99.0.1 advertisement-interval 0
+ address-family ipv4 unicast
+  network 192.0.2.0/24
+  network 198.51.100.0/24
+ exit-address-family
+ address-family ipv6 unicast
+  network 2001:db8:100::/48
+  neighbor 10.99.0.1 activate
+ exit-address-family
+";
+
+/// The speaker's side of the lab.
+pub fn speaker_config() -> SpeakerConfig {
+    let mut config = SpeakerConfig::new(65000, "10.99.0.1".parse().expect("ip"));
+    config.listen = vec!["[::]:179".parse().expect("address")];
+    let mut peer = PeerConfig::new(FRR_V4.parse().expect("ip"), 65001);
+    peer.import = Policy::Accept;
+    peer.export = Policy::Accept;
+    config.peers.push(peer);
+    config
+}
+
+/// Polls until `condition` holds.
+pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let poll = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+}
+
+/// A process of the lab, killed when dropped.
+pub struct Daemon(Child);
+
+impl Daemon {
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) {
+        self.0.kill().expect("kill");
+        self.0.wait().expect("wait");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // May have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+pub struct Lab {
+    speaker: String,
+    router: String,
+    directory: TempDir,
+    zebra: Option<Daemon>,
+}
+
+impl Lab {
+    /// Builds a lab and runs `test` on a thread of its own inside the speaker's namespace.
+    pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
+        assert!(geteuid().is_root(), "this test needs root: it makes network namespaces");
+        assert!(Path::new(DAEMONS).join("bgpd").exists(), "this test needs FRR: apt-get install frr");
+        let lab = Lab::new();
+        let body = move || {
+            let namespace = File::open(Path::new("/run/netns").join(&lab.speaker)).expect("namespace");
+            setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            runtime.block_on(test(Rc::new(lab)));
+        };
+        if let Err(panic) = std::thread::spawn(body).join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut lab = Self {
+            speaker: format!("bgp-s{name}"),
+            router: format!("bgp-r{name}"),
+            directory: TempDir::new().expect("temporary directory"),
+            zebra: None,
+        };
+        for namespace in [&lab.speaker, &lab.router] {
+            ip(&format!("netns add {namespace}"));
+            ip(&format!("-n {namespace} link set lo up"));
+        }
+        ip(&format!("-n {} link add fabric type veth peer name fabric netns {}", lab.speaker, lab.router));
+        for (namespace, host) in [(&lab.speaker, 1), (&lab.router, 2)] {
+            ip(&format!("-n {namespace} address add 10.99.0.{host}/24 dev fabric"));
+            ip(&format!("-n {namespace} address add 2001:db8:99::{host}/64 dev fabric nodad"));
+            ip(&format!("-n {namespace} link set fabric up"));
+        }
+        let frr = User::from_name("frr").expect("user database").expect("FRR's package makes the user frr");
+        fs::set_permissions(lab.directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        chown(lab.directory.path(), Some(frr.uid.as_raw()), Some(frr.gid.as_raw())).expect("chown");
+        fs::write(lab.path("bgpd.conf"), BGPD_CONF).expect("write");
+        fs::write(lab.path("zebra.conf"), "").expect("write");
+        lab.zebra = Some(lab.start("zebra"));
+        lab
+    }
+
+    /// Starts bgpd and waits until it answers on its vty.
+    pub fn start_bgpd(&self) -> Daemon {
+        let vty = self.path("bgpd.vty");
+        // A killed daemon leaves its socket behind.
+        let _ = fs::remove_file(&vty);
+        let daemon = self.start("bgpd");
+        wait_for_file(&vty);
+        daemon
+    }
+
+    /// Asks bgpd; the answer is JSON.
+    pub async fn vtysh(&self, command: &str) -> Value {
+        let answer = self.vtysh_lines(&[command]).await;
+        serde_json::from_slice(&answer).unwrap_or_default()
+    }
+
+    /// Changes bgpd's configuration, `line` within the two contexts.
+    pub async fn configure(&self, outer: &str, inner: &str, line: &str) {
+        self.vtysh_lines(&["configure terminal", outer, inner, line]).await;
+    }
+
+    async fn vtysh_lines(&self, lines: &[&str]) -> Vec<u8> {
+        let mut vtysh = tokio::process::Command::new("vtysh");
+        vtysh.arg("--vty_socket").arg(self.directory.path()).args(["-d", "bgpd"]);
+        for line in lines {
+            vtysh.args(["-c", line]);
+        }
+        vtysh.stdin(Stdio::null()).output().await.expect("vtysh runs").stdout
+    }
+
+    fn start(&self, daemon: &str) -> Daemon {
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.router])
+            .arg(Path::new(DAEMONS).join(daemon))
+            .args(["-u", "frr", "-g", "frr", "--vty_socket"])
+            .arg(self.directory.path())
+            .arg("-z")
+            .arg(self.path("zserv.api"))
+            .arg("-i")
+            .arg(self.path(&format!("{daemon}.pid")))
+            .arg("-f")
+            .arg(self.path(&format!("{daemon}.conf")))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("daemon starts");
+        let daemon_guard = Daemon(child);
+        if daemon == "zebra" {
+            wait_for_file(&self.path("zserv.api"));
+        }
+        daemon_guard
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.zebra = None;
+        for namespace in [&self.speaker, &self.router] {
+            // The other namespace's deletion takes the veth pair along.
+            let _ = Command::new("ip").args(["netns", "del", namespace]).status();
+        }
+    }
+}
+
+fn ip(arguments: &str) {
+    let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2 is installed");
+    assert!(status.success(), "ip {arguments}: {status}");
+}
+
+fn wait_for_file(path: &Path) {
+    for _ in 0..200 {
+        if path.exists() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("{} did not appear: see whether FRR starts by hand", path.display());
+}
