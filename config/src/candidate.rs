@@ -92,6 +92,11 @@ impl Checked {
     pub fn config(&self) -> &Config {
         &self.config
     }
+
+    /// The configuration itself.
+    pub fn into_config(self) -> Config {
+        self.config
+    }
 }
 
 /// A configuration that is durable in the store.

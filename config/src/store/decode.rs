@@ -1,0 +1,300 @@
+//! Rows become a configuration. What the rows cannot mean is damage, and is said as such.
+
+use std::str::FromStr;
+
+use net::{VlanId, Vni, VpcId, VrfId};
+
+use super::encode::ONE;
+use super::rows::{Cell, Row, Rows, TABLES, table};
+use crate::model::{
+    Api, Bgp, Config, Dataplane, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port, PortForward, PortRange,
+    PrefixRule, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+};
+use crate::words::Word;
+
+/// What cannot be: table and column.
+type Damage = String;
+
+/// The configuration that the rows say.
+pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
+    let settings = rows
+        .of(table::SETTINGS, &[ONE])
+        .next()
+        .ok_or("table settings is empty")?;
+    let mut fields = Fields::after(table::SETTINGS, settings, 1);
+    let gateway = Gateway { name: fields.text()? };
+    let workers = list(rows, table::WORKER, &[], Fields::number)?;
+    let dataplane = Dataplane {
+        workers,
+        poll: fields.word()?,
+        memory: fields.word()?,
+        memory_mb: fields.number()?,
+        buffers: fields.number()?,
+        connections: fields.number()?,
+    };
+    let kernel = Kernel {
+        table: fields.number()?,
+        protocol: fields.number()?,
+        metric: fields.number()?,
+    };
+    let timers = Timers {
+        tcp_established: fields.number()?,
+        tcp_transitory: fields.number()?,
+        udp: fields.number()?,
+        icmp: fields.number()?,
+    };
+    let api = Api {
+        socket: fields.text()?.into(),
+    };
+    let vxlan = list(rows, table::VXLAN, &[ONE], |fields| {
+        Ok(Vxlan {
+            address: fields.parse()?,
+            port: fields.number()?,
+        })
+    })?;
+    let config = Config {
+        gateway,
+        dataplane,
+        vxlan: vxlan.into_iter().next(),
+        ports: list(rows, table::PORT, &[], |fields| port(rows, fields))?,
+        vpcs: list(rows, table::VPC, &[], |fields| vpc(rows, fields))?,
+        routes: list(rows, table::ROUTE, &[], |fields| route(rows, fields))?,
+        kernel,
+        bgp: list(rows, table::BGP, &[ONE], |fields| bgp(rows, fields))?
+            .into_iter()
+            .next(),
+        nat: Nat {
+            timers,
+            masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
+            port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
+        },
+        api,
+    };
+    Ok(config.canonical())
+}
+
+/// Reads the rows that begin with `key`, each from the value after it.
+fn list<'r, T>(
+    rows: &'r Rows,
+    table: usize,
+    key: &[Cell],
+    read: impl Fn(&mut Fields<'r>) -> Result<T, Damage>,
+) -> Result<Vec<T>, Damage> {
+    rows.of(table, key)
+        .map(|row| read(&mut Fields::after(table, row, key.len())))
+        .collect()
+}
+
+/// The values of a row, one after another.
+struct Fields<'r> {
+    table: usize,
+    row: &'r Row,
+    next: usize,
+}
+
+impl<'r> Fields<'r> {
+    fn after(table: usize, row: &'r Row, next: usize) -> Self {
+        Self { table, row, next }
+    }
+
+    fn damage(&self) -> Damage {
+        format!(
+            "a row of table {} has an impossible value in column {}",
+            TABLES[self.table].name, self.next
+        )
+    }
+
+    fn cell(&mut self) -> Result<&'r Cell, Damage> {
+        let cell = self.row.get(self.next).ok_or_else(|| self.damage())?;
+        self.next += 1;
+        Ok(cell)
+    }
+
+    fn text(&mut self) -> Result<String, Damage> {
+        self.parse()
+    }
+
+    fn parse<T: FromStr>(&mut self) -> Result<T, Damage> {
+        self.parse_optional()?.ok_or_else(|| self.damage())
+    }
+
+    fn parse_optional<T: FromStr>(&mut self) -> Result<Option<T>, Damage> {
+        match self.cell()? {
+            Cell::Null => Ok(None),
+            Cell::Text(text) => text.parse().map(Some).map_err(|_| self.damage()),
+            Cell::Integer(_) => Err(self.damage()),
+        }
+    }
+
+    fn number<T: TryFrom<i64>>(&mut self) -> Result<T, Damage> {
+        self.number_optional()?.ok_or_else(|| self.damage())
+    }
+
+    fn number_optional<T: TryFrom<i64>>(&mut self) -> Result<Option<T>, Damage> {
+        match self.cell()? {
+            Cell::Null => Ok(None),
+            Cell::Integer(number) => T::try_from(*number).map(Some).map_err(|_| self.damage()),
+            Cell::Text(_) => Err(self.damage()),
+        }
+    }
+
+    fn flag(&mut self) -> Result<bool, Damage> {
+        Ok(self.number::<u8>()? != 0)
+    }
+
+    fn word<T: Word>(&mut self) -> Result<T, Damage> {
+        let text = self.text()?;
+        T::from_word(&text).ok_or_else(|| self.damage())
+    }
+
+    fn id<T: TryFrom<N>, N: TryFrom<i64>>(&mut self) -> Result<T, Damage> {
+        let number = self.number::<N>()?;
+        T::try_from(number).map_err(|_| self.damage())
+    }
+
+    fn vrf(&mut self) -> Result<VrfId, Damage> {
+        self.number().map(VrfId)
+    }
+
+    /// The first values of the row: the key under which other tables refer to it.
+    fn key(&self, length: usize) -> &'r [Cell] {
+        &self.row[..length]
+    }
+}
+
+fn port(rows: &Rows, fields: &mut Fields<'_>) -> Result<Port, Damage> {
+    Ok(Port {
+        addresses: list(rows, table::PORT_ADDRESS, fields.key(1), Fields::parse)?,
+        name: fields.text()?,
+        device: fields.text()?,
+        host_interface: fields.text()?,
+        mac: fields.parse_optional()?,
+        mtu: fields.number()?,
+        offload: fields.flag()?,
+    })
+}
+
+fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
+    let key = fields.key(1);
+    let id = fields.id::<VpcId, u16>()?;
+    let (name, host_interface) = (fields.text()?, fields.text()?);
+    let (mac, mtu) = (fields.parse()?, fields.number()?);
+    let vni = fields.number_optional::<u32>()?;
+    let vlan_port = fields.parse_optional::<String>()?;
+    let segment = match (vni, vlan_port) {
+        (Some(vni), None) => Segment::Vxlan {
+            vni: Vni::new(vni).map_err(|error| error.to_string())?,
+            vteps: list(rows, table::VPC_VTEP, key, Fields::parse)?,
+        },
+        (None, Some(port)) => Segment::Vlan {
+            port,
+            id: fields.id::<VlanId, u16>()?,
+        },
+        _ => return Err(fields.damage()),
+    };
+    let addresses = list(rows, table::VPC_ADDRESS, key, Fields::parse)?;
+    Ok(Vpc {
+        id,
+        name,
+        segment,
+        host_interface,
+        mac,
+        mtu,
+        addresses,
+    })
+}
+
+fn route(rows: &Rows, fields: &mut Fields<'_>) -> Result<StaticRoute, Damage> {
+    let gateways = list(rows, table::ROUTE_VIA, fields.key(2), Fields::parse)?;
+    let (vrf, prefix) = (fields.vrf()?, fields.parse()?);
+    let target = fields.text()?;
+    let in_vrf = fields.number_optional()?.map(VrfId);
+    let target = match (target.as_str(), in_vrf) {
+        ("via", None) => RouteTarget::Via(gateways),
+        ("in-vrf", Some(vrf)) => RouteTarget::InVrf(vrf),
+        ("blackhole", None) => RouteTarget::Blackhole,
+        ("unreachable", None) => RouteTarget::Unreachable,
+        ("prohibit", None) => RouteTarget::Prohibit,
+        _ => return Err(fields.damage()),
+    };
+    Ok(StaticRoute {
+        prefix,
+        vrf,
+        target,
+        distance: fields.number()?,
+        metric: fields.number()?,
+    })
+}
+
+fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
+    Ok(Bgp {
+        asn: fields.number()?,
+        router_id: fields.parse()?,
+        listen: list(rows, table::BGP_LISTEN, &[ONE], Fields::parse)?,
+        announce: list(rows, table::BGP_ANNOUNCE, &[ONE], Fields::parse)?,
+        multipath: fields.number()?,
+        peers: list(rows, table::BGP_PEER, &[ONE], |fields| peer(rows, fields))?,
+    })
+}
+
+fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Peer, Damage> {
+    let key = [fields.key(2)[1].clone()];
+    let rules = |direction: &str| {
+        let key = [key[0].clone(), Cell::Text(direction.to_owned())];
+        list(rows, table::BGP_PEER_RULE, &key, |fields| {
+            fields.number::<i64>()?; // the position: rows come in its order
+            let (prefix, ge, le) = (fields.parse()?, fields.number()?, fields.number()?);
+            Ok(PrefixRule {
+                prefix,
+                ge,
+                le,
+                action: fields.word()?,
+            })
+        })
+    };
+    Ok(Peer {
+        families: list(rows, table::BGP_PEER_FAMILY, &key, Fields::word)?,
+        address: fields.parse()?,
+        asn: fields.number()?,
+        port: fields.number()?,
+        passive: fields.flag()?,
+        hold_time: fields.number()?,
+        connect_retry: fields.number()?,
+        import: Policy {
+            rules: rules("import")?,
+            default: fields.word()?,
+        },
+        export: Policy {
+            rules: rules("export")?,
+            default: fields.word()?,
+        },
+        max_prefixes: fields.number_optional()?,
+    })
+}
+
+fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage> {
+    let key = fields.key(2);
+    let vpc = fields.id::<VpcId, u16>()?;
+    fields.number::<i64>()?; // the position: rows come in its order
+    let ports = PortRange::new(fields.number()?, fields.number()?).ok_or_else(|| fields.damage())?;
+    let sources = list(rows, table::MASQUERADE_SOURCE, key, Fields::parse)?;
+    Ok(Masquerade {
+        vpc,
+        sources,
+        pool: list(rows, table::MASQUERADE_POOL, key, Fields::parse)?,
+        ports,
+    })
+}
+
+fn port_forward(fields: &mut Fields<'_>) -> Result<PortForward, Damage> {
+    let (address, protocol, port) = (fields.parse()?, fields.word()?, fields.number()?);
+    let vpc = fields.id::<VpcId, u16>()?;
+    Ok(PortForward {
+        vpc,
+        address,
+        protocol,
+        port,
+        target: fields.parse()?,
+        target_port: fields.number()?,
+    })
+}

@@ -1,0 +1,210 @@
+//! A configuration becomes rows.
+
+use std::fmt::Display;
+
+use super::rows::{Cell, Row, Rows, table};
+use crate::model::{Bgp, Config, Nat, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::words::Word;
+
+/// The rows of a configuration.
+pub(super) fn rows(config: &Config) -> Rows {
+    let mut rows = Rows::new();
+    rows.add(table::SETTINGS, settings(config));
+    for core in &config.dataplane.workers {
+        rows.add(table::WORKER, vec![number(*core)]);
+    }
+    if let Some(vxlan) = &config.vxlan {
+        rows.add(table::VXLAN, vec![ONE, text(vxlan.address), number(vxlan.port)]);
+    }
+    rows.add(table::VRF, vec![number(0), Cell::Null]);
+    config.ports.iter().for_each(|item| port(item, &mut rows));
+    config.vpcs.iter().for_each(|item| vpc(item, &mut rows));
+    config.routes.iter().for_each(|item| route(item, &mut rows));
+    config.bgp.iter().for_each(|item| bgp(item, &mut rows));
+    nat(&config.nat, &mut rows);
+    rows
+}
+
+/// Key of a table with one row.
+pub(super) const ONE: Cell = Cell::Integer(1);
+
+fn number(value: impl Into<i64>) -> Cell {
+    Cell::Integer(value.into())
+}
+
+fn text(value: impl Display) -> Cell {
+    Cell::Text(value.to_string())
+}
+
+fn optional<T>(value: Option<T>, cell: impl FnOnce(T) -> Cell) -> Cell {
+    value.map_or(Cell::Null, cell)
+}
+
+fn settings(config: &Config) -> Row {
+    let (dataplane, kernel, timers) = (&config.dataplane, &config.kernel, &config.nat.timers);
+    vec![
+        ONE,
+        text(&config.gateway.name),
+        text(dataplane.poll.word()),
+        text(dataplane.memory.word()),
+        number(dataplane.memory_mb),
+        number(dataplane.buffers),
+        number(dataplane.connections),
+        number(kernel.table),
+        number(kernel.protocol),
+        number(kernel.metric),
+        number(timers.tcp_established),
+        number(timers.tcp_transitory),
+        number(timers.udp),
+        number(timers.icmp),
+        text(config.api.socket.display()),
+    ]
+}
+
+fn port(port: &Port, rows: &mut Rows) {
+    rows.add(
+        table::PORT,
+        vec![
+            text(&port.name),
+            text(&port.device),
+            text(&port.host_interface),
+            optional(port.mac, text),
+            number(port.mtu),
+            number(port.offload),
+        ],
+    );
+    for address in &port.addresses {
+        rows.add(table::PORT_ADDRESS, vec![text(&port.name), text(address)]);
+    }
+}
+
+fn vpc(vpc: &Vpc, rows: &mut Rows) {
+    let id = || number(vpc.id.value());
+    let (vni, vlan_port, vlan_id) = match &vpc.segment {
+        Segment::Vxlan { vni, vteps } => {
+            for vtep in vteps {
+                rows.add(table::VPC_VTEP, vec![id(), text(vtep)]);
+            }
+            (number(vni.value()), Cell::Null, Cell::Null)
+        }
+        Segment::Vlan { port, id } => (Cell::Null, text(port), number(id.value())),
+    };
+    let (name, host_interface) = (text(&vpc.name), text(&vpc.host_interface));
+    let row = vec![
+        id(),
+        name,
+        host_interface,
+        text(vpc.mac),
+        number(vpc.mtu),
+        vni,
+        vlan_port,
+        vlan_id,
+    ];
+    rows.add(table::VPC, row);
+    rows.add(table::VRF, vec![id(), id()]);
+    for address in &vpc.addresses {
+        rows.add(table::VPC_ADDRESS, vec![id(), text(address)]);
+    }
+}
+
+fn route(route: &StaticRoute, rows: &mut Rows) {
+    let key = || [number(route.vrf.0), text(route.prefix)];
+    let (target, in_vrf) = match &route.target {
+        RouteTarget::Via(gateways) => {
+            for gateway in gateways {
+                rows.add(table::ROUTE_VIA, key().into_iter().chain([text(gateway)]).collect());
+            }
+            ("via", Cell::Null)
+        }
+        RouteTarget::InVrf(vrf) => ("in-vrf", number(vrf.0)),
+        RouteTarget::Blackhole => ("blackhole", Cell::Null),
+        RouteTarget::Unreachable => ("unreachable", Cell::Null),
+        RouteTarget::Prohibit => ("prohibit", Cell::Null),
+    };
+    let rest = [text(target), in_vrf, number(route.distance), number(route.metric)];
+    rows.add(table::ROUTE, key().into_iter().chain(rest).collect());
+}
+
+fn bgp(bgp: &Bgp, rows: &mut Rows) {
+    rows.add(
+        table::BGP,
+        vec![ONE, number(bgp.asn), text(bgp.router_id), number(bgp.multipath)],
+    );
+    for address in &bgp.listen {
+        rows.add(table::BGP_LISTEN, vec![ONE, text(address)]);
+    }
+    for prefix in &bgp.announce {
+        rows.add(table::BGP_ANNOUNCE, vec![ONE, text(prefix)]);
+    }
+    bgp.peers.iter().for_each(|item| peer(item, rows));
+}
+
+fn peer(peer: &Peer, rows: &mut Rows) {
+    rows.add(
+        table::BGP_PEER,
+        vec![
+            ONE,
+            text(peer.address),
+            number(peer.asn),
+            number(peer.port),
+            number(peer.passive),
+            number(peer.hold_time),
+            number(peer.connect_retry),
+            text(peer.import.default.word()),
+            text(peer.export.default.word()),
+            optional(peer.max_prefixes, number),
+        ],
+    );
+    for family in &peer.families {
+        rows.add(table::BGP_PEER_FAMILY, vec![text(peer.address), text(family.word())]);
+    }
+    for (direction, policy) in [("import", &peer.import), ("export", &peer.export)] {
+        for (position, rule) in (0_i64..).zip(&policy.rules) {
+            let key = [text(peer.address), text(direction), number(position)];
+            let rest = [
+                text(rule.prefix),
+                number(rule.ge),
+                number(rule.le),
+                text(rule.action.word()),
+            ];
+            rows.add(table::BGP_PEER_RULE, key.into_iter().chain(rest).collect());
+        }
+    }
+}
+
+fn nat(nat: &Nat, rows: &mut Rows) {
+    let mut position = 0_i64;
+    let mut previous = None;
+    for rule in &nat.masquerades {
+        position = if previous == Some(rule.vpc) { position + 1 } else { 0 };
+        previous = Some(rule.vpc);
+        let key = || [number(rule.vpc.value()), number(position)];
+        let ports = [number(rule.ports.first()), number(rule.ports.last())];
+        rows.add(table::MASQUERADE, key().into_iter().chain(ports).collect());
+        for prefix in &rule.sources {
+            rows.add(
+                table::MASQUERADE_SOURCE,
+                key().into_iter().chain([text(prefix)]).collect(),
+            );
+        }
+        for prefix in &rule.pool {
+            rows.add(
+                table::MASQUERADE_POOL,
+                key().into_iter().chain([text(prefix)]).collect(),
+            );
+        }
+    }
+    for forward in &nat.port_forwards {
+        rows.add(
+            table::PORT_FORWARD,
+            vec![
+                text(forward.address),
+                text(forward.protocol.word()),
+                number(forward.port),
+                number(forward.vpc.value()),
+                text(forward.target),
+                number(forward.target_port),
+            ],
+        );
+    }
+}

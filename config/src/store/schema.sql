@@ -1,0 +1,201 @@
+-- Schema 1. Config tables hold the newest revision, row by row; each has an explicit NOT NULL primary key, which is what
+-- the session extension needs to record changes. Foreign keys wait for COMMIT and never cascade: undoing a cascade works
+-- and redoing it aborts. For the same reason no trigger may write a config table.
+
+CREATE TABLE settings (
+    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    gateway_name    TEXT    NOT NULL,
+    poll            TEXT    NOT NULL,
+    memory          TEXT    NOT NULL,
+    memory_mb       INTEGER NOT NULL,
+    buffers         INTEGER NOT NULL,
+    connections     INTEGER NOT NULL,
+    kernel_table    INTEGER NOT NULL,
+    kernel_protocol INTEGER NOT NULL,
+    kernel_metric   INTEGER NOT NULL,
+    tcp_established INTEGER NOT NULL,
+    tcp_transitory  INTEGER NOT NULL,
+    udp             INTEGER NOT NULL,
+    icmp            INTEGER NOT NULL,
+    api_socket      TEXT    NOT NULL
+) STRICT;
+
+CREATE TABLE worker (
+    core INTEGER NOT NULL PRIMARY KEY
+) STRICT;
+
+CREATE TABLE vxlan (
+    id      INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    address TEXT    NOT NULL,
+    port    INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE port (
+    name           TEXT    NOT NULL PRIMARY KEY,
+    device         TEXT    NOT NULL UNIQUE,
+    host_interface TEXT    NOT NULL UNIQUE,
+    mac            TEXT,
+    mtu            INTEGER NOT NULL,
+    offload        INTEGER NOT NULL CHECK (offload IN (0, 1))
+) STRICT;
+
+CREATE TABLE port_address (
+    port    TEXT NOT NULL REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED,
+    address TEXT NOT NULL,
+    PRIMARY KEY (port, address)
+) STRICT;
+
+CREATE TABLE vpc (
+    id             INTEGER NOT NULL PRIMARY KEY CHECK (id BETWEEN 1 AND 65535),
+    name           TEXT    NOT NULL UNIQUE,
+    host_interface TEXT    NOT NULL UNIQUE,
+    mac            TEXT    NOT NULL,
+    mtu            INTEGER NOT NULL,
+    vni            INTEGER UNIQUE,
+    vlan_port      TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED,
+    vlan_id        INTEGER,
+    UNIQUE (vlan_port, vlan_id),
+    CHECK ((vni IS NULL) <> (vlan_id IS NULL)),
+    CHECK ((vlan_port IS NULL) = (vlan_id IS NULL))
+) STRICT;
+
+CREATE TABLE vpc_address (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    address TEXT    NOT NULL,
+    PRIMARY KEY (vpc, address)
+) STRICT;
+
+CREATE TABLE vpc_vtep (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    address TEXT    NOT NULL,
+    PRIMARY KEY (vpc, address)
+) STRICT;
+
+-- Row 0 is the default VRF; the others are those of the VPCs, under the same number.
+CREATE TABLE vrf (
+    id  INTEGER NOT NULL PRIMARY KEY,
+    vpc INTEGER UNIQUE REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    CHECK (id = coalesce(vpc, 0))
+) STRICT;
+
+CREATE TABLE route (
+    vrf      INTEGER NOT NULL REFERENCES vrf (id) DEFERRABLE INITIALLY DEFERRED,
+    prefix   TEXT    NOT NULL,
+    target   TEXT    NOT NULL CHECK (target IN ('via', 'in-vrf', 'blackhole', 'unreachable', 'prohibit')),
+    in_vrf   INTEGER REFERENCES vrf (id) DEFERRABLE INITIALLY DEFERRED,
+    distance INTEGER NOT NULL,
+    metric   INTEGER NOT NULL,
+    PRIMARY KEY (vrf, prefix),
+    CHECK ((target = 'in-vrf') = (in_vrf IS NOT NULL))
+) STRICT;
+
+CREATE TABLE route_via (
+    vrf     INTEGER NOT NULL,
+    prefix  TEXT    NOT NULL,
+    gateway TEXT    NOT NULL,
+    PRIMARY KEY (vrf, prefix, gateway),
+    FOREIGN KEY (vrf, prefix) REFERENCES route (vrf, prefix) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+CREATE TABLE bgp (
+    id        INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    asn       INTEGER NOT NULL,
+    router_id TEXT    NOT NULL,
+    multipath INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE bgp_listen (
+    bgp     INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    address TEXT    NOT NULL,
+    PRIMARY KEY (bgp, address)
+) STRICT;
+
+CREATE TABLE bgp_announce (
+    bgp    INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    prefix TEXT    NOT NULL,
+    PRIMARY KEY (bgp, prefix)
+) STRICT;
+
+CREATE TABLE bgp_peer (
+    bgp            INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    address        TEXT    NOT NULL UNIQUE,
+    asn            INTEGER NOT NULL,
+    port           INTEGER NOT NULL,
+    passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
+    hold_time      INTEGER NOT NULL,
+    connect_retry  INTEGER NOT NULL,
+    import_default TEXT    NOT NULL,
+    export_default TEXT    NOT NULL,
+    max_prefixes   INTEGER,
+    PRIMARY KEY (bgp, address)
+) STRICT;
+
+CREATE TABLE bgp_peer_family (
+    peer   TEXT NOT NULL REFERENCES bgp_peer (address) DEFERRABLE INITIALLY DEFERRED,
+    family TEXT NOT NULL,
+    PRIMARY KEY (peer, family)
+) STRICT;
+
+CREATE TABLE bgp_peer_rule (
+    peer      TEXT    NOT NULL REFERENCES bgp_peer (address) DEFERRABLE INITIALLY DEFERRED,
+    direction TEXT    NOT NULL CHECK (direction IN ('import', 'export')),
+    position  INTEGER NOT NULL,
+    prefix    TEXT    NOT NULL,
+    ge        INTEGER NOT NULL,
+    le        INTEGER NOT NULL,
+    action    TEXT    NOT NULL,
+    PRIMARY KEY (peer, direction, position)
+) STRICT;
+
+CREATE TABLE masquerade (
+    vpc        INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    position   INTEGER NOT NULL,
+    first_port INTEGER NOT NULL,
+    last_port  INTEGER NOT NULL,
+    PRIMARY KEY (vpc, position)
+) STRICT;
+
+CREATE TABLE masquerade_source (
+    vpc      INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    prefix   TEXT    NOT NULL,
+    PRIMARY KEY (vpc, position, prefix),
+    FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+CREATE TABLE masquerade_pool (
+    vpc      INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    prefix   TEXT    NOT NULL,
+    PRIMARY KEY (vpc, position, prefix),
+    FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+CREATE TABLE port_forward (
+    address     TEXT    NOT NULL,
+    protocol    TEXT    NOT NULL,
+    port        INTEGER NOT NULL,
+    vpc         INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    target      TEXT    NOT NULL,
+    target_port INTEGER NOT NULL,
+    PRIMARY KEY (address, protocol, port)
+) STRICT;
+
+-- The op log. `changeset` turns the parent into the revision, and its inverse the revision into the parent.
+CREATE TABLE revision (
+    number    INTEGER NOT NULL PRIMARY KEY CHECK (number > 0),
+    parent    INTEGER NOT NULL CHECK (parent = number - 1),
+    actor     TEXT    NOT NULL,
+    comment   TEXT    NOT NULL,
+    time      INTEGER NOT NULL, -- milliseconds since 1970-01-01 UTC
+    changeset BLOB    NOT NULL,
+    hash      TEXT    NOT NULL, -- SHA-256 of the canonical configuration
+    schema    INTEGER NOT NULL  -- schema that the changeset and the hash are of
+) STRICT;
+
+CREATE TABLE applied (
+    revision  INTEGER NOT NULL REFERENCES revision (number) DEFERRABLE INITIALLY DEFERRED,
+    subsystem TEXT    NOT NULL,
+    error     TEXT, -- NULL: applied
+    PRIMARY KEY (revision, subsystem)
+) STRICT;
