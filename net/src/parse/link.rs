@@ -63,3 +63,43 @@ fn tagged(link: Link, frame: &[u8]) -> Result<Link, Drop> {
         ..link
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MAC addresses and then these 16-bit words.
+    fn frame(words: &[u16]) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+        frame.extend(words.iter().flat_map(|w| w.to_be_bytes()));
+        frame
+    }
+
+    fn read(words: &[u16]) -> Result<(Option<u16>, u16, u16), Drop> {
+        parse_link(&frame(words)).map(|l| (l.vlan.map(VlanId::value), l.ether_type, l.l3))
+    }
+
+    #[test]
+    fn untagged_tagged_and_priority_tagged() {
+        assert_eq!(read(&[0x0800]), Ok((None, 0x0800, 14)));
+        assert_eq!(read(&[0x8100, 0xe064, 0x86dd]), Ok((Some(100), 0x86dd, 18)));
+        assert_eq!(read(&[0x88a8, 0x0001, 0x0800]), Ok((Some(1), 0x0800, 18)));
+        assert_eq!(read(&[0x8100, 0xe000, 0x0806]), Ok((None, 0x0806, 18)));
+    }
+
+    #[test]
+    fn stacks_reserved_ids_and_short_frames_are_refused() {
+        assert_eq!(read(&[0x8100, 1, 0x8100, 2, 0x0800]), Err(Drop::VlanStack));
+        assert_eq!(read(&[0x88a8, 1, 0x8100, 2, 0x0800]), Err(Drop::VlanStack));
+        assert_eq!(read(&[0x8100, 0, 0x88a8, 2, 0x0800]), Err(Drop::VlanStack));
+        assert_eq!(read(&[0x8100, 4095, 0x0800]), Err(Drop::VlanUnknown));
+        let tagged = frame(&[0x8100, 1, 0x0800]);
+        for length in 0..18 {
+            assert_eq!(
+                parse_link(&tagged[..length]),
+                Err(Drop::FrameTruncated),
+                "{length} bytes"
+            );
+        }
+    }
+}

@@ -129,3 +129,105 @@ impl V6 {
         (self.source >> 118 == 0x3fa) | (self.destination >> 118 == 0x3fa)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipv6::{next_header, write_header};
+
+    const HOST: u128 = 0x2001_0db8 << 96 | 1;
+
+    fn packet(next_header: u8, payload: &[u8], addresses: [u128; 2]) -> Vec<u8> {
+        let mut header = [0; 40];
+        write_header(&mut header, 0, payload.len() as u16, next_header, 64, addresses);
+        [header.as_slice(), payload].concat()
+    }
+
+    fn parse(next_header: u8, payload: &[u8]) -> Result<V6, Drop> {
+        parse_v6(&packet(next_header, payload, [HOST, HOST + 1]))
+    }
+
+    const UDP: [u8; 10] = [0x0f, 0xa0, 0, 53, 0, 10, 0, 0, 1, 2];
+
+    #[test]
+    fn lengths_and_version_that_lie_are_refused() {
+        let mut bytes = packet(protocol::UDP, &UDP, [HOST, HOST + 1]);
+        bytes.extend_from_slice(&[0; 6]);
+        assert_eq!(
+            parse_v6(&bytes).map(|p| (p.payload_length, p.l4, p.source_port)),
+            Ok((10, 40, 4000))
+        );
+        for (payload_length, drop) in [
+            (17, Drop::Ipv6Malformed),
+            (9, Drop::UdpMalformed),
+            (0, Drop::UdpMalformed),
+        ] {
+            bytes[5] = payload_length;
+            assert_eq!(parse_v6(&bytes), Err(drop), "payload length {payload_length}");
+        }
+        bytes[5] = 10;
+        bytes[0] = 0x45;
+        assert_eq!(parse_v6(&bytes), Err(Drop::Ipv6Malformed));
+        for length in 0..40 {
+            assert_eq!(
+                parse_v6(&packet(59, &[], [1, 2])[..length]),
+                Err(Drop::Ipv6Malformed),
+                "{length} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_are_found_behind_extension_headers() {
+        let hop_by_hop = [next_header::DESTINATION, 0, 1, 4, 0, 0, 0, 0];
+        let destination = [next_header::FRAGMENT, 0, 1, 4, 0, 0, 0, 0];
+        let fragment = [protocol::UDP, 0, 0, 1, 0, 0, 0, 7];
+        let bytes = [hop_by_hop.as_slice(), &destination, &fragment, &UDP].concat();
+        let parsed = parse(next_header::HOP_BY_HOP, &bytes).expect("in order");
+        assert_eq!(
+            (parsed.protocol, parsed.l4, parsed.destination_port),
+            (protocol::UDP, 64, 53)
+        );
+        assert_eq!((parsed.extensions, parsed.hop_by_hop), (true, true));
+        assert_eq!((parsed.fragment, parsed.identification), (FragmentPart::First, 7));
+        assert_eq!(
+            parse(next_header::DESTINATION, &bytes[8..16]),
+            Err(Drop::Ipv6ExtensionChain)
+        );
+        let plain = parse(protocol::UDP, &UDP).expect("valid");
+        assert_eq!((plain.extensions, plain.hop_by_hop), (false, false));
+    }
+
+    #[test]
+    fn echo_identifier_is_both_ports_and_icmp_of_the_other_version_is_not_read() {
+        let echo = [128, 0, 0, 0, 0x12, 0x34, 0, 1];
+        let parsed = parse(protocol::ICMPV6, &echo).expect("valid");
+        assert_eq!(
+            (parsed.source_port, parsed.destination_port, parsed.icmp_type),
+            (0x1234, 0x1234, 128)
+        );
+        assert_eq!(parse(protocol::ICMPV6, &echo[..7]), Err(Drop::IcmpMalformed));
+        assert_eq!(
+            parse(protocol::ICMP, &echo).map(|p| (p.source_port, p.icmp_type)),
+            Ok((0, 0))
+        );
+    }
+
+    #[test]
+    fn martians_and_link_locals() {
+        let verdict = |source, destination| {
+            let parsed = parse_v6(&packet(protocol::UDP, &UDP, [source, destination])).expect("valid");
+            (parsed.is_martian(), parsed.is_multicast(), parsed.is_link_local())
+        };
+        let (multicast, link_local) = (0xff02 << 112 | 1, 0xfe80 << 112 | 1);
+        assert_eq!(verdict(HOST, HOST + 1), (false, false, false));
+        assert_eq!(verdict(HOST, multicast), (false, true, false));
+        assert_eq!(verdict(multicast, HOST), (true, false, false));
+        for bad in [0, 1] {
+            assert_eq!(verdict(bad, HOST), (true, false, false));
+            assert_eq!(verdict(HOST, bad), (true, false, false));
+        }
+        assert_eq!(verdict(link_local, HOST), (false, false, true));
+        assert_eq!(verdict(HOST, link_local), (false, false, true));
+    }
+}
