@@ -297,3 +297,96 @@ pub fn echo_reply_in_place(packet: &mut [u8]) -> Result<bool, Drop> {
     icmp.apply(Delta::NONE.word(u16::from(kind::ECHO_REQUEST) << 8, u16::from(kind::ECHO_REPLY) << 8));
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet with an 8-byte payload that is a UDP header, or an ICMP message of type `icmp_type`.
+    fn packet(protocol: u8, icmp_type: u8, addresses: [u32; 2], flags_offset: u16) -> [u8; 28] {
+        let mut packet = [0; 28];
+        if let Some(header) = packet.first_chunk_mut() {
+            ipv4::write_header(header, 0, 28, 9, protocol, addresses);
+        }
+        put16(&mut packet, 6, flags_offset);
+        packet[20] = icmp_type;
+        packet[25] = 8;
+        Ipv4::new(&mut packet[..]).expect("valid").fill_checksum();
+        packet
+    }
+
+    const HOSTS: [u32; 2] = [0x0a00_0001, 0xc000_0201];
+
+    #[test]
+    fn errors_are_never_about_errors_groups_later_fragments_or_nobody() {
+        assert!(may_answer(&packet(protocol::UDP, 0, HOSTS, 0)));
+        assert!(may_answer(&packet(protocol::UDP, 0, HOSTS, 0x2000)));
+        assert!(!may_answer(&packet(protocol::UDP, 0, HOSTS, 0x2001)));
+        for query in [kind::ECHO_REQUEST, kind::ECHO_REPLY, 13] {
+            assert!(may_answer(&packet(protocol::ICMP, query, HOSTS, 0)), "type {query}");
+        }
+        for error in [3, 4, 5, 11, 12, 99] {
+            assert!(!may_answer(&packet(protocol::ICMP, error, HOSTS, 0)), "type {error}");
+        }
+        for source in [0, 0x7f00_0001, 0xe000_0001, 0xf000_0001, u32::MAX] {
+            assert!(
+                !may_answer(&packet(protocol::UDP, 0, [source, HOSTS[1]], 0)),
+                "from {source:#x}"
+            );
+        }
+        for destination in [0xe000_0001, u32::MAX] {
+            assert!(
+                !may_answer(&packet(protocol::UDP, 0, [HOSTS[0], destination], 0)),
+                "to {destination:#x}"
+            );
+        }
+        assert!(!may_answer(&[]));
+    }
+
+    #[test]
+    fn only_a_whole_echo_request_is_replied_to() {
+        let mut request = packet(protocol::ICMP, kind::ECHO_REQUEST, HOSTS, 0);
+        assert_eq!(echo_reply_in_place(&mut request), Ok(true));
+        let reply = parse_v4(&request).expect("valid");
+        assert_eq!(
+            ([reply.destination, reply.source], reply.icmp_type, reply.ttl),
+            (HOSTS, kind::ECHO_REPLY, TTL)
+        );
+        assert_eq!(echo_reply_in_place(&mut request), Ok(false));
+        for mut other in [
+            packet(protocol::ICMP, kind::ECHO_REQUEST, HOSTS, 0x2000),
+            packet(protocol::ICMP, kind::ECHO_REQUEST, [HOSTS[0], 0xe000_0001], 0),
+            packet(protocol::UDP, kind::ECHO_REQUEST, HOSTS, 0),
+        ] {
+            assert_eq!(echo_reply_in_place(&mut other), Ok(false));
+        }
+        assert_eq!(echo_reply_in_place(&mut []), Err(Drop::Ipv4Malformed));
+    }
+
+    #[test]
+    fn types_and_codes_are_those_of_rfc_792_and_1812() {
+        let original = packet(protocol::UDP, 0, HOSTS, 0);
+        for (error, kind_code, mtu) in [
+            (Error::TimeExceeded, [11, 0], 0),
+            (Error::NetUnreachable, [3, 0], 0),
+            (Error::HostUnreachable, [3, 1], 0),
+            (Error::PortUnreachable, [3, 3], 0),
+            (Error::FragmentationNeeded { mtu: 1400 }, [3, 4], 1400),
+            (Error::AdminProhibited, [3, 13], 0),
+        ] {
+            let mut out = [0xaa; MAX_ERROR];
+            let length = build_error(&mut out, 1, &original, error).expect("room");
+            let message = Icmp::new(&out[20..length]).expect("whole");
+            assert_eq!(
+                ([message.kind(), message.code()], message.mtu()),
+                (kind_code, mtu),
+                "{error:?}"
+            );
+            assert_eq!(
+                (message.identifier(), message.payload()),
+                (0, &original[..]),
+                "{error:?}"
+            );
+        }
+    }
+}

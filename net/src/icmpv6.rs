@@ -254,3 +254,82 @@ pub fn echo_reply_in_place(packet: &mut [u8]) -> Result<bool, Drop> {
     icmp.apply(addresses.and(kind));
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTS: [u128; 2] = [0x2001_0db8 << 96 | 1, 0x2001_0db8 << 96 | 2];
+    const GROUP: u128 = 0xff02 << 112 | 1;
+    const TOO_BIG: Error = Error::PacketTooBig { mtu: 1280 };
+
+    /// A packet with an 8-byte payload that is a UDP header, or an ICMPv6 message of type `icmp_type`.
+    fn packet(protocol: u8, icmp_type: u8, addresses: [u128; 2]) -> [u8; 48] {
+        let mut packet = [0; 48];
+        if let Some(header) = packet.first_chunk_mut() {
+            ipv6::write_header(header, 0, 8, protocol, 9, addresses);
+        }
+        packet[40] = icmp_type;
+        packet[45] = 8;
+        packet
+    }
+
+    #[test]
+    fn errors_are_never_about_errors_redirects_groups_or_nobody() {
+        assert!(may_answer(&packet(protocol::UDP, 0, HOSTS), Error::NoRoute));
+        assert!(may_answer(
+            &packet(protocol::ICMPV6, kind::ECHO_REQUEST, HOSTS),
+            Error::NoRoute
+        ));
+        for never in [1, 2, 3, 4, 100, kind::REDIRECT] {
+            assert!(
+                !may_answer(&packet(protocol::ICMPV6, never, HOSTS), TOO_BIG),
+                "type {never}"
+            );
+        }
+        for source in [0, 1, GROUP] {
+            assert!(
+                !may_answer(&packet(protocol::UDP, 0, [source, HOSTS[1]]), TOO_BIG),
+                "from {source:#x}"
+            );
+        }
+        let to_group = packet(protocol::UDP, 0, [HOSTS[0], GROUP]);
+        assert!(!may_answer(&to_group, Error::TimeExceeded));
+        assert!(may_answer(&to_group, TOO_BIG));
+    }
+
+    #[test]
+    fn later_fragments_are_answered_only_if_they_cannot_be_of_an_error() {
+        let later = |next: u8| {
+            let mut packet = packet(ipv6::next_header::FRAGMENT, next, HOSTS);
+            packet[43] = 8;
+            packet
+        };
+        assert!(may_answer(&later(protocol::UDP), TOO_BIG));
+        assert!(!may_answer(&later(protocol::ICMPV6), TOO_BIG));
+        assert!(!may_answer(&later(ipv6::next_header::DESTINATION), TOO_BIG));
+    }
+
+    #[test]
+    fn types_and_codes_are_those_of_rfc_4443() {
+        let original = packet(protocol::UDP, 0, HOSTS);
+        for (error, kind_code, mtu) in [
+            (Error::NoRoute, [1, 0], 0),
+            (Error::AdminProhibited, [1, 1], 0),
+            (Error::AddressUnreachable, [1, 3], 0),
+            (Error::PortUnreachable, [1, 4], 0),
+            (TOO_BIG, [2, 0], 1280),
+            (Error::TimeExceeded, [3, 0], 0),
+        ] {
+            let mut out = [0xaa; MAX_ERROR];
+            let length = build_error(&mut out, 1, &original, error).expect("room");
+            let message = Icmpv6::new(&out[40..length]).expect("whole");
+            assert_eq!(
+                ([message.kind(), message.code()], message.mtu()),
+                (kind_code, mtu),
+                "{error:?}"
+            );
+            assert_eq!(message.payload(), &original[..], "{error:?}");
+        }
+    }
+}
