@@ -1,0 +1,122 @@
+//! Publishing: what was decided becomes one generation.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use nat::Delta;
+use net::{Generation, IfIndex, Prefix, RouteKind, Source, VrfId};
+use serde::Serialize;
+
+use crate::group::ResolvedHop;
+use crate::rib::Rib;
+use crate::routes::Entry;
+use crate::tables::TableOp;
+
+/// A generation that could not be published yet; everything stays pending.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("generation {generation} waits for a worker that still holds an older one: publish again when it has left")]
+pub struct Stalled {
+    /// The generation that waits.
+    pub generation: Generation,
+}
+
+/// One published generation.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Its number.
+    pub generation: Generation,
+    /// Events that went into it.
+    pub changes: usize,
+    /// What it changed for connections.
+    pub delta: Arc<Delta>,
+    /// Prefixes whose best route, or whose best route's next hops, changed.
+    pub winners: Vec<Winner>,
+    /// Neighbours that routes need and the kernel has not resolved: ask it to.
+    pub wanted: Vec<(IfIndex, IpAddr)>,
+}
+
+/// The best route of a prefix, after a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Winner {
+    /// Its VRF.
+    pub vrf: VrfId,
+    /// Its prefix.
+    pub prefix: Prefix,
+    /// The route; `None` when no route is usable any more.
+    pub route: Option<WinnerRoute>,
+}
+
+/// A best route as resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WinnerRoute {
+    /// Who it is from. Addresses of NAT count as static, addresses of the gateway as connected.
+    pub source: Source,
+    /// What happens to packets.
+    pub kind: RouteKind,
+    /// Where they go; empty unless `kind` is unicast.
+    #[serde(serialize_with = "as_slice")]
+    pub next_hops: Arc<[ResolvedHop]>,
+}
+
+impl Rib {
+    /// Decides what is pending and shows it to readers as one generation. Never waits.
+    ///
+    /// # Errors
+    /// [`Stalled`] while a reader holds the generation before the current one; what is pending stays so.
+    pub fn publish(&mut self) -> Result<Published, Stalled> {
+        self.settle();
+        let generation = self.building();
+        let delta = Arc::new(self.outcome.delta.clone());
+        self.write.append(TableOp::Seal(generation, Arc::clone(&delta)));
+        if !self.write.try_publish() {
+            return Err(Stalled { generation });
+        }
+        self.generation = generation;
+        self.published.store(generation.0, Ordering::Release);
+        let changes = std::mem::take(&mut self.work.pending);
+        let outcome = std::mem::take(&mut self.outcome);
+        let mut winners = Vec::new();
+        for (vrf, prefix) in outcome.told {
+            let Some(entry) = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix)) else {
+                winners.push(Winner { vrf, prefix, route: None });
+                continue;
+            };
+            if std::mem::take(&mut entry.told).winner {
+                let route = self.vrfs[&vrf].get(prefix).and_then(|entry| self.winner_route(entry));
+                winners.push(Winner { vrf, prefix, route });
+            }
+        }
+        self.regrouped_winners(&outcome.regrouped, &mut winners);
+        Ok(Published { generation, changes, delta, winners, wanted: outcome.wanted.into_iter().collect() })
+    }
+
+    fn winner_route(&self, entry: &Entry) -> Option<WinnerRoute> {
+        let winner = entry.winner?;
+        let group = self.groups.get(winner.group);
+        let next_hops = Arc::clone(&group.resolved);
+        Some(WinnerRoute { source: winner.owner.source(), kind: group.key.kind, next_hops })
+    }
+
+    /// Adds the winners that stay while their next hops changed.
+    fn regrouped_winners(&self, regrouped: &std::collections::BTreeSet<u32>, winners: &mut Vec<Winner>) {
+        let listed: std::collections::HashSet<(VrfId, Prefix)> = match regrouped.is_empty() {
+            true => return,
+            false => winners.iter().map(|w| (w.vrf, w.prefix)).collect(),
+        };
+        let vrfs: std::collections::BTreeSet<VrfId> = regrouped.iter().map(|id| self.groups.get(*id).key.vrf).collect();
+        for vrf in vrfs {
+            let Some(routes) = self.vrfs.get(&vrf) else { continue };
+            for (prefix, entry) in routes.iter() {
+                let changed = entry.winner.is_some_and(|w| regrouped.contains(&w.group));
+                if changed && !listed.contains(&(vrf, prefix)) {
+                    winners.push(Winner { vrf, prefix, route: self.winner_route(entry) });
+                }
+            }
+        }
+    }
+}
+
+fn as_slice<S: serde::Serializer>(hops: &Arc<[ResolvedHop]>, serializer: S) -> Result<S::Ok, S::Error> {
+    hops[..].serialize(serializer)
+}

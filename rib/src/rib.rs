@@ -1,0 +1,355 @@
+//! The RIB itself: what it holds, and how events change it. Events only record; `settle.rs` decides, at publish.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use hashbrown::{HashMap, HashSet};
+use left_right::WriteHandle;
+use nat::Delta;
+use net::{
+    AddressChange, Generation, IfIndex, InterfaceId, IpNet, KernelEvent, LinkChange, Mac, NeighborChange,
+    NeighborState, NextHopId, Prefix, Revision, Route, RouteChange, RouteKind, Source, VrfId,
+};
+use smallvec::SmallVec;
+
+use crate::group::{GroupKey, Groups, Target};
+use crate::interface::{Interface, TableInterface};
+use crate::next_hop::NextHops;
+use crate::reader::Reader;
+use crate::routes::{Candidate, Owner, VrfRoutes};
+use crate::tables::{TableOp, Tables};
+
+pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// How a [`Rib`] behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RibConfig {
+    /// Administrative distances that differ from [`Source::default_distance`].
+    pub distances: Vec<(Source, u8)>,
+    /// A generation with more changed prefixes or next hops than this says that everything changed.
+    pub max_delta: usize,
+}
+
+impl Default for RibConfig {
+    fn default() -> Self {
+        Self { distances: Vec::new(), max_delta: 4096 }
+    }
+}
+
+/// Every route of every source in every VRF, and the writer of the published tables.
+pub struct Rib {
+    pub(crate) config: RibConfig,
+    pub(crate) write: WriteHandle<Tables, TableOp>,
+    pub(crate) published: Arc<AtomicU64>,
+    pub(crate) generation: Generation,
+
+    pub(crate) vrfs: Map<VrfId, VrfRoutes>,
+    pub(crate) groups: Groups,
+    pub(crate) next_hops: NextHops,
+    /// Groups that a lookup of (VRF, address) resolved.
+    pub(crate) watches: BTreeMap<(VrfId, IpAddr), SmallVec<[u32; 1]>>,
+    /// Next hops behind the VXLAN endpoint that a group resolves.
+    pub(crate) overlays: BTreeMap<u32, BTreeSet<NextHopId>>,
+
+    pub(crate) interfaces: BTreeMap<InterfaceId, Interface>,
+    pub(crate) hosts: Map<IfIndex, InterfaceId>,
+    pub(crate) links: Map<IfIndex, bool>,
+    pub(crate) addresses: BTreeSet<(IfIndex, IpNet)>,
+    pub(crate) neighbors: BTreeMap<(IfIndex, IpAddr), NeighborState>,
+    /// Host interfaces that have a neighbour of this address, for interfaces of ours.
+    pub(crate) neighbors_by_vrf: BTreeMap<(VrfId, IpAddr), SmallVec<[IfIndex; 1]>>,
+    pub(crate) fdb: Map<(InterfaceId, Mac), IpAddr>,
+    /// Connected and local routes as derived from `addresses`.
+    pub(crate) derived: BTreeMap<(VrfId, Prefix, Owner), Option<IfIndex>>,
+    pub(crate) nat_prefixes: BTreeSet<Prefix>,
+
+    pub(crate) work: Work,
+    pub(crate) outcome: Outcome,
+    /// Routes refused because every group id was in use.
+    pub(crate) refused: u64,
+}
+
+/// What the next publish has to decide.
+#[derive(Default)]
+pub(crate) struct Work {
+    pub(crate) pending: usize,
+    pub(crate) prefixes: Vec<(VrfId, Prefix)>,
+    pub(crate) groups: Vec<u32>,
+    /// Groups that became usable or unusable.
+    pub(crate) flipped: HashSet<u32>,
+    pub(crate) visited: Vec<u32>,
+    pub(crate) interfaces: bool,
+    pub(crate) addresses: bool,
+}
+
+/// What was decided since the last publish.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) delta: Delta,
+    /// Prefixes whose winner or leaf changed.
+    pub(crate) told: Vec<(VrfId, Prefix)>,
+    /// Groups whose members changed.
+    pub(crate) regrouped: BTreeSet<u32>,
+    pub(crate) wanted: BTreeSet<(IfIndex, IpAddr)>,
+}
+
+impl Rib {
+    /// An empty RIB and the first handle to its tables, which show generation 0.
+    pub fn new(config: RibConfig) -> (Self, Reader) {
+        let policy = nat::Policy::compile(nat::PolicySpec::default()).expect("a policy without rules has nothing wrong");
+        let policy = Arc::new(policy);
+        let (mut write, _) = left_right::new_from_empty(Tables::new(policy));
+        let next_hops = NextHops::new();
+        for (id, adjacency) in next_hops.fixed() {
+            write.append(TableOp::NextHop { id, adjacency: Box::new(adjacency.clone()) });
+        }
+        write.publish();
+        let rib = Self {
+            config,
+            write,
+            published: Arc::default(),
+            generation: Generation(0),
+            vrfs: Map::default(),
+            groups: Groups::new(),
+            next_hops,
+            watches: BTreeMap::new(),
+            overlays: BTreeMap::new(),
+            interfaces: BTreeMap::new(),
+            hosts: Map::default(),
+            links: Map::default(),
+            addresses: BTreeSet::new(),
+            neighbors: BTreeMap::new(),
+            neighbors_by_vrf: BTreeMap::new(),
+            fdb: Map::default(),
+            derived: BTreeMap::new(),
+            nat_prefixes: BTreeSet::new(),
+            work: Work::default(),
+            outcome: Outcome::default(),
+            refused: 0,
+        };
+        let reader = rib.reader();
+        (rib, reader)
+    }
+
+    /// Another handle to the published tables.
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.write.clone(), Arc::clone(&self.published))
+    }
+
+    /// Adds an interface, or changes the one of the same id.
+    pub fn set_interface(&mut self, interface: Interface) {
+        if self.interfaces.get(&interface.id) == Some(&interface) {
+            return;
+        }
+        self.work.pending += 1;
+        let id = interface.id;
+        if let Some(old) = self.interfaces.insert(id, interface) {
+            self.forget_host(&old);
+        }
+        let interface = &self.interfaces[&id];
+        if let Some(host) = interface.host {
+            self.hosts.insert(host, id);
+        }
+        self.tell_interface(id);
+    }
+
+    /// Takes an interface out; routes through it lose.
+    pub fn remove_interface(&mut self, id: InterfaceId) {
+        if let Some(old) = self.interfaces.remove(&id) {
+            self.work.pending += 1;
+            self.forget_host(&old);
+            self.fdb.retain(|(interface, _), _| *interface != id);
+            self.tell_interface(id);
+        }
+    }
+
+    /// Takes in what the kernel says.
+    pub fn kernel(&mut self, event: KernelEvent) {
+        match event {
+            KernelEvent::Link(link) => self.link(&link),
+            KernelEvent::Address(address) => self.address(&address),
+            KernelEvent::Neighbor(neighbor) => self.neighbor(&neighbor),
+            KernelEvent::Route(change) => self.route(change),
+            KernelEvent::Synced => {}
+        }
+    }
+
+    /// Takes in a route of any source.
+    pub fn route(&mut self, change: RouteChange) {
+        self.work.pending += 1;
+        self.set_candidate(change.vrf, change.prefix, Owner::Route(change.source), change.route);
+    }
+
+    /// Says behind which VXLAN endpoint a MAC of a VXLAN interface lives; `None` forgets it.
+    pub fn fdb(&mut self, interface: InterfaceId, mac: Mac, vtep: Option<IpAddr>) {
+        let old = match vtep {
+            Some(vtep) => self.fdb.insert((interface, mac), vtep),
+            None => self.fdb.remove(&(interface, mac)),
+        };
+        let host = self.interfaces.get(&interface).and_then(|i| i.host);
+        let (Some(host), true) = (host, old != vtep) else { return };
+        self.work.pending += 1;
+        let first = (host, IpAddr::from([0, 0, 0, 0]));
+        let on_host = self.neighbors.range(first..).take_while(|((h, _), _)| *h == host);
+        for ((_, address), _) in on_host.filter(|(_, state)| **state == NeighborState::Reachable(mac)) {
+            self.next_hops.dirty.extend(self.next_hops.find(Target::Neighbor(interface, *address)));
+        }
+    }
+
+    /// Replaces the NAT policy. Its public addresses win over every other route to them in the default VRF.
+    pub fn set_policy(&mut self, policy: Arc<nat::Policy>, revision: Revision) {
+        self.work.pending += 1;
+        self.outcome.delta.policy = true;
+        let prefixes: BTreeSet<Prefix> = policy.public_prefixes().into_iter().collect();
+        let old = std::mem::replace(&mut self.nat_prefixes, prefixes.clone());
+        for gone in old.difference(&prefixes) {
+            self.set_candidate(VrfId::DEFAULT, *gone, Owner::Nat, None);
+        }
+        for come in prefixes.difference(&old) {
+            let route = Route { distance: Some(0), ..Route::special(RouteKind::Nat) };
+            self.set_candidate(VrfId::DEFAULT, *come, Owner::Nat, Some(route));
+        }
+        self.write.append(TableOp::Policy(Box::new((policy, revision))));
+    }
+
+    /// Changes since the last publish.
+    pub fn pending(&self) -> usize {
+        self.work.pending
+    }
+
+    /// The newest published generation.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// True unless the kernel says that its host interface is down.
+    pub(crate) fn is_up(&self, interface: &Interface) -> bool {
+        interface.host.is_none_or(|host| self.links.get(&host) != Some(&false))
+    }
+
+    /// Adds, replaces or takes out the candidate that `owner` has for a prefix.
+    pub(crate) fn set_candidate(&mut self, vrf: VrfId, prefix: Prefix, owner: Owner, route: Option<Route>) {
+        let candidate = match route {
+            Some(route) => match self.candidate(vrf, owner, route) {
+                Some(candidate) => Some(candidate),
+                None => {
+                    self.refused += 1;
+                    tracing::error!(%vrf, %prefix, "route refused: more distinct sets of next hops than the FIB can number");
+                    return;
+                }
+            },
+            None => None,
+        };
+        let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
+        let entry = match candidate {
+            Some(_) => routes.entry(prefix),
+            None => match routes.get_mut(prefix) {
+                Some(entry) => entry,
+                None => return,
+            },
+        };
+        let at = entry.candidates.iter().position(|c| c.owner == owner);
+        if at.map(|at| entry.candidates[at]) == candidate {
+            return;
+        }
+        let old = at.map(|at| entry.candidates.remove(at));
+        if let Some(candidate) = candidate {
+            let at = entry.candidates.partition_point(|c| c.preference() < candidate.preference());
+            entry.candidates.insert(at, candidate);
+            self.groups.get_mut(candidate.group).references += 1;
+        }
+        if !std::mem::replace(&mut entry.dirty, true) {
+            self.work.prefixes.push((vrf, prefix));
+        }
+        if let Some(old) = old {
+            self.release_group(old.group);
+        }
+    }
+
+    /// A route with its next hops interned.
+    fn candidate(&mut self, vrf: VrfId, owner: Owner, route: Route) -> Option<Candidate> {
+        let source = owner.source();
+        let configured = self.config.distances.iter().find(|(s, _)| *s == source).map(|(_, d)| *d);
+        let distance = route.distance.or(configured).unwrap_or(source.default_distance());
+        let next_hops = if route.kind == RouteKind::Unicast { route.next_hops } else { SmallVec::new() };
+        let group = self.intern(GroupKey { vrf, kind: route.kind, next_hops })?;
+        Some(Candidate { distance, owner, metric: route.metric, group })
+    }
+
+    fn link(&mut self, link: &LinkChange) {
+        let up = link.up && link.present;
+        if self.links.insert(link.index, up) == Some(up) {
+            return;
+        }
+        if let Some(id) = self.hosts.get(&link.index).copied() {
+            self.work.pending += 1;
+            self.tell_interface(id);
+        }
+    }
+
+    fn address(&mut self, change: &AddressChange) {
+        let key = (change.interface, change.address);
+        let changed = if change.present { self.addresses.insert(key) } else { self.addresses.remove(&key) };
+        if changed {
+            self.work.pending += 1;
+            self.work.addresses = true;
+        }
+    }
+
+    fn neighbor(&mut self, change: &NeighborChange) {
+        let key = (change.interface, change.address);
+        let old = match change.state {
+            NeighborState::Gone => self.neighbors.remove(&key),
+            state => self.neighbors.insert(key, state),
+        };
+        let new = (change.state != NeighborState::Gone).then_some(change.state);
+        let Some(interface) = self.hosts.get(&change.interface).copied().filter(|_| old != new) else { return };
+        self.work.pending += 1;
+        let vrf = self.interfaces[&interface].vrf;
+        self.index_neighbor(vrf, change.interface, change.address, new.is_some());
+        self.work.prefixes.push((vrf, Prefix::host(change.address)));
+        if let Some(id) = self.next_hops.find(Target::Neighbor(interface, change.address)) {
+            self.next_hops.dirty.insert(id);
+            if new.is_none() {
+                self.next_hops.get_mut(id).wanted = false;
+            }
+        }
+    }
+
+    /// Adds or removes a neighbour in `neighbors_by_vrf`.
+    pub(crate) fn index_neighbor(&mut self, vrf: VrfId, host: IfIndex, address: IpAddr, present: bool) {
+        let hosts = self.neighbors_by_vrf.entry((vrf, address)).or_default();
+        hosts.retain(|h| *h != host);
+        if present {
+            hosts.push(host);
+        }
+        if hosts.is_empty() {
+            self.neighbors_by_vrf.remove(&(vrf, address));
+        }
+    }
+
+    fn forget_host(&mut self, interface: &Interface) {
+        if let Some(host) = interface.host
+            && self.hosts.get(&host) == Some(&interface.id)
+        {
+            self.hosts.remove(&host);
+        }
+    }
+
+    /// Tells workers of an interface, and has everything that depends on interfaces decided again.
+    fn tell_interface(&mut self, id: InterfaceId) {
+        let interface = self.interfaces.get(&id).map(|i| {
+            Box::new(TableInterface {
+                vrf: i.vrf,
+                mac: i.mac,
+                mtu: i.mtu,
+                attachment: i.attachment,
+                up: self.is_up(i),
+            })
+        });
+        self.write.append(TableOp::Interface { id, interface });
+        self.work.interfaces = true;
+    }
+}

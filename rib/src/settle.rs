@@ -1,0 +1,227 @@
+//! Deciding: which candidate of each prefix wins, and what that changes for others, until nothing changes any more.
+//!
+//! A prefix whose winner changes may change how gateways within it resolve, and which neighbours within it are host
+//! routes; a group that resolves otherwise may make routes usable or not. Work goes round through three queues
+//! (prefixes, groups, next hops), and each only holds what a change really reaches.
+
+use std::net::IpAddr;
+
+use net::{Generation, IpNet, NeighborState, NextHop, Prefix, RouteKind, VrfId};
+use smallvec::smallvec;
+
+use crate::group::GroupKey;
+use crate::rib::Rib;
+use crate::routes::{Entry, VrfRoutes, Winning};
+use crate::tables::TableOp;
+use crate::trie::Slot;
+
+/// Prefixes of one family from which on a VRF's root is 16 bits wide.
+const WIDE: usize = 4096;
+
+impl Rib {
+    /// The generation that the next publish makes.
+    pub(crate) fn building(&self) -> Generation {
+        self.generation.next()
+    }
+
+    /// Works until nothing is left to decide.
+    pub(crate) fn settle(&mut self) {
+        if std::mem::take(&mut self.work.interfaces) {
+            self.reindex_interfaces();
+            self.work.addresses = true;
+        }
+        if std::mem::take(&mut self.work.addresses) {
+            self.derive_routes();
+        }
+        loop {
+            if let Some((vrf, prefix)) = self.work.prefixes.pop() {
+                self.elect(vrf, prefix);
+            } else if let Some(id) = self.work.groups.pop() {
+                if self.groups.get(id).dirty {
+                    self.resolve(id);
+                }
+            } else if !self.work.flipped.is_empty() {
+                self.mark_users_of_flipped();
+            } else if let Some(id) = self.next_hops.dirty.pop_first() {
+                self.rebuild(id);
+            } else {
+                break;
+            }
+        }
+        for id in self.work.visited.drain(..) {
+            self.groups.get_mut(id).visits = 0;
+        }
+    }
+
+    /// Chooses the winner of one prefix, and the leaf that the FIB gets.
+    fn elect(&mut self, vrf: VrfId, prefix: Prefix) {
+        let groups = &self.groups;
+        let entry = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix));
+        let winner = entry.and_then(|entry| {
+            entry.dirty = false;
+            let usable = entry.candidates.iter().find(|c| groups.get(c.group).usable_for(prefix).is_ok());
+            usable.map(|c| Winning { owner: c.owner, group: c.group })
+        });
+        let leaf = match winner {
+            Some(winning) => winning.group,
+            None => self.host_group(vrf, prefix).unwrap_or(0),
+        };
+        let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
+        let entry = if leaf == 0 { routes.get_mut(prefix) } else { Some(routes.entry(prefix)) };
+        let Some(entry) = entry else { return };
+        let old_leaf = std::mem::replace(&mut entry.leaf, leaf);
+        let old_winner = std::mem::replace(&mut entry.winner, winner);
+        let listed = entry.told.any();
+        let tell_prefix = old_leaf != leaf && !entry.told.prefix;
+        entry.told.winner |= old_winner != winner;
+        entry.told.prefix |= old_leaf != leaf;
+        if !listed && entry.told.any() {
+            self.outcome.told.push((vrf, prefix));
+        }
+        if entry.candidates.is_empty() && leaf == 0 {
+            routes.remove(prefix);
+        }
+        if tell_prefix {
+            self.delta_prefix(vrf, prefix);
+        }
+        if old_leaf != leaf {
+            self.set_leaf(vrf, prefix, leaf);
+            if leaf != 0 {
+                self.groups.get_mut(leaf).references += 1;
+            }
+            if old_leaf != 0 {
+                self.release_group(old_leaf);
+            }
+        }
+        if old_winner != winner {
+            self.mark_within(vrf, prefix);
+        }
+    }
+
+    /// The group of a host route to a reachable neighbour, if the best route to it is its connected subnet.
+    fn host_group(&mut self, vrf: VrfId, prefix: Prefix) -> Option<u32> {
+        if prefix.len() != max_length(prefix) {
+            return None;
+        }
+        let address = prefix.address();
+        let hosts = self.neighbors_by_vrf.get(&(vrf, address))?;
+        let (_, group) = self.best_cover(vrf, address)?;
+        let subnet = &self.groups.get(group).key;
+        let interface = hosts.iter().copied().find(|host| {
+            let reachable = matches!(self.neighbors.get(&(*host, address)), Some(NeighborState::Reachable(_)));
+            let on_link = |h: &NextHop| h.gateway.is_none() && h.vxlan.is_none() && h.interface == Some(*host);
+            reachable && subnet.next_hops.iter().any(on_link)
+        })?;
+        let next_hops = smallvec![NextHop::via(address).through(interface)];
+        let id = self.intern(GroupKey { vrf, kind: RouteKind::Unicast, next_hops })?;
+        if self.groups.get(id).problem.is_some() {
+            self.drop_unused_group(id);
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Length and group of the best route to an address.
+    pub(crate) fn best_cover(&self, vrf: VrfId, address: IpAddr) -> Option<(u8, u32)> {
+        let mut best = None;
+        self.vrfs.get(&vrf)?.covers(Prefix::host(address), |prefix, entry| {
+            if let Some(winner) = entry.winner {
+                best = Some((prefix.len(), winner.group));
+            }
+        });
+        best
+    }
+
+    /// Tells the FIB of a prefix.
+    fn set_leaf(&mut self, vrf: VrfId, prefix: Prefix, group: u32) {
+        let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
+        let v4 = prefix.is_v4();
+        let many = routes.len(v4) >= WIDE;
+        let wide = if v4 { &mut routes.wide.0 } else { &mut routes.wide.1 };
+        if many && !std::mem::replace(wide, many) {
+            self.write.append(if v4 { TableOp::Widen4(vrf) } else { TableOp::Widen6(vrf) });
+        }
+        let length = prefix.len();
+        let cover = if group == 0 { cover(routes, prefix) } else { Slot::NONE };
+        self.write.append(match (prefix.net(), group) {
+            (IpNet::V4(net), 0) => TableOp::Clear4 { vrf, length, key: net.addr().into(), cover },
+            (IpNet::V4(net), group) => TableOp::Set4 { vrf, length, key: net.addr().into(), group },
+            (IpNet::V6(net), 0) => TableOp::Clear6 { vrf, length, key: Box::new(net.addr().into()), cover },
+            (IpNet::V6(net), group) => TableOp::Set6 { vrf, length, key: Box::new(net.addr().into()), group },
+        });
+    }
+
+    /// A winner changed: gateways and neighbours within its prefix may go another way.
+    fn mark_within(&mut self, vrf: VrfId, prefix: Prefix) {
+        let (first, last) = bounds(prefix);
+        let within = (vrf, first)..=(vrf, last);
+        for (_, ids) in self.watches.range(within.clone()) {
+            for id in ids {
+                let group = self.groups.get_mut(*id);
+                if !std::mem::replace(&mut group.dirty, true) {
+                    self.work.groups.push(*id);
+                }
+            }
+        }
+        for ((_, address), _) in self.neighbors_by_vrf.range(within) {
+            let host = Prefix::host(*address);
+            if host != prefix {
+                self.work.prefixes.push((vrf, host));
+            }
+        }
+    }
+
+    /// Elects again wherever a group that became usable or unusable is a candidate.
+    fn mark_users_of_flipped(&mut self) {
+        let flipped = std::mem::take(&mut self.work.flipped);
+        let vrfs: std::collections::BTreeSet<VrfId> = flipped.iter().map(|id| self.groups.get(*id).key.vrf).collect();
+        for vrf in vrfs {
+            let Some(routes) = self.vrfs.get(&vrf) else { continue };
+            let uses = |entry: &Entry| entry.candidates.iter().any(|c| flipped.contains(&c.group));
+            self.work.prefixes.extend(routes.iter().filter(|(_, e)| uses(e)).map(|(p, _)| (vrf, p)));
+        }
+    }
+
+    /// Lists a changed prefix in the delta, until it is too much to list.
+    fn delta_prefix(&mut self, vrf: VrfId, prefix: Prefix) {
+        let delta = &mut self.outcome.delta;
+        if delta.everything {
+            return;
+        }
+        delta.prefixes.push((vrf, prefix));
+        self.bound_delta();
+    }
+
+    /// Says "everything" in place of a list longer than configured.
+    pub(crate) fn bound_delta(&mut self) {
+        let delta = &mut self.outcome.delta;
+        if delta.everything || delta.prefixes.len() + delta.next_hops.len() > self.config.max_delta {
+            delta.everything = true;
+            delta.prefixes.clear();
+            delta.next_hops.clear();
+        }
+    }
+}
+
+/// The leaf of the longest other prefix in the FIB that covers `prefix`.
+fn cover(routes: &VrfRoutes, prefix: Prefix) -> Slot {
+    let mut cover = Slot::NONE;
+    routes.covers(prefix, |p, entry| {
+        if entry.leaf != 0 && p != prefix {
+            cover = Slot::leaf(entry.leaf, p.len());
+        }
+    });
+    cover
+}
+
+fn max_length(prefix: Prefix) -> u8 {
+    if prefix.is_v4() { 32 } else { 128 }
+}
+
+/// Lowest and highest address of a prefix.
+fn bounds(prefix: Prefix) -> (IpAddr, IpAddr) {
+    match prefix.net() {
+        IpNet::V4(net) => (net.network().into(), net.broadcast().into()),
+        IpNet::V6(net) => (net.network().into(), net.broadcast().into()),
+    }
+}

@@ -1,0 +1,469 @@
+//! What workers read: one immutable generation of every VRF's FIB, the next hops, the interfaces and the NAT policy.
+//!
+//! The way of a lookup is FIB leaf -> group -> next-hop id -> [`Adjacency`]. A group is the set of next hops that any
+//! number of prefixes share, so a change of next hops, like a change of a neighbour, is one operation whatever the
+//! number of prefixes behind it.
+//!
+//! Two copies exist, of which `left-right` shows one to readers; [`TableOp`]s are applied to each in turn.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use nat::Delta;
+use net::{Drop, Generation, InterfaceId, NextHopId, PortId, Revision, RouteKind, VlanId, VrfId};
+
+use crate::adjacency::{Adjacency, AdjacencyKind};
+use crate::interface::{Attachment, TableInterface};
+use crate::trie::{BURST, Forest, Key, Root, Slot};
+
+/// Leaks from VRF to VRF that one lookup follows.
+const MAX_LEAKS: usize = 4;
+/// Generations whose deltas are kept; a worker that missed more revalidates everything.
+const DELTAS: usize = 64;
+
+/// Next hop of a destination without a route.
+pub(crate) const NO_ROUTE: NextHopId = NextHopId(0);
+/// Next hop of a destination whose leaks lead round in a circle.
+pub(crate) const VRF_LOOP: NextHopId = NextHopId(1);
+
+/// Where a destination goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Entry of the next-hop table.
+    pub next_hop: NextHopId,
+    /// VRF in which the lookup ended.
+    pub vrf: VrfId,
+    /// What the route says to do.
+    pub kind: RouteKind,
+}
+
+impl Lookup {
+    /// No route: next hop 0, whose adjacency says so too.
+    pub const NO_ROUTE: Self = Self { next_hop: NO_ROUTE, vrf: VrfId::DEFAULT, kind: RouteKind::Unreachable };
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self::NO_ROUTE
+    }
+}
+
+/// One member of a group: a next-hop id, or with the top bit the VRF in which to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member(u32);
+
+impl Member {
+    const LEAK: u32 = 1 << 31;
+
+    pub(crate) const fn next_hop(id: NextHopId) -> Self {
+        Self(id.0)
+    }
+    pub(crate) const fn leak(vrf: VrfId) -> Self {
+        Self(Self::LEAK | vrf.0 as u32)
+    }
+    pub(crate) const fn id(self) -> Option<NextHopId> {
+        if self.0 & Self::LEAK == 0 { Some(NextHopId(self.0)) } else { None }
+    }
+}
+
+/// What a group resolves to: the kind of its routes, and a bucket for each share of the traffic.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupUpdate {
+    pub(crate) kind: RouteKind,
+    /// A power of two of them, at least one.
+    pub(crate) buckets: Box<[Member]>,
+}
+
+/// A group as a lookup reads it.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    /// The only member; of several, the number of their buckets.
+    first: Member,
+    /// Number of buckets less one.
+    mask: u32,
+    kind: RouteKind,
+}
+
+/// One change of the published tables.
+#[derive(Clone, Debug)]
+pub(crate) enum TableOp {
+    Set4 { vrf: VrfId, length: u8, key: u32, group: u32 },
+    Clear4 { vrf: VrfId, length: u8, key: u32, cover: Slot },
+    Widen4(VrfId),
+    Set6 { vrf: VrfId, length: u8, key: Box<u128>, group: u32 },
+    Clear6 { vrf: VrfId, length: u8, key: Box<u128>, cover: Slot },
+    Widen6(VrfId),
+    Group { id: u32, update: Box<GroupUpdate> },
+    NextHop { id: NextHopId, adjacency: Box<Adjacency> },
+    Interface { id: InterfaceId, interface: Option<Box<TableInterface>> },
+    Policy(Box<(Arc<nat::Policy>, Revision)>),
+    /// The end of a generation.
+    Seal(Generation, Arc<Delta>),
+}
+
+/// The roots of one VRF.
+#[derive(Clone, Copy)]
+struct Vrf {
+    v4: Root,
+    v6: Root,
+}
+
+/// One generation. See the [module](self) for the way of a lookup.
+#[derive(Clone)]
+pub struct Tables {
+    generation: Generation,
+    revision: Revision,
+    vrfs: Vec<Vrf>,
+    v4: Forest<u32>,
+    v6: Forest<u128>,
+    groups: Vec<Group>,
+    buckets: Vec<Box<[Member]>>,
+    free_buckets: Vec<u32>,
+    next_hops: Vec<Adjacency>,
+    interfaces: Vec<Option<TableInterface>>,
+    ports: Vec<Option<InterfaceId>>,
+    vlans: Vec<Vec<Option<InterfaceId>>>,
+    vnis: HashMap<u64, InterfaceId, foldhash::fast::FixedState>,
+    policy: Arc<nat::Policy>,
+    deltas: VecDeque<(Generation, Arc<Delta>)>,
+}
+
+impl Tables {
+    /// Generation 0: no route, no interface.
+    pub(crate) fn new(policy: Arc<nat::Policy>) -> Self {
+        let none = Group { first: Member::next_hop(NO_ROUTE), mask: 0, kind: RouteKind::Unreachable };
+        Self {
+            generation: Generation(0),
+            revision: Revision(0),
+            vrfs: Vec::new(),
+            v4: Forest::new(),
+            v6: Forest::new(),
+            groups: vec![none],
+            buckets: Vec::new(),
+            free_buckets: Vec::new(),
+            next_hops: vec![Adjacency::plain(AdjacencyKind::NoRoute), Adjacency::plain(AdjacencyKind::VrfLoop)],
+            interfaces: Vec::new(),
+            ports: Vec::new(),
+            vlans: Vec::new(),
+            vnis: HashMap::default(),
+            policy,
+            deltas: VecDeque::new(),
+        }
+    }
+
+    /// The number of this state.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The configuration revision that the NAT policy came from.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Where an IPv4 packet in `vrf` goes; `destination` in host order, `flow_hash` decides between equal next hops.
+    ///
+    /// # Errors
+    /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks.
+    #[inline]
+    pub fn resolve_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
+        let leaf = self.v4.lookup(self.root(vrf, |r| r.v4), destination);
+        resolution(self.follow(vrf, leaf, flow_hash, |vrf| self.v4.lookup(self.root(vrf, |r| r.v4), destination)))
+    }
+
+    /// Where an IPv6 packet in `vrf` goes; `destination` in host order, `flow_hash` decides between equal next hops.
+    ///
+    /// # Errors
+    /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks.
+    #[inline]
+    pub fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<nat::Resolution, Drop> {
+        let leaf = self.v6.lookup(self.root(vrf, |r| r.v6), destination);
+        resolution(self.follow(vrf, leaf, flow_hash, |vrf| self.v6.lookup(self.root(vrf, |r| r.v6), destination)))
+    }
+
+    /// [`Tables::resolve_v4`] of a burst of (VRF, destination, flow hash), whose cache misses overlap.
+    ///
+    /// # Panics
+    /// If `out` is shorter than `queries`.
+    pub fn resolve_v4_burst(&self, queries: &[(VrfId, u32, u32)], out: &mut [Lookup]) {
+        self.burst(&self.v4, |r| r.v4, queries, out);
+    }
+
+    /// [`Tables::resolve_v6`] of a burst of (VRF, destination, flow hash), whose cache misses overlap.
+    ///
+    /// # Panics
+    /// If `out` is shorter than `queries`.
+    pub fn resolve_v6_burst(&self, queries: &[(VrfId, u128, u32)], out: &mut [Lookup]) {
+        self.burst(&self.v6, |r| r.v6, queries, out);
+    }
+
+    /// The entry of a next hop; an id that no table ever gave out is no route.
+    #[inline]
+    pub fn adjacency(&self, id: NextHopId) -> &Adjacency {
+        self.next_hops.get(id.0 as usize).unwrap_or(&self.next_hops[NO_ROUTE.0 as usize])
+    }
+
+    /// An interface.
+    #[inline]
+    pub fn interface(&self, id: InterfaceId) -> Option<&TableInterface> {
+        self.interfaces.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// The interface of a port's untagged frames.
+    #[inline]
+    pub fn port_interface(&self, port: PortId) -> Option<InterfaceId> {
+        *self.ports.get(usize::from(port.0))?
+    }
+
+    /// The interface of a VLAN on a port.
+    #[inline]
+    pub fn vlan_interface(&self, port: PortId, vlan: VlanId) -> Option<InterfaceId> {
+        *self.vlans.get(usize::from(port.0))?.get(usize::from(vlan.value()))?
+    }
+
+    /// The interface of a VNI at one of our tunnel endpoints (host order).
+    #[inline]
+    pub fn vni_interface(&self, destination: u32, vni: u32) -> Option<InterfaceId> {
+        self.vnis.get(&vni_key(destination, vni)).copied()
+    }
+
+    /// The NAT policy.
+    pub fn nat(&self) -> &Arc<nat::Policy> {
+        &self.policy
+    }
+
+    /// What changed after `generation`. A generation too old to be remembered gives [`Delta::everything`].
+    pub fn delta_since(&self, generation: Generation) -> Arc<Delta> {
+        if generation >= self.generation {
+            return Arc::new(Delta::default());
+        }
+        let mut missed = self.deltas.iter().filter(|(g, _)| *g > generation).map(|(_, d)| d);
+        let remembered = self.deltas.front().is_some_and(|(oldest, _)| *oldest <= generation.next());
+        match (missed.next(), missed.next()) {
+            (Some(only), None) if remembered => Arc::clone(only),
+            (Some(first), Some(second)) if remembered => {
+                let mut merged = Delta::clone(first);
+                for delta in std::iter::once(second).chain(missed) {
+                    merged.merge(delta);
+                }
+                Arc::new(merged)
+            }
+            _ => Arc::new(Delta::everything()),
+        }
+    }
+
+    /// Bytes of the FIBs, groups and next hops of this copy.
+    pub fn memory(&self) -> usize {
+        self.v4.memory()
+            + self.v6.memory()
+            + self.groups.capacity() * size_of::<Group>()
+            + self.buckets.iter().map(|b| size_of_val(&**b)).sum::<usize>()
+            + self.next_hops.capacity() * size_of::<Adjacency>()
+    }
+
+    #[inline]
+    fn root(&self, vrf: VrfId, family: impl Fn(&Vrf) -> Root) -> Root {
+        self.vrfs.get(usize::from(vrf.0)).map_or(Root::EMPTY, family)
+    }
+
+    fn burst<K: Key>(
+        &self,
+        forest: &Forest<K>,
+        family: impl Fn(&Vrf) -> Root + Copy,
+        queries: &[(VrfId, K, u32)],
+        out: &mut [Lookup],
+    ) {
+        assert!(out.len() >= queries.len(), "one result for each query");
+        for (queries, out) in queries.chunks(BURST).zip(out.chunks_mut(BURST)) {
+            let mut keys = [K::default(); BURST];
+            for (key, query) in keys.iter_mut().zip(queries) {
+                *key = query.1;
+            }
+            let slots = forest.lookup_burst(queries.len(), |i| self.root(queries[i].0, family), &keys);
+            for ((query, slot), out) in queries.iter().zip(&slots).zip(out) {
+                let (vrf, destination, hash) = *query;
+                *out =
+                    self.follow(vrf, slot.id(), hash, |vrf| forest.lookup(self.root(vrf, family), destination));
+            }
+        }
+    }
+
+    /// From a FIB leaf in `vrf` to a next hop; `again` looks the same destination up in the VRF of a leak.
+    #[inline(always)]
+    fn follow(&self, mut vrf: VrfId, mut leaf: u32, flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
+        for _ in 0..=MAX_LEAKS {
+            let group = &self.groups[leaf as usize];
+            let member = if group.mask == 0 { group.first } else { self.bucket(group, flow_hash) };
+            if let Some(next_hop) = member.id() {
+                return Lookup { next_hop, vrf, kind: group.kind };
+            }
+            vrf = VrfId(member.0 as u16);
+            leaf = again(vrf);
+        }
+        Lookup { next_hop: VRF_LOOP, vrf, kind: RouteKind::Unreachable }
+    }
+
+    /// Low bits of an RSS hash chose the worker, so they are the same for all its flows: mix before masking.
+    #[inline]
+    fn bucket(&self, group: &Group, flow_hash: u32) -> Member {
+        let mixed = flow_hash.wrapping_mul(0x9e37_79b1) >> 16;
+        self.buckets[group.first.0 as usize][(mixed & group.mask) as usize]
+    }
+
+    /// Applies one change to this copy.
+    fn absorb(&mut self, op: &TableOp) {
+        match op {
+            TableOp::Set4 { vrf, length, key, group } => {
+                let vrf = vrf_mut(&mut self.vrfs, *vrf);
+                self.v4.insert(&mut vrf.v4, *key, *length, *group);
+            }
+            TableOp::Clear4 { vrf, length, key, cover } => {
+                self.v4.remove(&mut vrf_mut(&mut self.vrfs, *vrf).v4, *key, *length, *cover);
+            }
+            TableOp::Widen4(vrf) => self.v4.widen(&mut vrf_mut(&mut self.vrfs, *vrf).v4),
+            TableOp::Set6 { vrf, length, key, group } => {
+                let vrf = vrf_mut(&mut self.vrfs, *vrf);
+                self.v6.insert(&mut vrf.v6, **key, *length, *group);
+            }
+            TableOp::Clear6 { vrf, length, key, cover } => {
+                self.v6.remove(&mut vrf_mut(&mut self.vrfs, *vrf).v6, **key, *length, *cover);
+            }
+            TableOp::Widen6(vrf) => self.v6.widen(&mut vrf_mut(&mut self.vrfs, *vrf).v6),
+            TableOp::Group { id, update } => self.set_group(*id as usize, update),
+            TableOp::NextHop { id, adjacency } => {
+                let at = id.0 as usize;
+                if at >= self.next_hops.len() {
+                    self.next_hops.resize(at + 1, Adjacency::plain(AdjacencyKind::NoRoute));
+                }
+                self.next_hops[at] = Adjacency::clone(adjacency);
+            }
+            TableOp::Interface { id, interface } => self.set_interface(*id, interface.as_deref().copied()),
+            TableOp::Policy(policy) => (self.policy, self.revision) = (Arc::clone(&policy.0), policy.1),
+            TableOp::Seal(generation, delta) => {
+                // A publish that found a stalled reader is tried again with the same number.
+                if self.deltas.back().is_some_and(|(g, _)| g == generation) {
+                    self.deltas.pop_back();
+                }
+                if self.deltas.len() == DELTAS {
+                    self.deltas.pop_front();
+                }
+                self.deltas.push_back((*generation, Arc::clone(delta)));
+                self.generation = *generation;
+            }
+        }
+    }
+
+    fn set_group(&mut self, id: usize, update: &GroupUpdate) {
+        let none = Group { first: Member::next_hop(NO_ROUTE), mask: 0, kind: RouteKind::Unreachable };
+        if id >= self.groups.len() {
+            self.groups.resize(id + 1, none);
+        }
+        let old = self.groups[id];
+        if old.mask != 0 {
+            self.buckets[old.first.0 as usize] = Box::default();
+            self.free_buckets.push(old.first.0);
+        }
+        let first = match &*update.buckets {
+            [] => none.first,
+            [only] => *only,
+            several => {
+                let at = self.free_buckets.pop().unwrap_or(self.buckets.len() as u32);
+                if at as usize == self.buckets.len() {
+                    self.buckets.push(Box::default());
+                }
+                self.buckets[at as usize] = several.into();
+                Member(at)
+            }
+        };
+        self.groups[id] = Group { first, mask: update.buckets.len().saturating_sub(1) as u32, kind: update.kind };
+    }
+
+    fn set_interface(&mut self, id: InterfaceId, interface: Option<TableInterface>) {
+        let at = usize::from(id.0);
+        if at >= self.interfaces.len() {
+            self.interfaces.resize(at + 1, None);
+        }
+        if let Some(old) = std::mem::replace(&mut self.interfaces[at], interface) {
+            self.detach(old.attachment, id);
+        }
+        match interface.map(|i| i.attachment) {
+            None => {}
+            Some(Attachment::Port(port)) => *grown(&mut self.ports, port.0) = Some(id),
+            Some(Attachment::Vlan { port, id: vlan }) => {
+                *grown(grown(&mut self.vlans, port.0), vlan.value()) = Some(id);
+            }
+            Some(Attachment::Vxlan { vni, source, .. }) => {
+                self.vnis.insert(vni_key(source.into(), vni.value()), id);
+            }
+        }
+    }
+
+    /// Forgets that `attachment` is interface `id`, unless another interface took it over.
+    fn detach(&mut self, attachment: Attachment, id: InterfaceId) {
+        let slot = match attachment {
+            Attachment::Port(port) => grown(&mut self.ports, port.0),
+            Attachment::Vlan { port, id: vlan } => grown(grown(&mut self.vlans, port.0), vlan.value()),
+            Attachment::Vxlan { vni, source, .. } => {
+                let key = vni_key(source.into(), vni.value());
+                if self.vnis.get(&key) == Some(&id) {
+                    self.vnis.remove(&key);
+                }
+                return;
+            }
+        };
+        if *slot == Some(id) {
+            *slot = None;
+        }
+    }
+}
+
+impl nat::Resolver for Tables {
+    fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    fn resolve(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
+        self.resolve_v4(vrf, destination, flow_hash)
+    }
+}
+
+impl left_right::Absorb<TableOp> for Tables {
+    fn absorb_first(&mut self, op: &mut TableOp, _: &Self) {
+        self.absorb(op);
+    }
+
+    fn sync_with(&mut self, first: &Self) {
+        *self = first.clone();
+    }
+}
+
+#[inline(always)]
+fn resolution(lookup: Lookup) -> Result<nat::Resolution, Drop> {
+    match lookup {
+        Lookup { next_hop: NO_ROUTE, .. } => Err(Drop::NoRoute),
+        Lookup { next_hop: VRF_LOOP, .. } => Err(Drop::VrfLoop),
+        Lookup { next_hop, vrf, kind } => Ok(nat::Resolution { next_hop, vrf, kind }),
+    }
+}
+
+fn vrf_mut(vrfs: &mut Vec<Vrf>, vrf: VrfId) -> &mut Vrf {
+    let at = usize::from(vrf.0);
+    if at >= vrfs.len() {
+        vrfs.resize(at + 1, Vrf { v4: Root::EMPTY, v6: Root::EMPTY });
+    }
+    &mut vrfs[at]
+}
+
+fn vni_key(destination: u32, vni: u32) -> u64 {
+    u64::from(destination) << 32 | u64::from(vni)
+}
+
+/// The element at `index`, after growing `vec` to hold it.
+fn grown<T: Default>(vec: &mut Vec<T>, index: u16) -> &mut T {
+    let index = usize::from(index);
+    if index >= vec.len() {
+        vec.resize_with(index + 1, T::default);
+    }
+    &mut vec[index]
+}
