@@ -171,6 +171,9 @@ impl Inbound {
         for route in routes {
             let Some(key) = self.key(&route) else { continue };
             let same = all.entry(key).or_default();
+            if same.contains(&route) {
+                continue;
+            }
             match same.iter_mut().find(|r| is_sibling(r, &route)) {
                 // Kernels before 4.11 dump an IPv6 multipath route as one message for each next hop.
                 Some(sibling) => sibling.next_hops.extend(route.next_hops),

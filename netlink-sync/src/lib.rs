@@ -8,11 +8,12 @@
 //!
 //! # How it is built
 //!
-//! The state and every decision are sans-IO and take the time as an argument: [`inbound`](self) turns messages and whole
-//! dumps into differences, `outbound` coalesces wanted routes and decides what is written next, `probe` limits the rate
-//! of neighbour requests. The sockets are at the edge, in `socket`, and `mirror` runs the tasks between the two.
+//! The state and every decision are sans-IO and take the time as an argument: `inbound.rs` turns messages and whole dumps
+//! into differences, `outbound.rs` coalesces wanted routes and decides what is written next, `probe.rs` limits the rate
+//! of neighbour requests. `frame.rs`, `heard.rs` and `message.rs` translate. The socket is at the edge (`socket.rs`), and
+//! the tasks between the two are `listen.rs` and `write.rs`.
 //!
-//! Read first: `mirror.rs` for the tasks and the public handle, then `inbound.rs` and `outbound.rs` for what they decide.
+//! Read first: `mirror.rs` for the handle, then `inbound.rs` and `outbound.rs` for what they decide.
 #![forbid(unsafe_code)]
 
 mod error;

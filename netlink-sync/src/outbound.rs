@@ -302,6 +302,7 @@ impl Outbound {
     }
 
     fn refuse(&mut self, prefix: Prefix, reason: String) {
+        self.refusals.retain(|r| r.prefix != prefix); // a retry that fails again is the same refusal
         while self.refusals.len() >= REFUSALS {
             self.refusals.pop_front();
         }

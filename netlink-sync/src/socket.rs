@@ -218,13 +218,17 @@ impl Netlink {
                 message.attributes.push(RouteAttribute::Table(table));
             }
             match self.dump("routes", RouteNetlinkMessage::GetRoute(message)).await {
-                Ok(snapshot) => routes.extend(snapshot.routes),
+                // A kernel without a family answers for all that it has.
+                Ok(snapshot) => {
+                    let asked = |r: &ObservedRoute| r.prefix.is_v4() == (family == AddressFamily::Inet);
+                    routes.extend(snapshot.routes.into_iter().filter(asked));
+                }
                 // A table that was never written to does not exist; a kernel without the family has no routes of it.
                 Err(Error::Refused { source, .. })
                     if matches!(
                         source.raw_os_error(),
                         Some(libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
-                    ) || source.kind() == io::ErrorKind::NotFound => {}
+                    ) || matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {}
                 Err(error) => return Err(error),
             }
         }

@@ -1,0 +1,7 @@
+//! The mirror against the real kernel, each test in network namespaces of its own that end with their threads.
+//!
+//! `ip -json` is the judge. Needs root.
+
+mod inbound;
+mod outbound;
+mod world;
