@@ -48,7 +48,8 @@ pub struct V4 {
 /// # Errors
 /// [`Drop::Ipv4Malformed`], [`Drop::Ipv4Checksum`], [`Drop::Ipv4Options`], [`Drop::TcpMalformed`],
 /// [`Drop::UdpMalformed`] or [`Drop::IcmpMalformed`].
-#[inline]
+// Called once a packet; through memory the result costs as much again as parsing.
+#[inline(always)]
 pub fn parse_v4(packet: &[u8]) -> Result<V4, Drop> {
     let Some(header) = packet.first_chunk::<20>() else {
         return Err(Drop::Ipv4Malformed);

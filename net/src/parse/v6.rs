@@ -46,7 +46,8 @@ pub struct V6 {
 /// # Errors
 /// [`Drop::Ipv6Malformed`], [`Drop::Ipv6ExtensionChain`] (see [`ipv6::walk`]), [`Drop::TcpMalformed`],
 /// [`Drop::UdpMalformed`] or [`Drop::IcmpMalformed`].
-#[inline]
+// Called once a packet; through memory the result costs as much again as parsing.
+#[inline(always)]
 pub fn parse_v6(packet: &[u8]) -> Result<V6, Drop> {
     let Some(header) = packet.first_chunk::<40>() else {
         return Err(Drop::Ipv6Malformed);
