@@ -1,12 +1,10 @@
 //! What one generation changed, and whether it touches a connection.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 
+use foldhash::fast::FixedState;
 use net::{NextHopId, Prefix, VrfId};
-
-use crate::random::mix;
 
 /// What one generation changed, as the RIB tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,15 +60,13 @@ impl Delta {
     }
 }
 
-type FastHasher = BuildHasherDefault<IntegerHasher>;
-
 /// [`Delta`]s merged and arranged so that the question "does it touch this connection" costs some nanoseconds: a set of
 /// (VRF, length, network), and the lengths that occur in each VRF.
 #[derive(Debug, Default)]
 pub(crate) struct DeltaIndex {
-    networks: HashSet<u64, FastHasher>,
-    lengths: HashMap<u32, Lengths, FastHasher>,
-    next_hops: HashSet<u32, FastHasher>,
+    networks: HashSet<u64, FixedState>,
+    lengths: HashMap<u32, Lengths, FixedState>,
+    next_hops: HashSet<u32, FixedState>,
     policy: bool,
     everything: bool,
 }
@@ -105,11 +101,6 @@ impl DeltaIndex {
             }
         }
         self.next_hops.extend(delta.next_hops.iter().map(|n| n.0));
-    }
-
-    /// The policy has changed as well.
-    pub(crate) fn add_policy(&mut self) {
-        self.policy = true;
     }
 
     /// True if every connection has to be looked at whatever its route.
@@ -148,30 +139,6 @@ impl DeltaIndex {
 /// 17 bits of VRF, 6 of length, 32 of network.
 fn network_id(vrf: u32, length: u8, network: u32) -> u64 {
     u64::from(vrf) << 38 | u64::from(length) << 32 | u64::from(network)
-}
-
-/// One multiplication: the keys come from the RIB, and an unlucky one costs a wider probe, nothing else.
-#[derive(Default)]
-struct IntegerHasher(u64);
-
-impl Hasher for IntegerHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, value: u32) {
-        self.write_u64(u64::from(value));
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        self.0 = mix(self.0 ^ value);
-    }
 }
 
 #[cfg(test)]

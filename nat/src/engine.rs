@@ -1,7 +1,38 @@
-//! skeleton
+//! The life of a connection: made by a packet that no connection was found for, kept by its packets, moved by
+//! generations, ended by time or policy.
+//!
+//! ```text
+//! miss (create.rs) ── live ── hit (below) ── revalidation (revalidate.rs) ── end: timers (expire.rs), policy, eviction
+//!                                                                            │
+//!                            offload Queued or Live: zombie ── release (offload.rs) ── free
+//!                            else ─────────────────────────────────────────────────── free
+//! ```
+//! From its end on a connection is not found any more. A zombie keeps its public port until the NIC is known to have
+//! forgotten it, so that no rule of the NIC ever sends to a port's former owner.
+
+mod create;
+mod expire;
+mod icmp;
+mod offload;
+mod revalidate;
+mod show;
+
 use std::sync::Arc;
-use net::{Generation, VrfId};
-use crate::*;
+
+use net::{Drop, protocol, tcp_flag};
+
+use crate::connections::{Connections, NONE, Slot};
+use crate::entry::{ConnectionState, Entry, EntryRef};
+use crate::key::{FlowKey, Secret};
+use crate::policy::Policy;
+use crate::ports::{Ports, Slice, protocol_index};
+use crate::random::Random;
+use crate::table::Table;
+use crate::time::{Clock, Millis, Tick};
+use crate::verdict::{EndReason, Hit, OffloadState};
+use crate::view::EndCounts;
+use crate::wheel::Wheel;
+use revalidate::Pass;
 
 /// Size and place of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +50,11 @@ pub struct EngineConfig {
 /// Why an engine cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// Slots are numbered with 31 bits.
-    #[error("connection table of {0} entries: use 1 to {max}", max = Engine::MAX_CAPACITY)]
+    /// A table of no size, or of one whose entries cannot be numbered.
+    #[error("connection table of {0} connections: use 1 to {max}", max = Engine::MAX_CAPACITY)]
     Capacity(u32),
     /// A worker outside of the workers.
-    #[error("worker {worker} of {workers}: use 0 to workers - 1, and 1 to 1024 workers")]
+    #[error("worker {worker} of {workers}: use 1 to {max} workers, numbered from 0", max = Engine::MAX_WORKERS)]
     Worker {
         /// Number of the worker.
         worker: u16,
@@ -32,35 +63,258 @@ pub enum EngineError {
     },
 }
 
-/// Connections and NAT of one worker.
-pub struct Engine {}
-#[allow(unused_variables, missing_docs)]
+/// Connections by protocol (TCP, UDP, ICMP) and state.
+type Counts = [[u64; ConnectionState::COUNT]; 3];
+
+/// What the engine counts as it goes.
+#[derive(Debug, Clone, Default)]
+struct Counters {
+    states: Counts,
+    zombies: u32,
+    unrouted: u32,
+    created: u64,
+    ended: EndCounts,
+    ports_exhausted: u64,
+    table_full: u64,
+    handed_over: u64,
+}
+
+/// Connections and NAT of one worker. Nothing in it is shared: no locks, no atomics.
+#[derive(Debug)]
+pub struct Engine {
+    connections: Connections,
+    table: Table,
+    wheel: Wheel,
+    clock: Clock,
+    policy: Arc<Policy>,
+    /// Counts policies, so that a connection knows whether it was checked against the present one.
+    policy_number: u32,
+    slice: Slice,
+    ports: Ports,
+    pass: Pass,
+    random: Random,
+    counters: Counters,
+    capacity: u32,
+}
+
 impl Engine {
     /// Largest capacity.
     pub const MAX_CAPACITY: u32 = 1 << 28;
+    /// Most workers that public ports can be divided among.
+    pub const MAX_WORKERS: u16 = 1024;
     /// Most keys that [`Engine::lookup_burst`] takes.
     pub const BURST: usize = 64;
-    pub fn new(config: EngineConfig, policy: Arc<Policy>) -> Result<Self, EngineError> { unimplemented!() }
-    pub fn set_policy(&mut self, policy: Arc<Policy>) { unimplemented!() }
-    pub fn policy(&self) -> &Arc<Policy> { unimplemented!() }
-    pub fn lookup_burst(&self, keys: &[FlowKey], out: &mut [Option<EntryRef>]) { unimplemented!() }
-    pub fn lookup(&self, key: &FlowKey) -> Option<EntryRef> { unimplemented!() }
-    pub fn entry(&self, at: EntryRef) -> &Entry { unimplemented!() }
-    pub fn hit(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> Hit { unimplemented!() }
-    pub fn miss(&mut self, packet: &NewPacket, resolution: Resolution, resolver: &impl Resolver, now: Millis) -> Verdict { unimplemented!() }
-    pub fn icmp_error(&mut self, vrf: VrfId, packet: &mut [u8], resolver: &impl Resolver, now: Millis) -> IcmpVerdict { unimplemented!() }
-    pub fn revalidate_one(&mut self, at: EntryRef, resolver: &impl Resolver) -> Outcome { unimplemented!() }
-    pub fn on_generation(&mut self, generation: Generation, delta: &Delta) { unimplemented!() }
-    pub fn revalidate(&mut self, budget: usize, resolver: &impl Resolver, on_change: &mut impl FnMut(ConnectionId, Outcome)) -> Option<RevalidationSummary> { unimplemented!() }
-    pub fn is_revalidating(&self) -> bool { unimplemented!() }
-    pub fn expire(&mut self, now: Millis, budget: usize, on_end: &mut impl FnMut(ConnectionId, EndReason)) { unimplemented!() }
-    pub fn set_offload(&mut self, id: ConnectionId, state: OffloadState) -> bool { unimplemented!() }
-    pub fn offload_state(&self, id: ConnectionId) -> Option<OffloadState> { unimplemented!() }
-    pub fn touch(&mut self, id: ConnectionId, packets: [u64; 2], bytes: [u64; 2], now: Millis) { unimplemented!() }
-    pub fn release(&mut self, id: ConnectionId) { unimplemented!() }
-    pub fn id_of(&self, at: EntryRef) -> ConnectionId { unimplemented!() }
-    pub fn connection(&self, id: ConnectionId) -> Option<ConnectionView> { unimplemented!() }
-    pub fn directions(&self, id: ConnectionId) -> Option<[Direction; 2]> { unimplemented!() }
-    pub fn snapshot(&self, from: u32, limit: usize, out: &mut Vec<ConnectionView>) -> Option<u32> { unimplemented!() }
-    pub fn stats(&self) -> Stats { unimplemented!() }
+
+    /// An engine without connections.
+    ///
+    /// # Errors
+    /// [`EngineError`] for a size or place that cannot be.
+    pub fn new(config: EngineConfig, policy: Arc<Policy>) -> Result<Self, EngineError> {
+        let EngineConfig { capacity, worker, workers, seed } = config;
+        if !(1..=Self::MAX_CAPACITY).contains(&capacity) {
+            return Err(EngineError::Capacity(capacity));
+        }
+        if worker >= workers || workers > Self::MAX_WORKERS {
+            return Err(EngineError::Worker { worker, workers });
+        }
+        let mut random = Random::new(seed);
+        let slice = Slice::new(worker, workers);
+        let mut engine = Self {
+            connections: Connections::new(capacity),
+            table: Table::new(capacity * 2, Secret::new(&mut random)),
+            wheel: Wheel::new(),
+            clock: Clock::default(),
+            policy: Arc::clone(&policy),
+            policy_number: 0,
+            slice,
+            ports: Ports::new(slice),
+            pass: Pass::default(),
+            random,
+            counters: Counters::default(),
+            capacity,
+        };
+        engine.set_policy(policy);
+        Ok(engine)
+    }
+
+    /// Replaces the NAT policy. New connections follow it at once; each existing one is checked against it when it is
+    /// next revalidated, keeps its port if it is still allowed, and ends if not. Call before the
+    /// [`Engine::on_generation`] of the generation that brought it.
+    pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        self.ports.follow(&policy);
+        self.policy = policy;
+        self.policy_number = self.policy_number.wrapping_add(1);
+    }
+
+    /// The NAT policy in force.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// Finds the connections of a burst. `out` is as long as `keys`, [`Engine::BURST`] at most; keys beyond are not
+    /// looked up.
+    #[inline]
+    pub fn lookup_burst(&self, keys: &[FlowKey], out: &mut [Option<EntryRef>]) {
+        self.table.get_burst::<{ Self::BURST }>(keys, out, &self.connections.entries);
+    }
+
+    /// Finds the connection of one packet.
+    pub fn lookup(&self, key: &FlowKey) -> Option<EntryRef> {
+        self.table.get(key, &self.connections.entries)
+    }
+
+    /// The hot part of a direction.
+    ///
+    /// # Panics
+    /// If `at` is of another engine.
+    #[inline]
+    pub fn entry(&self, at: EntryRef) -> &Entry {
+        &self.connections.entries[at.0 as usize]
+    }
+
+    /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet;
+    /// `tcp_flags` counts for TCP only.
+    #[inline]
+    pub fn hit(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> Hit {
+        const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+        let tick = self.clock.tick(now);
+        let entry = &mut self.connections.entries[at.0 as usize];
+        if entry.flags != 0 {
+            return self.refuse(at);
+        }
+        entry.packets += 1;
+        entry.bytes += u64::from(length);
+        entry.last_seen = tick.0;
+        if entry.state == ConnectionState::Established && tcp_flags & CONTROL == 0 {
+            return Hit::default();
+        }
+        self.advance(at, tcp_flags)
+    }
+
+    #[cold]
+    fn refuse(&self, at: EntryRef) -> Hit {
+        let unrouted = self.connections.cold[at.connection() as usize].unrouted;
+        Hit { offload: false, refused: Some(unrouted.unwrap_or(Drop::NatPolicyDenied)) }
+    }
+
+    /// Follows the state of a connection that is not quietly established.
+    fn advance(&mut self, at: EntryRef, tcp_flags: u8) -> Hit {
+        let connection = at.connection();
+        let entry = self.entry(at);
+        let (protocol, state) = (entry.key.protocol(), entry.state);
+        let next = match protocol {
+            protocol::TCP => next_tcp_state(state, tcp_flags, at.is_reply()),
+            protocol::UDP => {
+                let packets = entry.packets + self.entry(at.opposite()).packets;
+                match state {
+                    ConnectionState::Unreplied if at.is_reply() => ConnectionState::Replied,
+                    ConnectionState::Replied if packets >= 4 => ConnectionState::Established,
+                    other => other,
+                }
+            }
+            _ if at.is_reply() => ConnectionState::Replied,
+            _ => state,
+        };
+        if next == state {
+            return Hit::default();
+        }
+        self.set_state(connection, next);
+        let asked = self.connections.cold[connection as usize].offload;
+        let may_ask = matches!(asked, OffloadState::None | OffloadState::Dead);
+        Hit { offload: next == ConnectionState::Established && may_ask, refused: None }
+    }
+
+    fn set_state(&mut self, connection: u32, state: ConnectionState) {
+        let pair = self.connections.pair_mut(connection);
+        let counts = &mut self.counters.states[protocol_index(pair[0].key.protocol())];
+        counts[pair[0].state as usize] -= 1;
+        counts[state as usize] += 1;
+        pair.iter_mut().for_each(|entry| entry.state = state);
+        self.arm_earlier(connection);
+    }
+
+    /// When the connection ends if no packet comes.
+    fn deadline(&self, connection: u32) -> Tick {
+        let timers = self.policy.timers();
+        let original = &self.connections.pair(connection)[0];
+        let idle = match (original.key.protocol(), original.state) {
+            (protocol::TCP, ConnectionState::Established) => timers.tcp_established,
+            (protocol::TCP, _) => timers.tcp_transitory,
+            (protocol::UDP, _) => timers.udp,
+            _ => timers.icmp,
+        };
+        let idle = Tick(self.connections.last_seen(connection)).after(idle);
+        let cold = &self.connections.cold[connection as usize];
+        match cold.unrouted {
+            Some(_) => idle.min(Tick(cold.unrouted_since).after(timers.unrouted_grace)),
+            None => idle,
+        }
+    }
+
+    /// Sees to it that the wheel does not look later than the deadline, which may have come nearer.
+    fn arm_earlier(&mut self, connection: u32) {
+        let second = self.deadline(connection).second_up();
+        if second < self.connections.cold[connection as usize].second {
+            self.wheel.disarm(&mut self.connections.cold, connection);
+            self.wheel.arm(&mut self.connections.cold, connection, second);
+        }
+    }
+
+    /// Ends a live connection that is on the wheel.
+    fn end(&mut self, connection: u32, reason: EndReason) {
+        self.wheel.disarm(&mut self.connections.cold, connection);
+        self.end_disarmed(connection, reason);
+    }
+
+    fn end_disarmed(&mut self, connection: u32, reason: EndReason) {
+        let pair = self.connections.pair_mut(connection);
+        pair.iter_mut().for_each(|entry| entry.flags |= Entry::DEAD);
+        let (keys, state) = ([pair[0].key, pair[1].key], pair[0].state);
+        self.table.remove(&keys[0], EntryRef::original(connection));
+        self.table.remove(&keys[1], EntryRef::reply(connection));
+        self.counters.states[protocol_index(keys[0].protocol())][state as usize] -= 1;
+        let ended = &mut self.counters.ended;
+        *match reason {
+            EndReason::Idle => &mut ended.idle,
+            EndReason::Closed => &mut ended.closed,
+            EndReason::Unrouted => &mut ended.unrouted,
+            EndReason::Policy => &mut ended.policy,
+            EndReason::Evicted => &mut ended.evicted,
+        } += 1;
+        let cold = &mut self.connections.cold[connection as usize];
+        if cold.unrouted.take().is_some() {
+            self.counters.unrouted -= 1;
+        }
+        if cold.offload.holds_rules() {
+            cold.slot = Slot::Zombie;
+            self.counters.zombies += 1;
+            self.connections.pair_mut(connection).iter_mut().for_each(|entry| entry.state = ConnectionState::Zombie);
+        } else {
+            self.free(connection);
+        }
+    }
+
+    /// Gives back the port and the slot of a connection that ended.
+    fn free(&mut self, connection: u32) {
+        let cold = &self.connections.cold[connection as usize];
+        if cold.pool != NONE {
+            let protocol = self.connections.pair(connection)[0].key.protocol();
+            self.ports.release(cold.pool, protocol, cold.port);
+        }
+        self.connections.give_back(connection);
+    }
+}
+
+/// TCP by its SYN, FIN and RST. RFC 5382 section 5: opening and closing connections have the transitory timer.
+fn next_tcp_state(state: ConnectionState, flags: u8, reply: bool) -> ConnectionState {
+    use ConnectionState::{Closing, Established, Replied, Unreplied};
+    let has = |flag| flags & flag != 0;
+    match state {
+        _ if has(tcp_flag::FIN | tcp_flag::RST) => Closing,
+        // The client uses the tuple for its next connection.
+        Closing if !reply && has(tcp_flag::SYN) && !has(tcp_flag::ACK) => Unreplied,
+        Unreplied if reply => Replied,
+        Replied if !reply && has(tcp_flag::ACK) && !has(tcp_flag::SYN) => Established,
+        other => other,
+    }
 }

@@ -16,17 +16,21 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod connections;
 mod delta;
 mod engine;
 mod entry;
 mod key;
 mod policy;
+mod ports;
 mod random;
 mod resolve;
 mod rewrite;
+mod table;
 mod time;
 mod verdict;
 mod view;
+mod wheel;
 
 pub use delta::Delta;
 pub use engine::{Engine, EngineConfig, EngineError};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
+use foldhash::fast::FixedState;
 use net::{Ipv4Net, Prefix, VpcId, VrfId, protocol};
 
 /// Source NAT of a VPC to a pool of public addresses, ports translated.
@@ -154,10 +155,10 @@ pub(crate) struct Target {
 pub struct Policy {
     rules: Vec<MasqueradeRule>,
     /// Indices into `rules`, in order, by VRF.
-    by_vrf: HashMap<VrfId, Vec<u32>>,
-    forwards: HashMap<(u32, u8, u16), Target>,
+    by_vrf: HashMap<VrfId, Vec<u32>, FixedState>,
+    forwards: HashMap<(u32, u8, u16), Target, FixedState>,
     /// Public ends by (VRF, target, protocol, target port); several forwards may share a target.
-    targets: HashMap<(VrfId, u32, u8, u16), u32>,
+    targets: HashMap<(VrfId, u32, u8, u16), u32, FixedState>,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
     /// A bit for each VRF that any rule is about.
@@ -186,9 +187,9 @@ impl Policy {
         }
         let mut policy = Self {
             rules: Vec::with_capacity(spec.masquerade.len()),
-            by_vrf: HashMap::new(),
-            forwards: HashMap::new(),
-            targets: HashMap::new(),
+            by_vrf: HashMap::default(),
+            forwards: HashMap::default(),
+            targets: HashMap::default(),
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,

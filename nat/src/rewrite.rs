@@ -66,6 +66,16 @@ impl Rewrite {
     /// short for them is left as it is. A UDP checksum of zero (none) stays zero.
     #[inline]
     pub fn apply(&self, packet: &mut [u8], l4: usize, protocol: u8) {
+        if protocol == protocol::TCP && packet.len() < l4 + 18 {
+            return;
+        }
+        self.apply_quoted(packet, l4, protocol);
+    }
+
+    /// The same for a packet quoted in an ICMP error, of which 8 octets of layer 4 are enough: a TCP checksum beyond
+    /// the quote's end is not there to be rewritten.
+    #[inline]
+    pub(crate) fn apply_quoted(&self, packet: &mut [u8], l4: usize, protocol: u8) {
         let Some((header, payload)) = packet.split_at_mut_checked(l4) else { return };
         let Some(header) = header.first_chunk_mut::<20>() else { return };
         match protocol {
@@ -76,10 +86,12 @@ impl Rewrite {
                 udp[6..8].copy_from_slice(&sum.to_be_bytes());
             }
             protocol::TCP => {
-                let Some(tcp) = payload.first_chunk_mut::<20>() else { return };
-                tcp[..4].copy_from_slice(&self.ports);
-                let sum = self.layer4.apply(u16::from_be_bytes([tcp[16], tcp[17]]));
-                tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+                let Some(ports) = payload.first_chunk_mut::<8>() else { return };
+                ports[..4].copy_from_slice(&self.ports);
+                if let Some(tcp) = payload.first_chunk_mut::<18>() {
+                    let sum = self.layer4.apply(u16::from_be_bytes([tcp[16], tcp[17]]));
+                    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
+                }
             }
             protocol::ICMP => {
                 let Some(icmp) = payload.first_chunk_mut::<8>() else { return };

@@ -39,6 +39,7 @@ impl Tick {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Clock {
     start: Option<u64>,
+    latest_millis: u64,
     latest: Tick,
 }
 
@@ -46,9 +47,12 @@ impl Clock {
     /// The tick of `now`, or the latest one if `now` went back.
     #[inline]
     pub(crate) fn tick(&mut self, now: Millis) -> Tick {
-        let start = *self.start.get_or_insert(now.0);
-        let ticks = now.0.saturating_sub(start) / 100;
-        self.latest = self.latest.max(Tick(u32::try_from(ticks).unwrap_or(u32::MAX)));
+        // The packets of a burst share their time.
+        if now.0 > self.latest_millis {
+            let start = *self.start.get_or_insert(now.0);
+            self.latest_millis = now.0;
+            self.latest = Tick(u32::try_from((now.0 - start) / 100).unwrap_or(u32::MAX));
+        }
         self.latest
     }
 

@@ -1,0 +1,135 @@
+//! Cost of the connection table, one core: hit path, new connections, revalidation.
+//!
+//! `cargo run --release -p nat --example rate`. Medians of five runs; see the README for what was measured where.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads a clock")]
+
+use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use nat::{
+    Delta, Engine, EngineConfig, EntryRef, FlowKey, Masquerade, Millis, NewPacket, Policy, PolicySpec, Resolution,
+    Resolver, Verdict,
+};
+use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
+
+const BURST: usize = 32;
+const VPC: u16 = 7;
+const INSIDE: u32 = 0x0a00_0000;
+
+struct Routes(u64);
+
+impl Resolver for Routes {
+    fn generation(&self) -> Generation {
+        Generation(self.0)
+    }
+
+    fn resolve(&self, _: VrfId, destination: u32, _: u32) -> Result<Resolution, Drop> {
+        let inside = destination >> 24 == INSIDE >> 24;
+        let vrf = if inside { VrfId(VPC) } else { VrfId::DEFAULT };
+        Ok(Resolution { next_hop: NextHopId(u32::from(inside)), vrf, kind: RouteKind::Unicast })
+    }
+}
+
+fn engine(capacity: u32) -> Engine {
+    let pool = (0..32u32).map(|i| Ipv4Addr::from(0xc633_6400 + i)).collect();
+    let vpc = VpcId::new(VPC).expect("not zero");
+    let masquerade = vec![Masquerade { vpc, sources: vec![], pool, ports: (1024, 65535) }];
+    let policy = Policy::compile(PolicySpec { masquerade, ..PolicySpec::default() }).expect("valid");
+    Engine::new(EngineConfig { capacity, worker: 0, workers: 1, seed: 1 }, Arc::new(policy)).expect("valid")
+}
+
+fn packet(n: u32) -> NewPacket {
+    // A bijection, so that tuples are distinct and in no order.
+    let n = n.wrapping_mul(0x9e37_79b1);
+    NewPacket {
+        vrf: VrfId(VPC),
+        protocol: protocol::UDP,
+        source: INSIDE + (n >> 16),
+        destination: 0x0808_0808,
+        source_port: n as u16,
+        destination_port: 53,
+        tcp_flags: 0,
+        length: 60,
+        ..NewPacket::default()
+    }
+}
+
+fn median(mut runs: Vec<f64>) -> f64 {
+    runs.sort_by(f64::total_cmp);
+    runs[runs.len() / 2]
+}
+
+fn fill(engine: &mut Engine, connections: u32) -> f64 {
+    let routes = Routes(1);
+    let route = routes.resolve(VrfId(VPC), 0x0808_0808, 0).expect("routed");
+    let start = Instant::now();
+    for n in 0..connections {
+        let verdict = engine.miss(&packet(n), route, &routes, Millis(1));
+        assert!(matches!(verdict, Verdict::Connection(_)), "{verdict:?} at {n}");
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(connections)
+}
+
+/// Both directions of random connections, in bursts: look-up, state, rewrite of a 64-byte frame's IP packet.
+fn hits(engine: &mut Engine, connections: u32, packets: u32) -> f64 {
+    let mut random = 1u64;
+    let mut keys = Vec::with_capacity(packets as usize);
+    for _ in 0..packets {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let n = ((random >> 33) as u32) % connections;
+        let original = packet(n).key();
+        let at = engine.lookup(&original).expect("made before");
+        let rewrite = engine.entry(at).rewrite();
+        let reply = FlowKey::v4(
+            VrfId::DEFAULT,
+            protocol::UDP,
+            rewrite.destination(),
+            rewrite.source(),
+            rewrite.destination_port(),
+            rewrite.source_port(),
+        );
+        keys.push(if random >> 63 == 0 { original } else { reply });
+    }
+    let mut frames = [[0u8; 46]; BURST];
+    let mut found: [Option<EntryRef>; BURST] = [None; BURST];
+    let mut next_hops = 0u32;
+    let start = Instant::now();
+    for burst in keys.chunks_exact(BURST) {
+        engine.lookup_burst(burst, &mut found);
+        for (at, frame) in found.iter().zip(&mut frames) {
+            let at = at.expect("made before");
+            let entry = engine.entry(at);
+            assert_eq!(entry.stamp(), 1);
+            entry.rewrite().apply(frame, 20, protocol::UDP);
+            next_hops = next_hops.wrapping_add(entry.next_hop().0);
+            black_box(engine.hit(at, 0, 46, Millis(2)));
+        }
+    }
+    black_box((next_hops, &frames));
+    start.elapsed().as_nanos() as f64 / f64::from(packets)
+}
+
+fn revalidation(engine: &mut Engine, generation: u64, delta: &Delta) -> f64 {
+    engine.on_generation(Generation(generation), delta);
+    let start = Instant::now();
+    while engine.revalidate(4096, &Routes(generation), &mut |_, _| {}).is_none() {}
+    start.elapsed().as_secs_f64() * 1000.0
+}
+
+fn main() {
+    println!("{:>9} {:>12} {:>12} {:>22} {:>22}", "sessions", "new ns", "hit ns", "revalidate one ms", "revalidate all ms");
+    for connections in [1_000u32, 64_000, 1_000_000] {
+        let packets = 1 << 21;
+        let new = median((0..5).map(|_| fill(&mut engine(connections), connections)).collect());
+        let mut engine = engine(connections);
+        fill(&mut engine, connections);
+        let hit = median((0..5).map(|_| hits(&mut engine, connections, packets)).collect());
+        let prefix = "192.0.2.0/24".parse::<Prefix>().expect("a prefix");
+        let one = Delta { prefixes: vec![(VrfId::DEFAULT, prefix)], ..Delta::default() };
+        let one = median((2..7).map(|g| revalidation(&mut engine, g, &one)).collect());
+        let all = median((7..12).map(|g| revalidation(&mut engine, g, &Delta::everything())).collect());
+        println!("{connections:>9} {new:>12.1} {hit:>12.1} {one:>22.2} {all:>22.2}");
+    }
+}

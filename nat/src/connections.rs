@@ -1,0 +1,191 @@
+//! The slots of the connections: two hot entries and one cold record each, and the queue of free ones.
+
+use net::{Drop, NextHopId, VrfId, protocol};
+
+use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
+use crate::verdict::OffloadState;
+use crate::{FlowKey, Rewrite};
+
+/// No connection, no pool.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// What a slot holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Slot {
+    #[default]
+    Free,
+    Live,
+    /// Ended, and waits for the NIC.
+    Zombie,
+}
+
+/// What packets of an established connection don't need.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Cold {
+    /// Links of the timer wheel, or of the free queue.
+    pub(crate) next: u32,
+    pub(crate) previous: u32,
+    /// Second at which the timer wheel looks at it.
+    pub(crate) second: u32,
+    /// How often the slot was used; part of the id.
+    pub(crate) epoch: u32,
+    pub(crate) flow_hash: u32,
+    /// Number of the pool address whose port it has; [`NONE`] for a port forward.
+    pub(crate) pool: u32,
+    /// Policy that it was last found to agree with.
+    pub(crate) policy: u32,
+    /// Tick at which its route went.
+    pub(crate) unrouted_since: u32,
+    pub(crate) port: u16,
+    pub(crate) slot: Slot,
+    pub(crate) offload: OffloadState,
+    /// Why packets are refused while it has no route.
+    pub(crate) unrouted: Option<Drop>,
+}
+
+/// Every slot of a worker.
+#[derive(Debug)]
+pub(crate) struct Connections {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) cold: Vec<Cold>,
+    /// Generation of each connection's routes: the column that a revalidation pass scans.
+    pub(crate) stamps: Vec<u32>,
+    capacity: u32,
+    /// Slots in use, zombies as well.
+    used: u32,
+    free_first: u32,
+    free_last: u32,
+}
+
+impl Entry {
+    /// An entry of a slot without a connection.
+    pub(crate) fn of(key: FlowKey) -> Self {
+        Self {
+            key,
+            rewrite: Rewrite::new(&key, &key),
+            packets: 0,
+            bytes: 0,
+            next_hop: NextHopId(0),
+            stamp: 0,
+            last_seen: 0,
+            egress_vrf: VrfId::DEFAULT,
+            state: ConnectionState::Unreplied,
+            flags: 0,
+        }
+    }
+}
+
+impl Connections {
+    /// Room for `capacity` connections. Memory is touched when a slot is first used.
+    pub(crate) fn new(capacity: u32) -> Self {
+        let slots = (capacity + EntryRef::QUARANTINE) as usize;
+        Self {
+            entries: Vec::with_capacity(slots * 2),
+            cold: Vec::with_capacity(slots),
+            stamps: Vec::with_capacity(slots),
+            capacity,
+            used: 0,
+            free_first: NONE,
+            free_last: NONE,
+        }
+    }
+
+    /// Slots that were ever used.
+    pub(crate) fn slots(&self) -> u32 {
+        self.cold.len() as u32
+    }
+
+    /// Slots in use, zombies as well.
+    pub(crate) fn used(&self) -> u32 {
+        self.used
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.used == self.capacity
+    }
+
+    /// Takes a slot. The table must not be full.
+    ///
+    /// Free slots are used in the order in which they were freed, and [`EntryRef::QUARANTINE`] of them are held back,
+    /// so that an [`EntryRef`] of the burst that freed a slot never meets the slot's next owner.
+    pub(crate) fn take(&mut self) -> u32 {
+        debug_assert!(!self.is_full(), "checked by the caller");
+        let free = self.slots() - self.used;
+        self.used += 1;
+        if free > EntryRef::QUARANTINE {
+            let slot = self.free_first;
+            self.free_first = self.cold[slot as usize].next;
+            if self.free_first == NONE {
+                self.free_last = NONE;
+            }
+            return slot;
+        }
+        let slot = self.slots();
+        self.cold.push(Cold::default());
+        self.stamps.push(0);
+        self.entries.extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
+        slot
+    }
+
+    /// Gives a slot back; its id names nothing from here on.
+    pub(crate) fn give_back(&mut self, connection: u32) {
+        let cold = &mut self.cold[connection as usize];
+        *cold = Cold { epoch: cold.epoch.wrapping_add(1), next: NONE, ..Cold::default() };
+        self.pair_mut(connection).iter_mut().for_each(|entry| entry.flags = Entry::DEAD);
+        match self.free_last {
+            NONE => self.free_first = connection,
+            last => self.cold[last as usize].next = connection,
+        }
+        self.free_last = connection;
+        self.used -= 1;
+    }
+
+    /// Both directions, original first.
+    pub(crate) fn pair(&self, connection: u32) -> &[Entry; 2] {
+        let first = EntryRef::original(connection).0 as usize;
+        self.entries[first..].first_chunk().expect("entries come in pairs")
+    }
+
+    /// Both directions, original first.
+    pub(crate) fn pair_mut(&mut self, connection: u32) -> &mut [Entry; 2] {
+        let first = EntryRef::original(connection).0 as usize;
+        self.entries[first..].first_chunk_mut().expect("entries come in pairs")
+    }
+
+    /// Sets the generation of both directions.
+    pub(crate) fn stamp(&mut self, connection: u32, generation: u32) {
+        self.stamps[connection as usize] = generation;
+        self.pair_mut(connection).iter_mut().for_each(|entry| entry.stamp = generation);
+    }
+
+    pub(crate) fn id(&self, connection: u32) -> ConnectionId {
+        ConnectionId { index: connection, epoch: self.cold[connection as usize].epoch }
+    }
+
+    /// The slot that an id still names: a connection or a zombie.
+    pub(crate) fn find(&self, id: ConnectionId) -> Option<(u32, Slot)> {
+        let cold = self.cold.get(id.index as usize)?;
+        (cold.epoch == id.epoch && cold.slot != Slot::Free).then_some((id.index, cold.slot))
+    }
+
+    /// VRF of the inner end: that of the VPC.
+    pub(crate) fn inner_vrf(&self, connection: u32) -> VrfId {
+        let [original, reply] = self.pair(connection);
+        if original.key.vrf() == VrfId::DEFAULT { reply.key.vrf() } else { original.key.vrf() }
+    }
+
+    /// The later of both directions' last packets.
+    pub(crate) fn last_seen(&self, connection: u32) -> u32 {
+        let [original, reply] = self.pair(connection);
+        original.last_seen.max(reply.last_seen)
+    }
+}
+
+/// `tcp`, `udp` or `icmp`.
+pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
+    match protocol {
+        protocol::TCP => "tcp",
+        protocol::UDP => "udp",
+        _ => "icmp",
+    }
+}

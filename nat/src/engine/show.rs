@@ -1,0 +1,105 @@
+//! What an operator sees of the engine.
+
+use std::net::Ipv4Addr;
+
+use super::Engine;
+use crate::connections::{Slot, protocol_name};
+use crate::entry::{ConnectionId, ConnectionState};
+use crate::time::Tick;
+use crate::view::{ConnectionView, StateCounts, Stats, Tuple};
+
+impl Engine {
+    /// One connection; also one that ended and was not released.
+    pub fn connection(&self, id: ConnectionId) -> Option<ConnectionView> {
+        let (connection, _) = self.connections.find(id)?;
+        Some(self.view(connection))
+    }
+
+    /// Appends connections from slot `from` on, `limit` at most. Gives the slot to go on from, or `None` at the end.
+    pub fn snapshot(&self, from: u32, limit: usize, out: &mut Vec<ConnectionView>) -> Option<u32> {
+        let mut left = limit;
+        for connection in from..self.connections.slots() {
+            if self.connections.cold[connection as usize].slot == Slot::Free {
+                continue;
+            }
+            if left == 0 {
+                return Some(connection);
+            }
+            out.push(self.view(connection));
+            left -= 1;
+        }
+        None
+    }
+
+    fn view(&self, connection: u32) -> ConnectionView {
+        let pair = self.connections.pair(connection);
+        let [original, reply] = pair;
+        let cold = &self.connections.cold[connection as usize];
+        let (key, rewrite) = (original.key, original.rewrite);
+        ConnectionView {
+            id: self.connections.id(connection),
+            worker: self.slice.worker(),
+            vpc: self.connections.inner_vrf(connection).vpc(),
+            protocol: protocol_name(key.protocol()),
+            state: original.state,
+            unrouted: cold.unrouted.is_some(),
+            original: Tuple {
+                source: Ipv4Addr::from(key.source()),
+                source_port: key.source_port(),
+                destination: Ipv4Addr::from(key.destination()),
+                destination_port: key.destination_port(),
+            },
+            translated: Tuple {
+                source: Ipv4Addr::from(rewrite.source()),
+                source_port: rewrite.source_port(),
+                destination: Ipv4Addr::from(rewrite.destination()),
+                destination_port: rewrite.destination_port(),
+            },
+            generation: self.connections.stamps[connection as usize],
+            next_hops: [original.next_hop, reply.next_hop],
+            packets: [original.packets, reply.packets],
+            bytes: [original.bytes, reply.bytes],
+            idle_ms: self.clock.latest().millis_since(Tick(self.connections.last_seen(connection))),
+            offload: cold.offload,
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        let states = |counts: &[u64; ConnectionState::COUNT]| StateCounts {
+            unreplied: counts[ConnectionState::Unreplied as usize],
+            replied: counts[ConnectionState::Replied as usize],
+            established: counts[ConnectionState::Established as usize],
+            closing: counts[ConnectionState::Closing as usize],
+        };
+        let [tcp, udp, icmp] = counters.states.each_ref().map(states);
+        Stats {
+            capacity: self.capacity,
+            connections: self.connections.used() - counters.zombies,
+            zombies: counters.zombies,
+            tcp,
+            udp,
+            icmp,
+            unrouted: counters.unrouted,
+            created: counters.created,
+            ended: counters.ended,
+            ports: self.ports.in_use(),
+            ports_exhausted: counters.ports_exhausted,
+            table_full: counters.table_full,
+            handed_over: counters.handed_over,
+        }
+    }
+
+    /// True if everything that belongs to a connection was given back: slots, table entries, timers, ports.
+    #[cfg(test)]
+    pub(crate) fn is_spotless(&self) -> bool {
+        let ports = self.ports.in_use();
+        self.connections.used() == 0
+            && self.table.census() == (0, 0)
+            && self.wheel.armed(&self.connections.cold) == 0
+            && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
+            && self.counters.states.as_flattened().iter().all(|n| *n == 0)
+            && (self.counters.zombies, self.counters.unrouted) == (0, 0)
+    }
+}
