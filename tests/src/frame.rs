@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use etherparse::{
-    ArpOperation, ArpPacket, EtherType, Icmpv4Type, LinkExtSlice, NetSlice, PacketBuilder, SlicedPacket, TransportSlice,
-    VlanId,
+    ArpOperation, ArpPacket, EtherType, Icmpv4Type, LinkExtSlice, NetSlice, PacketBuilder, SlicedPacket,
+    TransportSlice, VlanId,
 };
 
 use crate::Wire;
@@ -35,7 +35,11 @@ impl Host {
             let answer = arp.operation() == ArpOperation::REPLY
                 && arp.sender_protocol_addr() == neighbor.octets()
                 && arp.target_protocol_addr() == self.address.octets();
-            if answer && vlan == self.vlan { arp.sender_hw_addr().try_into().ok() } else { None }
+            if answer && vlan == self.vlan {
+                arp.sender_hw_addr().try_into().ok()
+            } else {
+                None
+            }
         })
     }
 
@@ -43,8 +47,10 @@ impl Host {
     pub fn answer_arp(&self, wire: &Wire, frame: &[u8]) {
         let Some((vlan, packet)) = parse(frame) else { return };
         let Some(NetSlice::Arp(arp)) = packet.net else { return };
-        let (Ok(mac), Ok(sender)) = (arp.sender_hw_addr().try_into(), <[u8; 4]>::try_from(arp.sender_protocol_addr()))
-        else {
+        let (Ok(mac), Ok(sender)) = (
+            arp.sender_hw_addr().try_into(),
+            <[u8; 4]>::try_from(arp.sender_protocol_addr()),
+        ) else {
             return;
         };
         if vlan == self.vlan
@@ -63,8 +69,12 @@ impl Host {
             self.answer_arp(wire, frame);
             let (vlan, packet) = parse(frame)?;
             let NetSlice::Ipv4(ip) = packet.net? else { return None };
-            let TransportSlice::Icmpv4(icmp) = packet.transport? else { return None };
-            let Icmpv4Type::EchoReply(echo) = icmp.icmp_type() else { return None };
+            let TransportSlice::Icmpv4(icmp) = packet.transport? else {
+                return None;
+            };
+            let Icmpv4Type::EchoReply(echo) = icmp.icmp_type() else {
+                return None;
+            };
             let ours = ip.header().source_addr() == to && ip.header().destination_addr() == self.address;
             (ours && echo.id == id && vlan == self.vlan).then_some(())
         });
@@ -86,7 +96,10 @@ impl Host {
                 .ipv4(from, to, time_to_live)
                 .icmpv4_echo_request(id, 1)
                 .write(&mut frame, payload),
-            None => ethernet.ipv4(from, to, time_to_live).icmpv4_echo_request(id, 1).write(&mut frame, payload),
+            None => ethernet
+                .ipv4(from, to, time_to_live)
+                .icmpv4_echo_request(id, 1)
+                .write(&mut frame, payload),
         }
         .expect("a short packet fits");
         frame
@@ -101,10 +114,15 @@ impl Host {
         let ethernet = PacketBuilder::ethernet2(self.mac, router);
         let (from, to) = (self.address.octets(), to.octets());
         match self.vlan_id() {
-            Some(vlan) => {
-                ethernet.single_vlan(vlan).ipv4(from, to, 64).udp(ports.0, ports.1).write(&mut frame, payload)
-            }
-            None => ethernet.ipv4(from, to, 64).udp(ports.0, ports.1).write(&mut frame, payload),
+            Some(vlan) => ethernet
+                .single_vlan(vlan)
+                .ipv4(from, to, 64)
+                .udp(ports.0, ports.1)
+                .write(&mut frame, payload),
+            None => ethernet
+                .ipv4(from, to, 64)
+                .udp(ports.0, ports.1)
+                .write(&mut frame, payload),
         }
         .expect("a datagram fits");
         frame
@@ -133,7 +151,8 @@ impl Host {
     }
 
     fn vlan_id(&self) -> Option<VlanId> {
-        self.vlan.map(|id| VlanId::try_new(id).expect("a VLAN ID of a scenario is below 4096"))
+        self.vlan
+            .map(|id| VlanId::try_new(id).expect("a VLAN ID of a scenario is below 4096"))
     }
 }
 

@@ -29,9 +29,18 @@ impl Frr {
     pub fn start(namespace: &Namespace, bgp: &str, scratch: &Scratch) -> Self {
         let folder = scratch.path().join(namespace.name());
         std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
-        let user = User::from_name("frr").ok().flatten().expect("user frr exists: run ./setup.sh");
-        let group = Group::from_name("frr").ok().flatten().expect("group frr exists: run ./setup.sh");
-        for (name, text) in [("zebra.conf", "log stdout\n"), ("bgpd.conf", &format!("log stdout\n{bgp}"))] {
+        let user = User::from_name("frr")
+            .ok()
+            .flatten()
+            .expect("user frr exists: run ./setup.sh");
+        let group = Group::from_name("frr")
+            .ok()
+            .flatten()
+            .expect("group frr exists: run ./setup.sh");
+        for (name, text) in [
+            ("zebra.conf", "log stdout\n"),
+            ("bgpd.conf", &format!("log stdout\n{bgp}")),
+        ] {
             std::fs::write(folder.join(name), text).expect("folder was made above");
         }
         chown(&folder, Some(user.uid), Some(group.gid)).expect("root may give a folder away");
@@ -39,7 +48,12 @@ impl Frr {
         eventually(START, || exists(&folder.join("zserv.api")));
         let bgpd = daemon("bgpd", namespace.name(), &folder);
         eventually(START, || exists(&folder.join("bgpd.vty")));
-        Self { folder, namespace: namespace.name().to_owned(), bgpd, _zebra: zebra }
+        Self {
+            folder,
+            namespace: namespace.name().to_owned(),
+            bgpd,
+            _zebra: zebra,
+        }
     }
 
     /// Runs commands of the FRR shell, one after the other, and returns what they print.
@@ -66,7 +80,10 @@ impl Frr {
 
     /// State of the session with `peer` as this side sees it, as in "Established".
     pub fn session(&self, peer: &str) -> String {
-        self.show("bgp neighbors")[peer]["bgpState"].as_str().unwrap_or("unknown").to_owned()
+        self.show("bgp neighbors")[peer]["bgpState"]
+            .as_str()
+            .unwrap_or("unknown")
+            .to_owned()
     }
 
     /// Kills bgpd with SIGKILL: no NOTIFICATION, the kernel closes its sessions.

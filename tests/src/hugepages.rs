@@ -28,12 +28,15 @@ impl Hugepages {
         }
         let before = read("nr_hugepages")?;
         let record = janitor::path(std::process::id(), NAME);
-        fs::write(&record, before.to_string()).map_err(|error| format!("cannot write {}: {error}", record.display()))?;
+        fs::write(&record, before.to_string())
+            .map_err(|error| format!("cannot write {}: {error}", record.display()))?;
         let reserved = Self { record: Some(record) };
         write(before + missing)?;
         let free = read("free_hugepages")?;
         if free < wanted {
-            return Err(format!("only {free} of {wanted} hugepages of 2 MiB could be had: free some memory"));
+            return Err(format!(
+                "only {free} of {wanted} hugepages of 2 MiB could be had: free some memory"
+            ));
         }
         Ok(reserved)
     }
@@ -60,7 +63,9 @@ pub(crate) fn is_record(path: &Path) -> bool {
 
 /// Puts back the number of hugepages that `record` notes.
 pub(crate) fn restore(record: &Path) {
-    let before = fs::read_to_string(record).ok().and_then(|text| text.trim().parse().ok());
+    let before = fs::read_to_string(record)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
     if let Some(before) = before {
         let _ = write(before);
     }

@@ -47,12 +47,29 @@ pub fn once() {
 
 /// Removes everything that process `pid` made; for the end of a run that a signal cuts short.
 pub fn remove_all_of(pid: u32) {
-    namespaces().iter().filter(|name| owner(name, "tp") == Some(pid)).for_each(|name| remove_namespace(name));
-    for file in files() {
-        if owner(&file.file_name().unwrap_or_default().to_string_lossy(), FILES) == Some(pid) {
-            remove_file(&file);
-        }
-    }
+    namespaces()
+        .iter()
+        .filter(|name| owner(name, "tp") == Some(pid))
+        .for_each(|name| remove_namespace(name));
+    let ours = |file: &&PathBuf| owner(&file.file_name().unwrap_or_default().to_string_lossy(), FILES) == Some(pid);
+    files().iter().filter(ours).for_each(|file| remove_file(file));
+}
+
+/// Everything of process `pid` that is there: names of namespaces, files, and processes that it is the parent of.
+pub fn left_by(pid: u32) -> Vec<String> {
+    let mut left: Vec<_> = namespaces()
+        .into_iter()
+        .filter(|name| owner(name, "tp") == Some(pid))
+        .collect();
+    let ours = |file: &PathBuf| owner(&file.file_name().unwrap_or_default().to_string_lossy(), FILES) == Some(pid);
+    left.extend(files().into_iter().filter(ours).map(|file| file.display().to_string()));
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    left.extend(
+        ids.filter(|id| parent(*id) == Some(pid))
+            .map(|id| format!("process {id}")),
+    );
+    left
 }
 
 /// Ends the processes in a namespace and removes it. What is gone already is no error.
@@ -71,7 +88,10 @@ pub fn remove_namespace(name: &str) {
             pids = processes_in(name);
         }
     }
-    let _ = Command::new("ip").args(["netns", "delete", name]).stderr(Stdio::null()).status();
+    let _ = Command::new("ip")
+        .args(["netns", "delete", name])
+        .stderr(Stdio::null())
+        .status();
 }
 
 /// Names of every namespace of every run, dead or alive.
@@ -83,7 +103,10 @@ pub fn namespaces() -> Vec<String> {
 
 fn files() -> Vec<PathBuf> {
     let entries = fs::read_dir("/tmp").into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(FILES)).collect()
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().contains(FILES))
+        .collect()
 }
 
 fn remove_file(path: &Path) {
@@ -103,16 +126,30 @@ fn alive(pid: u32) -> bool {
 }
 
 fn processes_in(namespace: &str) -> Vec<Pid> {
-    let listing = Command::new("ip").args(["netns", "pids", namespace]).stderr(Stdio::null()).output();
-    let text = listing.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    let listing = Command::new("ip")
+        .args(["netns", "pids", namespace])
+        .stderr(Stdio::null())
+        .output();
+    let text = listing
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default();
     let ids = text.split_whitespace().filter_map(|word| word.parse().ok());
     // A zombie has ended and only waits for its parent to notice.
-    ids.filter(|id| *id != std::process::id() as i32 && !is_zombie(*id)).map(Pid::from_raw).collect()
+    ids.filter(|id| *id != std::process::id() as i32 && !is_zombie(*id))
+        .map(Pid::from_raw)
+        .collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // proc(5): after the name in parentheses come the state and the parent.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn is_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+    stat.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
 #[cfg(test)]

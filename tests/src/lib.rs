@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "scenarios watch real programs in real time")]
 
+pub mod cables;
 pub mod config;
 pub mod frame;
 pub mod frr;
@@ -27,6 +28,7 @@ pub mod turnpiked;
 pub mod wait;
 pub mod wire;
 
+pub use cables::Cables;
 pub use frr::Frr;
 pub use namespace::Namespace;
 pub use process::Process;

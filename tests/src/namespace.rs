@@ -22,10 +22,15 @@ impl Namespace {
     /// Without root.
     pub fn new(role: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        assert!(nix::unistd::geteuid().is_root(), "namespaces need root: run as root, as `make test` does");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "namespaces need root: run as root, as `make test` does"
+        );
         janitor::once();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let namespace = Self { name: format!("{}{number}-{role}", janitor::prefix(std::process::id())) };
+        let namespace = Self {
+            name: format!("{}{number}-{role}", janitor::prefix(std::process::id())),
+        };
         run(Command::new("ip").args(["netns", "add", &namespace.name]));
         namespace.ip("link set lo up");
         namespace
@@ -48,7 +53,9 @@ impl Namespace {
     /// # Panics
     /// If it fails.
     pub fn ip(&self, arguments: &str) -> String {
-        run(Command::new("ip").args(["-n", &self.name]).args(arguments.split_whitespace()))
+        run(Command::new("ip")
+            .args(["-n", &self.name])
+            .args(arguments.split_whitespace()))
     }
 
     /// Runs a command line, split at blanks, in the namespace; returns what it printed.
@@ -62,7 +69,9 @@ impl Namespace {
     /// The same for a command that may fail.
     pub fn try_run(&self, line: &str) -> Output {
         let mut command = self.line(line);
-        command.output().unwrap_or_else(|error| panic!("cannot start `{line}`: {error}"))
+        command
+            .output()
+            .unwrap_or_else(|error| panic!("cannot start `{line}`: {error}"))
     }
 
     fn line(&self, line: &str) -> Command {
@@ -129,13 +138,9 @@ impl Drop for Namespace {
 /// If a command fails.
 pub fn connect(one: (&Namespace, &str), other: (&Namespace, &str)) {
     let ((a, a_name), (b, b_name)) = (one, other);
-    run(Command::new("ip").args(["link", "add", a_name, "netns", a.name(), "type", "veth"]).args([
-        "peer",
-        "name",
-        b_name,
-        "netns",
-        b.name(),
-    ]));
+    run(Command::new("ip")
+        .args(["link", "add", a_name, "netns", a.name(), "type", "veth"])
+        .args(["peer", "name", b_name, "netns", b.name()]));
     for (namespace, interface) in [one, other] {
         namespace.run(&format!("ethtool -K {interface} tx off"));
         namespace.ip(&format!("link set {interface} up"));
@@ -147,7 +152,9 @@ pub fn connect(one: (&Namespace, &str), other: (&Namespace, &str)) {
 /// # Panics
 /// If it fails, with the command and what it said.
 pub fn run(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

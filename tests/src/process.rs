@@ -33,8 +33,14 @@ impl Process {
             (Err(error), _) | (_, Err(error)) => panic!("cannot write {}: {error}", log.display()),
         };
         command.stdin(Stdio::null()).stdout(out).stderr(err);
-        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self { name: name.to_owned(), child, log }
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        Self {
+            name: name.to_owned(),
+            child,
+            log,
+        }
     }
 
     /// Its process id.
@@ -85,10 +91,20 @@ impl Process {
     /// If it has ended.
     pub fn processor_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("process runs");
-        let fields: Vec<&str> = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .map_or("", |(_, rest)| rest)
+            .split_whitespace()
+            .collect();
         // proc(5): utime and stime are fields 14 and 15; the first here is field 3.
-        let ticks: u64 = fields[11..13].iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().map_or(100, |rate| rate as u64);
+        let ticks: u64 = fields[11..13]
+            .iter()
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum();
+        let per_second = sysconf(SysconfVar::CLK_TCK)
+            .ok()
+            .flatten()
+            .map_or(100, |rate| rate as u64);
         Duration::from_millis(ticks * 1000 / per_second)
     }
 }

@@ -51,7 +51,10 @@ impl Default for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!("files of the failed scenario, kept until the next run: {}", self.path.display());
+            eprintln!(
+                "files of the failed scenario, kept until the next run: {}",
+                self.path.display()
+            );
         } else {
             let _ = fs::remove_dir_all(&self.path);
         }

@@ -15,9 +15,12 @@
 //! Each name is a network namespace; red and blue are hosts with a VXLAN device over the tenants' underlay. The tenants
 //! use the same addresses. Public addresses of the NAT are in 203.0.113.0/28, which the gateway announces.
 
+use std::time::Duration;
+
 use crate::config::{self, Memory};
 use crate::namespace::connect;
-use crate::{Frr, Namespace, Scratch, Turnpiked};
+use crate::wait::ensure;
+use crate::{Frr, Namespace, Scratch, Turnpiked, eventually};
 
 /// The server's IPv4 address, behind both fabric routers.
 pub const SERVER: &str = "198.51.100.10";
@@ -95,7 +98,17 @@ impl Topology {
         let scratch = Scratch::new();
         let fabric_frr = [0, 1].map(|i| Frr::start(&fabric[i], &fabric_bgp(i), &scratch));
         let server_frr = Frr::start(&server, &server_bgp(), &scratch);
-        Self { fabric_frr, _server_frr: server_frr, gateway, fabric, server, tenants, red, blue, scratch }
+        Self {
+            fabric_frr,
+            _server_frr: server_frr,
+            gateway,
+            fabric,
+            server,
+            tenants,
+            red,
+            blue,
+            scratch,
+        }
     }
 
     /// Starts the gateway with [`Topology::config`].
@@ -106,13 +119,53 @@ impl Topology {
         Turnpiked::start(&self.gateway, &self.config(memory), &self.scratch)
     }
 
+    /// Starts the gateway in ordinary memory and waits until every session is established and the server is routed to
+    /// through fabric1 in both families.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    pub fn converged(&self) -> Turnpiked {
+        let gateway = self.start(Memory::NoHuge);
+        gateway.await_sessions(SESSIONS);
+        for (prefix, router) in SERVER_PREFIXES.into_iter().zip([FABRIC[0], FABRIC_V6[0]]) {
+            eventually(CONVERGENCE, || gateway.routed_via(prefix, router));
+        }
+        for prefix in [PUBLIC, "2001:db8:10::/64"] {
+            let learned = || {
+                self.server
+                    .ip(&format!("{} route show {prefix}", family(prefix)))
+                    .contains("proto bgp")
+            };
+            eventually(CONVERGENCE, || {
+                ensure(learned(), || format!("the server has no route to {prefix}"))
+            });
+        }
+        gateway
+    }
+
+    /// Has fabric1 announce the server's IPv4 network, or withdraw it.
+    ///
+    /// # Panics
+    /// If FRR does not take the command.
+    pub fn fabric1_announces_server(&self, announce: bool) {
+        let line = format!("{}network {}", if announce { "" } else { "no " }, SERVER_PREFIXES[0]);
+        let context = ["configure terminal", "router bgp 65001", "address-family ipv4 unicast"];
+        self.fabric_frr[0].vtysh(&[context[0], context[1], context[2], &line]);
+    }
+
     /// The gateway's configuration.
     pub fn config(&self, memory: Memory) -> String {
         let mut text = config::base(&Turnpiked::socket(&self.scratch), memory);
         for i in [0, 1] {
             let addresses = [format!("{}/31", GATEWAY[i]), format!("{}/64", GATEWAY_V6[i])];
             let addresses = addresses.each_ref().map(String::as_str);
-            text += &config::port(i as u32, &format!("f{}", i + 1), &format!("gw-f{}", i + 1), &addresses, true);
+            text += &config::port(
+                i as u32,
+                &format!("f{}", i + 1),
+                &format!("gw-f{}", i + 1),
+                &addresses,
+                true,
+            );
         }
         text += &config::port(2, "tenants", "gw-tenants", &["172.31.0.1/24"], true);
         text += TENANTS;
@@ -135,6 +188,13 @@ impl Default for Topology {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Patience with routes that FRR passes on.
+const CONVERGENCE: Duration = Duration::from_secs(15);
+
+fn family(prefix: &str) -> &'static str {
+    if prefix.contains(':') { "-6" } else { "-4" }
 }
 
 const TENANTS: &str = r#"
@@ -237,9 +297,16 @@ fn wire_fabric(gateway: &Namespace, fabric: &[Namespace; 2], server: &Namespace)
         router.sysctl("ipv4/ip_forward", 1);
         router.sysctl("ipv6/conf/all/forwarding", 1);
         router.ip(&format!("route add {} via 198.18.{number}.2", SERVER_PREFIXES[0]));
-        router.ip(&format!("-6 route add {} via 2001:db8:1:{number}::2", SERVER_PREFIXES[1]));
+        router.ip(&format!(
+            "-6 route add {} via 2001:db8:1:{number}::2",
+            SERVER_PREFIXES[1]
+        ));
         router.ip(&format!("address add {}/128 dev lo nodad", FABRIC_HOSTS_V6[i]));
-        router.ip(&format!("-6 route add {}/128 via {}", FABRIC_HOSTS_V6[1 - i], GATEWAY_V6[i]));
+        router.ip(&format!(
+            "-6 route add {}/128 via {}",
+            FABRIC_HOSTS_V6[1 - i],
+            GATEWAY_V6[i]
+        ));
     }
 }
 
@@ -257,7 +324,9 @@ fn tenant(name: &str, tenants: &Namespace, vni: u32, underlay: &str) -> Namespac
     tenants.ip(&format!("link set {name} master bridge"));
     host.ip(&format!("address add {underlay}/24 dev underlay"));
     let device = format!("vxlan{vni}");
-    host.ip(&format!("link add {device} mtu 1450 type vxlan id {vni} local {underlay} remote 172.31.0.1 dstport 4789 dev underlay"));
+    host.ip(&format!(
+        "link add {device} mtu 1450 type vxlan id {vni} local {underlay} remote 172.31.0.1 dstport 4789 dev underlay"
+    ));
     host.run(&format!("ethtool -K {device} tx off"));
     host.ip(&format!("address add {TENANT}/24 dev {device}"));
     host.ip(&format!("link set {device} up"));
@@ -273,14 +342,19 @@ fn fabric_bgp(i: usize) -> String {
     let v6 = [GATEWAY_V6[i], &format!("2001:db8:1:{number}::2")].map(str::to_owned);
     let mut text = format!("route-map OUT permit 10\n{lengthen}");
     text += &format!("router bgp {asn}\n bgp router-id 192.0.2.{}\n", 101 + i);
-    text += " no bgp ebgp-requires-policy\n no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n";
+    text +=
+        " no bgp ebgp-requires-policy\n no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n";
     for [gateway, server] in [&v4, &v6] {
         text += &format!(" neighbor {gateway} remote-as 65010\n neighbor {gateway} timers connect 1\n");
         text += &format!(" neighbor {server} remote-as 65100\n neighbor {server} timers connect 1\n");
     }
     for (family, neighbors, networks) in [
         ("ipv4", &v4, vec![SERVER_PREFIXES[0].to_owned()]),
-        ("ipv6", &v6, vec![SERVER_PREFIXES[1].to_owned(), format!("{}/128", FABRIC_HOSTS_V6[i])]),
+        (
+            "ipv6",
+            &v6,
+            vec![SERVER_PREFIXES[1].to_owned(), format!("{}/128", FABRIC_HOSTS_V6[i])],
+        ),
     ] {
         text += &format!(" address-family {family} unicast\n");
         for network in networks {
@@ -304,7 +378,10 @@ fn server_bgp() -> String {
             _ => format!("{prefix}{number}::1"),
         });
         for (i, router) in routers.iter().enumerate() {
-            text += &format!(" neighbor {router} remote-as {}\n neighbor {router} timers connect 1\n", 65001 + i);
+            text += &format!(
+                " neighbor {router} remote-as {}\n neighbor {router} timers connect 1\n",
+                65001 + i
+            );
         }
         text += &format!(" address-family {family} unicast\n");
         for router in routers {

@@ -27,7 +27,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub fn ping(from: &Namespace, to: &str, count: u32) -> Result<(), String> {
     let output = from.try_run(&format!("ping -n -i 0.2 -W 1 -c {count} {to}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    if output.status.success() && text.contains(" 0% packet loss") { Ok(()) } else { Err(text) }
+    if output.status.success() && text.contains(" 0% packet loss") {
+        Ok(())
+    } else {
+        Err(text)
+    }
 }
 
 /// Fetches `url` with curl inside `from`.
@@ -36,9 +40,22 @@ pub fn ping(from: &Namespace, to: &str, count: u32) -> Result<(), String> {
 /// What curl says.
 pub fn fetch(from: &Namespace, url: &str) -> Result<Vec<u8>, String> {
     let mut curl = from.command("curl");
-    curl.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "5", url]);
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--fail",
+        "--noproxy",
+        "*",
+        "--max-time",
+        "5",
+        url,
+    ]);
     let output = curl.output().map_err(|error| format!("cannot start curl: {error}"))?;
-    if output.status.success() { Ok(output.stdout) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }
 
 /// A file of `length` bytes that do not repeat soon, so that a lost, doubled or swapped segment shows.
@@ -108,7 +125,9 @@ impl EchoServer {
         let listener = listen(namespace, address);
         listener.set_nonblocking(true).expect("a fresh socket takes the option");
         let socket = bind(namespace, address);
-        socket.set_read_timeout(Some(ANSWER)).expect("a fresh socket takes the option");
+        socket
+            .set_read_timeout(Some(ANSWER))
+            .expect("a fresh socket takes the option");
         let (tcp_stop, udp_stop) = (Arc::clone(&stop), Arc::clone(&stop));
         let threads = vec![
             thread::spawn(move || accept(&listener, &tcp_stop)),
@@ -208,7 +227,11 @@ impl EchoClient {
     /// # Errors
     /// If there is no route to the server.
     pub fn udp(namespace: &Namespace, server: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+        let any: IpAddr = if server.is_ipv4() {
+            [0; 4].into()
+        } else {
+            [0; 16].into()
+        };
         let socket = namespace.enter(|| UdpSocket::bind((any, 0)))?;
         // The route is looked up here, on the socket, in the namespace that it was opened in.
         socket.connect(server)?;
@@ -235,7 +258,12 @@ impl EchoClient {
                 String::from_utf8_lossy(&buffer[..length]).into_owned()
             }
         };
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, format!("`{word}` was answered with `{answer}`"));
+        let wrong = || {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("`{word}` was answered with `{answer}`"),
+            )
+        };
         let (peer, echo) = answer.trim_end().split_once(' ').ok_or_else(wrong)?;
         if echo != word {
             return Err(wrong());
@@ -287,7 +315,11 @@ impl Flow {
                 thread::sleep(PAUSE);
             }
         });
-        Self { state, stop, thread: Some(thread) }
+        Self {
+            state,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     /// What has been seen since the start or the last [`Flow::reset`].

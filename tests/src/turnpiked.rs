@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::wait::ensure;
 use crate::{Namespace, Process, Scratch, eventually};
 
 /// Patience with a start: EAL, devices and taps take most of it.
@@ -30,7 +31,11 @@ impl Turnpiked {
     pub fn command(namespace: &Namespace, text: &str, scratch: &Scratch) -> Command {
         let config = scratch.write("turnpike.toml", text);
         let mut command = namespace.command(program("turnpiked"));
-        command.arg("--config").arg(config).arg("--state-dir").arg(scratch.path().join("state"));
+        command
+            .arg("--config")
+            .arg(config)
+            .arg("--state-dir")
+            .arg(scratch.path().join("state"));
         command
     }
 
@@ -40,9 +45,16 @@ impl Turnpiked {
     /// If it ends before that, or takes too long.
     pub fn start(namespace: &Namespace, text: &str, scratch: &Scratch) -> Self {
         let process = Process::spawn("turnpiked", Self::command(namespace, text, scratch), scratch.path());
-        let mut gateway = Self { process, socket: Self::socket(scratch) };
+        let mut gateway = Self {
+            process,
+            socket: Self::socket(scratch),
+        };
         eventually(START, || {
-            assert!(gateway.process.is_running(), "turnpiked ended at its start:\n{}", gateway.process.log_tail());
+            assert!(
+                gateway.process.is_running(),
+                "turnpiked ended at its start:\n{}",
+                gateway.process.log_tail()
+            );
             gateway.try_show("summary")
         });
         gateway
@@ -80,9 +92,15 @@ impl Turnpiked {
     pub fn cli(&self, arguments: &[&str]) -> Result<String, String> {
         let mut command = Command::new(program("turnpike"));
         command.arg("--socket").arg(&self.socket).args(arguments);
-        let output = command.output().map_err(|error| format!("cannot start turnpike: {error}"))?;
+        let output = command
+            .output()
+            .map_err(|error| format!("cannot start turnpike: {error}"))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        }
     }
 
     /// Its process.
@@ -92,7 +110,10 @@ impl Turnpiked {
 
     /// Packets dropped for one reason so far.
     pub fn dropped(&self, reason: &str) -> u64 {
-        rows(&self.show("drops")).iter().find(|row| row["reason"] == reason).map_or(0, |row| count(&row["packets"]))
+        rows(&self.show("drops"))
+            .iter()
+            .find(|row| row["reason"] == reason)
+            .map_or(0, |row| count(&row["packets"]))
     }
 
     /// The connections of a protocol ("tcp", "udp", "icmp") that a VPC has.
@@ -105,6 +126,85 @@ impl Turnpiked {
     pub fn active_route(&self, prefix: &str) -> Option<Value> {
         let active = |row: &&Value| row["vrf"] == "default" && row["prefix"] == prefix && row["active"] == true;
         rows(&self.show("routes")).iter().find(active).cloned()
+    }
+
+    /// The number of the current generation.
+    pub fn generation(&self) -> u64 {
+        count(&self.show("generations")["current"])
+    }
+
+    /// How many connections the generations after `generation` moved to another way out.
+    pub fn moved_since(&self, generation: u64) -> u64 {
+        let generations = self.show("generations");
+        let later = rows(&generations["history"])
+            .iter()
+            .filter(|row| count(&row["generation"]) > generation);
+        later.map(|row| count(&row["moved"])).sum()
+    }
+
+    /// Whether every packet is accounted for: for each worker what came in is what went out, was punted, handed over
+    /// or dropped, or waits for a neighbour; and the drops by reason sum up to the total. Meant for a quiet moment:
+    /// counters are not read at one instant.
+    ///
+    /// # Errors
+    /// Which sum differs.
+    pub fn counters_add_up(&self) -> Result<(), String> {
+        let summary = self.try_show("summary")?;
+        for worker in rows(&summary["workers"]) {
+            let sum = |names: &[&str]| names.iter().map(|name| count(&worker[*name])).sum::<u64>();
+            let (came, went) = (
+                sum(&["rx", "injected", "generated", "taken_over"]),
+                sum(&["tx", "punted", "handed_over", "dropped", "held"]),
+            );
+            ensure(came == went && came > 0, || {
+                format!("{came} packets came to a worker, {went} went: {worker}")
+            })?;
+        }
+        let drops: u64 = rows(&self.try_show("drops")?)
+            .iter()
+            .map(|row| count(&row["packets"]))
+            .sum();
+        let total = count(&summary["drops"]);
+        ensure(drops == total, || {
+            format!("drops by reason are {drops} in sum, in total {total}")
+        })
+    }
+
+    /// How many BGP sessions are established.
+    ///
+    /// # Errors
+    /// If the gateway does not answer.
+    pub fn established(&self) -> Result<usize, String> {
+        let bgp = self.try_show("bgp")?;
+        Ok(rows(&bgp["peers"])
+            .iter()
+            .filter(|peer| peer["state"] == "Established")
+            .count())
+    }
+
+    /// Waits until `wanted` sessions are established, or gone down to.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    pub fn await_sessions(&self, wanted: usize) {
+        eventually(START, || {
+            let established = self.established()?;
+            ensure(established == wanted, || {
+                format!("{established} of {wanted} sessions are established")
+            })
+        });
+    }
+
+    /// Whether the active route to `prefix` leads to `gateway`.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn routed_via(&self, prefix: &str, gateway: &str) -> Result<(), String> {
+        let route = self
+            .active_route(prefix)
+            .ok_or_else(|| format!("no active route to {prefix}"))?;
+        let found = rows(&route["next_hops"]).iter().any(|hop| hop["gateway"] == gateway);
+        ensure(found, || format!("{prefix} does not lead to {gateway}: {route}"))
     }
 
     /// Ends it with SIGTERM.

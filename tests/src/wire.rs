@@ -23,13 +23,22 @@ impl Wire {
     /// # Panics
     /// If the kernel refuses.
     pub fn new(namespace: &Namespace, name: &str) -> Self {
-        let build = || DeviceBuilder::new().name(name).layer(Layer::L2).enable(false).build_sync();
+        let build = || {
+            DeviceBuilder::new()
+                .name(name)
+                .layer(Layer::L2)
+                .enable(false)
+                .build_sync()
+        };
         let tap = namespace
             .enter(build)
             .unwrap_or_else(|error| panic!("cannot make the tap {name} in {}: {error}", namespace.name()));
         namespace.leave_to_dpdk(name);
         namespace.ip(&format!("link set {name} up"));
-        Self { name: name.to_owned(), tap }
+        Self {
+            name: name.to_owned(),
+            tap,
+        }
     }
 
     /// Name of its interface.
@@ -42,7 +51,10 @@ impl Wire {
     /// # Panics
     /// If it is refused.
     pub fn send(&self, frame: &[u8]) {
-        let sent = self.tap.send(frame).unwrap_or_else(|error| panic!("{} refuses a frame: {error}", self.name));
+        let sent = self
+            .tap
+            .send(frame)
+            .unwrap_or_else(|error| panic!("{} refuses a frame: {error}", self.name));
         assert_eq!(sent, frame.len(), "{} took a part of a frame", self.name);
     }
 

@@ -1,0 +1,49 @@
+//! SIGTERM and SIGINT end the gateway in order: no tap, route or socket of it is left, and its peers are told.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use turnpike_tests::topology::GATEWAY;
+use turnpike_tests::wait::ensure;
+use turnpike_tests::{Topology, Turnpiked, eventually};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[test]
+fn nothing_is_left_after_either_signal() {
+    let net = Topology::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut gateway = net.converged();
+        assert!(
+            net.gateway.interfaces().iter().any(|name| name.starts_with("tp-")),
+            "taps are there while it runs"
+        );
+        gateway.process().signal(signal);
+        let status = gateway
+            .process()
+            .wait(SOON)
+            .unwrap_or_else(|| panic!("runs on after {signal}"));
+        assert!(status.success(), "{signal}: {status}\n{}", gateway.process().log_tail());
+
+        let interfaces = net.gateway.interfaces();
+        assert!(
+            !interfaces.iter().any(|name| name.starts_with("tp-")),
+            "{signal}: taps are left: {interfaces:?}"
+        );
+        for family in ["-4", "-6"] {
+            let routes = net.gateway.ip(&format!("{family} route show table all proto 196"));
+            assert_eq!(routes, "", "{signal}: routes are left");
+        }
+        assert!(
+            !Turnpiked::socket(&net.scratch).exists(),
+            "{signal}: the socket is left"
+        );
+        // RFC 4271 section 8: an orderly end is a Cease NOTIFICATION.
+        eventually(SOON, || {
+            let told = net.fabric_frr[0].show("bgp neighbors")[GATEWAY[0]]["lastResetDueTo"].to_string();
+            ensure(told.contains("Notification received"), || {
+                format!("{signal}: FRR's last reset is due to {told}")
+            })
+        });
+    }
+}
