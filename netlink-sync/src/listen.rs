@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use net::KernelEvent;
+use net::{KernelEvent, Prefix};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -166,8 +166,11 @@ impl Listener {
         for frame in frames {
             let heard = understand(&frame);
             if let Heard::Route(verb, route) = &heard {
-                let taken = *verb == Verb::Delete && frame.port != self.writer && self.shared.is_ours(route);
-                suspicious |= taken || (*verb == Verb::Replace && self.shared.is_in_place_of_ours(route));
+                suspicious |= *verb == Verb::Delete && frame.port != self.writer && self.shared.is_ours(route);
+                if self.shared.is_in_place_of_ours(route) {
+                    self.shared.outbound().contest(route.prefix, *verb != Verb::Delete);
+                    suspicious |= matches!(verb, Verb::Delete | Verb::Replace);
+                }
             }
             doubt = doubt.max(self.inbound.hear(heard, events));
         }
@@ -207,6 +210,7 @@ impl Listener {
                 })
             }
             _ => self.dump.dump_routes(None).await.map(|routes| {
+                self.shared.outbound().contest_only(self.in_place_of_ours(&routes));
                 let (ours, others) = routes.into_iter().partition(|r| self.shared.is_ours(r));
                 self.inbound.resync_routes(others, &mut events);
                 ours
@@ -250,6 +254,13 @@ impl Listener {
                 tracing::warn!(%error, "the kernel's state could not be dumped; trying again");
             }
         }
+    }
+
+    fn in_place_of_ours<'a>(&'a self, routes: &'a [ObservedRoute]) -> impl Iterator<Item = Prefix> + 'a {
+        routes
+            .iter()
+            .filter(|r| self.shared.is_in_place_of_ours(r))
+            .map(|r| r.prefix)
     }
 
     fn is_ours(&self, route: &ObservedRoute) -> bool {

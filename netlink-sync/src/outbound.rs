@@ -115,7 +115,9 @@ pub(crate) struct Outbound {
     queue: VecDeque<Prefix>,
     queued: HashSet<Prefix>,
     in_flight: HashMap<Prefix, Write>,
-    refused: HashMap<Prefix, String>,
+    /// Where a foreign route of our metric stands beside ours: a replace could hit that one.
+    contested: HashSet<Prefix>,
+    refused: HashSet<Prefix>,
     refusals: VecDeque<Refusal>,
     /// Prefixes written since the audit that runs began; what its dump says of them is out of date.
     touched: Option<HashSet<Prefix>>,
@@ -132,7 +134,7 @@ impl Outbound {
                 if let Some(installed) = self.kernel.get_mut(&prefix) {
                     installed.stale = false;
                 }
-                if self.wanted.get(&prefix) == Some(&form) && self.refused.contains_key(&prefix) {
+                if self.wanted.get(&prefix) == Some(&form) && self.refused.contains(&prefix) {
                     return; // retried by the next audit or change of the interfaces, not by repetition
                 }
                 self.wanted.insert(prefix, form);
@@ -211,9 +213,23 @@ impl Outbound {
         self.consider(prefix);
     }
 
+    /// A foreign route of our metric came to or went from `prefix`.
+    pub(crate) fn contest(&mut self, prefix: Prefix, present: bool) {
+        if present {
+            self.contested.insert(prefix);
+        } else {
+            self.contested.remove(&prefix);
+        }
+    }
+
+    /// These are all the prefixes with a foreign route of our metric.
+    pub(crate) fn contest_only(&mut self, prefixes: impl IntoIterator<Item = Prefix>) {
+        self.contested = prefixes.into_iter().collect();
+    }
+
     /// Something changed that may let the kernel take what it refused.
     pub(crate) fn retry_refused(&mut self) {
-        let refused: Vec<_> = self.refused.drain().map(|(prefix, _)| prefix).collect();
+        let refused: Vec<_> = self.refused.drain().collect();
         for prefix in refused {
             self.consider(prefix);
         }
@@ -284,12 +300,20 @@ impl Outbound {
     }
 
     fn decide(&self, prefix: Prefix) -> Option<Write> {
-        if self.in_flight.contains_key(&prefix) || self.refused.contains_key(&prefix) {
+        if self.in_flight.contains_key(&prefix) || self.refused.contains(&prefix) {
             return None;
         }
         match (self.wanted.get(&prefix), self.kernel.get(&prefix)) {
             (Some(form), None) => Some(Write::Add(form.clone())),
-            (Some(form), Some(installed)) if !form.is_met_by(&installed.form) => Some(Write::Replace(form.clone())),
+            (Some(form), Some(installed)) if !form.is_met_by(&installed.form) => {
+                // Where it is contested, ours goes by its protocol; the add that follows is refused, the other stays.
+                let contested = self.contested.contains(&prefix);
+                Some(if contested {
+                    Write::Remove
+                } else {
+                    Write::Replace(form.clone())
+                })
+            }
             (None, Some(installed)) if !installed.stale => Some(Write::Remove),
             _ => None,
         }
@@ -306,11 +330,8 @@ impl Outbound {
         while self.refusals.len() >= REFUSALS {
             self.refusals.pop_front();
         }
-        self.refusals.push_back(Refusal {
-            prefix,
-            reason: reason.clone(),
-        });
-        self.refused.insert(prefix, reason);
+        self.refusals.push_back(Refusal { prefix, reason });
+        self.refused.insert(prefix);
     }
 }
 

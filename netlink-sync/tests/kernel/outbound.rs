@@ -206,6 +206,31 @@ fn foreign_routes_are_never_touched() {
 }
 
 #[test]
+fn a_foreign_route_put_before_ours_survives_a_change_of_ours() {
+    in_namespace(|| async {
+        veth("va", "vb");
+        let mut world = World::start().await;
+        world.mirror.submit(vec![wish("10.0.0.0/8", &[via("192.0.2.2")])]);
+        world.written().await;
+        ip("route prepend 10.0.0.0/8 via 192.0.2.9 metric 20 proto static");
+        world
+            .until("the other's route", |m| m.route("10.0.0.0/8").is_some())
+            .await;
+        world.mirror.submit(vec![wish("10.0.0.0/8", &[via("192.0.2.3")])]);
+        world.until_status("the refusal", |s| s.refused == 1).await;
+        let routes = ip_json("route show 10.0.0.0/8");
+        assert_eq!(
+            (routes.len(), &routes[0]["protocol"]),
+            (1, &"static".into()),
+            "{routes:?}"
+        );
+        ip("route del 10.0.0.0/8 proto static");
+        world.until_status("ours", |s| s.installed == 1 && s.refused == 0).await;
+        assert_eq!(our_routes(), table(&[("10.0.0.0/8", "192.0.2.3/va/1")]));
+    });
+}
+
+#[test]
 fn what_others_do_to_our_routes_is_healed() {
     in_namespace(|| async {
         veth("va", "vb");
