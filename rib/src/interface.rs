@@ -1,6 +1,6 @@
 //! Logical interfaces of the gateway: what the configuration says of them, and what workers read of them.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use net::{IfIndex, InterfaceId, Mac, PortId, VlanId, Vni, VrfId};
 use serde::Serialize;
@@ -61,4 +61,8 @@ pub struct TableInterface {
     pub attachment: Attachment,
     /// False while its host interface is down.
     pub up: bool,
+    /// Its first IPv4 address: source of ICMP errors (RFC 1812 section 4.3.2.4).
+    pub address_v4: Option<Ipv4Addr>,
+    /// Its first IPv6 address that is not link-local: source of ICMPv6 errors (RFC 4443 section 2.2).
+    pub address_v6: Option<Ipv6Addr>,
 }

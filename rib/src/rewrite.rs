@@ -31,7 +31,7 @@ impl Rib {
             self.bound_delta();
         }
         for (underlay, overlay) in &self.overlays {
-            if self.groups.get(*underlay).members.first().and_then(|m| m.id()) == Some(id) {
+            if self.groups.get(*underlay).members.iter().any(|m| m.id() == Some(id)) {
                 self.next_hops.dirty.extend(overlay);
             }
         }
@@ -128,11 +128,11 @@ impl Rib {
         }
     }
 
-    /// The adjacency that the outer packet of an overlay next hop leaves by, if it can be sent.
+    /// The adjacency that the outer packet of an overlay next hop leaves by: the first that can be sent to.
     fn underlay(&self, id: NextHopId) -> Option<&Adjacency> {
         let group = self.groups.get(self.next_hops.get(id).underlay?);
-        let adjacency = &self.next_hops.get(group.members.first()?.id()?).adjacency;
-        (adjacency.kind == AdjacencyKind::Forward).then_some(adjacency)
+        let mut adjacencies = group.members.iter().filter_map(|m| Some(&self.next_hops.get(m.id()?).adjacency));
+        adjacencies.find(|adjacency| adjacency.kind == AdjacencyKind::Forward)
     }
 
     /// Has the kernel asked, once, for a neighbour that is not known.

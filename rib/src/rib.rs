@@ -295,7 +295,15 @@ impl Rib {
         if changed {
             self.work.pending += 1;
             self.work.addresses = true;
+            if let Some(id) = self.hosts.get(&change.interface).copied() {
+                self.tell_interface(id);
+            }
         }
+    }
+
+    fn addresses_of(&self, interface: &Interface) -> impl Iterator<Item = IpAddr> {
+        let host = interface.host;
+        self.addresses.iter().filter(move |(index, _)| Some(*index) == host).map(|(_, net)| net.addr())
     }
 
     fn neighbor(&mut self, change: &NeighborChange) {
@@ -347,6 +355,14 @@ impl Rib {
                 mtu: i.mtu,
                 attachment: i.attachment,
                 up: self.is_up(i),
+                address_v4: self.addresses_of(i).find_map(|address| match address {
+                    IpAddr::V4(address) => Some(address),
+                    IpAddr::V6(_) => None,
+                }),
+                address_v6: self.addresses_of(i).find_map(|address| match address {
+                    IpAddr::V6(address) if !address.is_unicast_link_local() => Some(address),
+                    _ => None,
+                }),
             })
         });
         self.write.append(TableOp::Interface { id, interface });

@@ -125,6 +125,8 @@ pub struct Tables {
     ports: Vec<Option<InterfaceId>>,
     vlans: Vec<Vec<Option<InterfaceId>>>,
     vnis: HashMap<u64, InterfaceId, foldhash::fast::FixedState>,
+    /// Our tunnel endpoints: address and UDP port, each once.
+    vteps: Vec<(u32, u16)>,
     policy: Arc<nat::Policy>,
     deltas: VecDeque<(Generation, Arc<Delta>)>,
 }
@@ -147,6 +149,7 @@ impl Tables {
             ports: Vec::new(),
             vlans: Vec::new(),
             vnis: HashMap::default(),
+            vteps: Vec::new(),
             policy,
             deltas: VecDeque::new(),
         }
@@ -226,6 +229,12 @@ impl Tables {
     #[inline]
     pub fn vni_interface(&self, destination: u32, vni: u32) -> Option<InterfaceId> {
         self.vnis.get(&vni_key(destination, vni)).copied()
+    }
+
+    /// True if UDP to this address (host order) and port is for one of our tunnel endpoints.
+    #[inline]
+    pub fn is_vtep(&self, destination: u32, udp_port: u16) -> bool {
+        self.vteps.contains(&(destination, udp_port))
     }
 
     /// The NAT policy.
@@ -397,6 +406,14 @@ impl Tables {
                 self.vnis.insert(vni_key(source.into(), vni.value()), id);
             }
         }
+        self.vteps = (self.interfaces.iter().flatten())
+            .filter_map(|interface| match interface.attachment {
+                Attachment::Vxlan { source, udp_port, .. } => Some((source.into(), udp_port)),
+                Attachment::Port(_) | Attachment::Vlan { .. } => None,
+            })
+            .collect();
+        self.vteps.sort_unstable();
+        self.vteps.dedup();
     }
 
     /// Forgets that `attachment` is interface `id`, unless another interface took it over.

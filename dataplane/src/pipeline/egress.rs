@@ -1,0 +1,267 @@
+//! The last steps: headers in front of the packet, and the port's transmit queue.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use dpdk_sys::Mbuf;
+use net::vxlan::{self, OuterV4};
+use net::{Drop, Mac, NextHopId, PortId, VrfId, eth, ipv4};
+use rib::{Adjacency, AdjacencyKind, Attachment, Lookup, Tables};
+
+use super::{BURST, Pipeline};
+use crate::hold::Held;
+use crate::host::Inject;
+
+/// Length of a VLAN tag.
+const TAG: usize = 4;
+/// TTL of the gateway's own outer headers.
+const TTL: u8 = 64;
+
+impl Pipeline {
+    /// Puts the adjacency's headers in front of the IP packet at `l3`, `length` bytes long, and queues it.
+    #[inline]
+    pub(super) fn encapsulate(
+        &mut self,
+        mut mbuf: Mbuf,
+        l3: u16,
+        length: u16,
+        ether_type: u16,
+        hash: u32,
+        adjacency: &Adjacency,
+    ) {
+        let header = adjacency.rewrite();
+        if adjacency.kind == AdjacencyKind::Forward {
+            let Some(frame) = make_room(&mut mbuf, usize::from(l3), header.len()) else {
+                return self.discard(mbuf, Drop::HeadroomExhausted);
+            };
+            frame[..header.len()].copy_from_slice(header);
+            // The adjacency knows its gateway's family, which need not be the packet's (RFC 8950).
+            frame[header.len() - 2..header.len()].copy_from_slice(&ether_type.to_be_bytes());
+            return self.queue(adjacency.port, mbuf);
+        }
+        // Padding of a short Ethernet frame is not part of the packet.
+        mbuf.truncate(usize::from(l3) + usize::from(length));
+        let Some(frame) = make_room(&mut mbuf, usize::from(l3), header.len()) else {
+            return self.discard(mbuf, Drop::HeadroomExhausted);
+        };
+        frame[..header.len()].copy_from_slice(header);
+        frame[header.len() - 2..header.len()].copy_from_slice(&ether_type.to_be_bytes());
+        let inner = eth::LENGTH + usize::from(length);
+        let outer = &mut frame[header.len() - vxlan::OUTER_V4 - eth::LENGTH..];
+        if let Err(reason) = vxlan::finish_outer(outer, inner, vxlan::entropy_port(hash)) {
+            return self.discard(mbuf, reason);
+        }
+        self.queue(adjacency.port, mbuf);
+    }
+
+    /// Queues a whole frame on a port.
+    #[inline]
+    fn queue(&mut self, port: PortId, mbuf: Mbuf) {
+        let Some(Some(egress)) = self.tx.get_mut(usize::from(port.0)) else {
+            return self.discard(mbuf, Drop::InterfaceDown);
+        };
+        if egress.packets.is_empty() {
+            self.pending.push(port.0);
+        }
+        egress.packets.push(mbuf);
+        if egress.packets.len() == BURST {
+            self.pending.retain(|p| *p != port.0);
+            self.flush_port(port.0);
+        }
+    }
+
+    /// Sends everything that is queued. Called at the end of every burst.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        while let Some(port) = self.pending.pop() {
+            self.flush_port(port);
+        }
+    }
+
+    fn flush_port(&mut self, port: u16) {
+        let Some(Some(egress)) = self.tx.get_mut(usize::from(port)) else {
+            return;
+        };
+        let mut sent = egress.queue.burst(&mut egress.packets);
+        if !egress.packets.is_empty() {
+            // A driver may take less than it could; one more try costs less than the packets.
+            sent += egress.queue.burst(&mut egress.packets);
+        }
+        self.counters.transmitted.add(sent as u64);
+        for mbuf in egress.packets.drain(..) {
+            self.counters.count_drop(Drop::TxQueueFull);
+            drop(mbuf);
+        }
+    }
+
+    /// Resolves a packet's destination once more and sends it: after its neighbour was resolved, or a packet that the
+    /// gateway made itself.
+    pub(super) fn resume(&mut self, tables: &Tables, held: Held) {
+        let adjacency = tables.adjacency(next_hop_of(tables, &held));
+        match adjacency.kind {
+            AdjacencyKind::Forward | AdjacencyKind::Vxlan => {
+                let mut mbuf = held.mbuf;
+                let l3 = usize::from(held.l3);
+                let (length, ether_type) = match held.destination {
+                    IpAddr::V4(_) => {
+                        decrement_ttl(&mut mbuf, held.l3);
+                        (
+                            u16::from_be_bytes([mbuf.data()[l3 + 2], mbuf.data()[l3 + 3]]),
+                            eth::ether_type::IPV4,
+                        )
+                    }
+                    IpAddr::V6(_) => {
+                        mbuf.data_mut()[l3 + 7] -= 1;
+                        let payload = u16::from_be_bytes([mbuf.data()[l3 + 4], mbuf.data()[l3 + 5]]);
+                        (payload.saturating_add(40), eth::ether_type::IPV6)
+                    }
+                };
+                if length > adjacency.mtu {
+                    // The way changed to a smaller one while the packet waited.
+                    return self.discard(mbuf, Drop::PacketTooBig);
+                }
+                self.encapsulate(mbuf, held.l3, length, ether_type, held.hash, adjacency);
+            }
+            AdjacencyKind::Glean | AdjacencyKind::Incomplete => {
+                let address = adjacency.gateway.unwrap_or(held.destination);
+                self.wait_for_neighbor(adjacency.interface, address, held);
+            }
+            AdjacencyKind::Prohibit | AdjacencyKind::Local => self.discard(held.mbuf, Drop::Prohibited),
+            AdjacencyKind::VrfLoop => self.discard(held.mbuf, Drop::VrfLoop),
+            AdjacencyKind::NoRoute => self.discard(held.mbuf, Drop::NoRoute),
+            AdjacencyKind::Unreachable => self.discard(held.mbuf, Drop::Unreachable),
+            AdjacencyKind::Nat => self.discard(held.mbuf, Drop::NatNoMapping),
+            AdjacencyKind::Blackhole => self.discard(held.mbuf, Drop::Blackhole),
+        }
+    }
+
+    /// Sends a frame of the kernel out of a logical interface.
+    pub(super) fn send_frame(&mut self, tables: &Tables, frame: Inject) {
+        let Inject {
+            mut mbuf,
+            interface,
+            vtep,
+        } = frame;
+        let Some(egress) = tables.interface(interface) else {
+            return self.discard(mbuf, Drop::InterfaceDown);
+        };
+        match &egress.attachment {
+            Attachment::Port(port) => self.queue(*port, mbuf),
+            Attachment::Vlan { port, id } => {
+                if mbuf.len() < eth::LENGTH {
+                    return self.discard(mbuf, Drop::FrameTruncated);
+                }
+                let Some(data) = mbuf.prepend(TAG) else {
+                    return self.discard(mbuf, Drop::HeadroomExhausted);
+                };
+                data.copy_within(TAG..TAG + 12, 0);
+                data[12..14].copy_from_slice(&eth::ether_type::VLAN.to_be_bytes());
+                data[14..16].copy_from_slice(&id.value().to_be_bytes());
+                self.queue(*port, mbuf);
+            }
+            Attachment::Vxlan { vni, source, udp_port } => {
+                let Some(vtep) = vtep else {
+                    return self.discard(mbuf, Drop::NoRoute);
+                };
+                let outer = OuterV4 {
+                    destination_mac: Mac::default(),
+                    source_mac: Mac::default(),
+                    source: u32::from(*source),
+                    destination: u32::from(vtep),
+                    vni: *vni,
+                    ttl: TTL,
+                    tos: 0,
+                };
+                self.tunnel(tables, mbuf, &outer, *udp_port);
+            }
+        }
+    }
+
+    /// Encapsulates a frame of the kernel and sends it to a remote VXLAN endpoint.
+    fn tunnel(&mut self, tables: &Tables, mut mbuf: Mbuf, outer: &OuterV4, udp_port: u16) {
+        let way = match tables.resolve_v4(VrfId::DEFAULT, outer.destination, 0) {
+            Ok(way) => way,
+            Err(reason) => return self.discard(mbuf, reason),
+        };
+        let adjacency = tables.adjacency(way.next_hop);
+        match adjacency.kind {
+            AdjacencyKind::Forward => {
+                let mut headers = [0; vxlan::OUTER_V4];
+                vxlan::write_outer_v4(&mut headers, outer);
+                let port_at = eth::LENGTH + ipv4::LENGTH + 2;
+                headers[port_at..port_at + 2].copy_from_slice(&udp_port.to_be_bytes());
+                let inner = mbuf.len();
+                let link = adjacency.rewrite();
+                let Some(frame) = mbuf.prepend(link.len() + vxlan::OUTER_V4 - eth::LENGTH) else {
+                    return self.discard(mbuf, Drop::HeadroomExhausted);
+                };
+                // The link header may carry a VLAN tag; what follows it is the same.
+                let start = link.len() - eth::LENGTH;
+                frame[start..start + vxlan::OUTER_V4].copy_from_slice(&headers);
+                frame[..link.len()].copy_from_slice(link);
+                frame[link.len() - 2..link.len()].copy_from_slice(&eth::ether_type::IPV4.to_be_bytes());
+                if let Err(reason) = vxlan::finish_outer(&mut frame[start..], inner, vxlan::entropy_port(0)) {
+                    return self.discard(mbuf, reason);
+                }
+                self.queue(adjacency.port, mbuf);
+            }
+            AdjacencyKind::Glean | AdjacencyKind::Incomplete => {
+                // The kernel repeats ARP and ND by itself: have the way ready for the next one.
+                let address = adjacency
+                    .gateway
+                    .unwrap_or(IpAddr::V4(Ipv4Addr::from(outer.destination)));
+                self.report(crate::Event::NeighborWanted {
+                    interface: adjacency.interface,
+                    address,
+                });
+                self.discard(mbuf, Drop::NeighborUnresolved);
+            }
+            _ => self.discard(mbuf, Drop::NoRoute),
+        }
+    }
+}
+
+/// Makes the frame start `header` bytes before its network header, which is at `l3`.
+#[inline]
+fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
+    if header <= l3 {
+        mbuf.trim_front(l3 - header);
+        Some(mbuf.data_mut())
+    } else {
+        mbuf.prepend(header - l3)
+    }
+}
+
+/// Decrements the TTL of the IPv4 packet at `l3`, with its checksum (RFC 1141). The TTL is at least 1.
+#[inline]
+pub(super) fn decrement_ttl(mbuf: &mut Mbuf, l3: u16) {
+    let at = usize::from(l3) + 8;
+    let Some(bytes) = mbuf.data_mut().get_mut(at..at + 4) else {
+        return;
+    };
+    bytes[0] = bytes[0].wrapping_sub(1);
+    let sum = u32::from(u16::from_be_bytes([bytes[2], bytes[3]])) + 0x0100;
+    bytes[2..4].copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
+}
+
+/// Takes the VLAN tag off a frame whose network header is at `l3`.
+pub(super) fn remove_tag(mbuf: &mut Mbuf, l3: u16) {
+    let tag = usize::from(l3) - eth::LENGTH;
+    mbuf.data_mut().copy_within(0..12, tag);
+    mbuf.trim_front(tag);
+}
+
+/// No route, and a circle of leaks, are next hops too: their adjacencies say so.
+fn next_hop_of(tables: &Tables, held: &Held) -> NextHopId {
+    let mut found = [Lookup::NO_ROUTE];
+    match held.destination {
+        IpAddr::V4(address) => tables.resolve_v4_burst(&[(held.vrf, u32::from(address), held.hash)], &mut found),
+        IpAddr::V6(address) => tables.resolve_v6_burst(&[(held.vrf, u128::from(address), held.hash)], &mut found),
+    }
+    found[0].next_hop
+}
+
+/// True while the next hop of a held packet has no MAC.
+pub(super) fn waits_for_neighbor(tables: &Tables, held: &Held) -> bool {
+    let kind = tables.adjacency(next_hop_of(tables, held)).kind;
+    matches!(kind, AdjacencyKind::Glean | AdjacencyKind::Incomplete)
+}

@@ -1,0 +1,235 @@
+//! The walk of a packet: classify, look up the connection or the route, translate, resolve, send.
+//!
+//! A burst is taken through one stage after the other, so that the memory accesses of its packets overlap. Where a
+//! packet's VRF has NAT rules, its connection is looked up before its route, since most packets there belong to one;
+//! elsewhere the route says whether NAT is concerned at all, and plain forwarding never touches the connection table.
+//!
+//! Every packet that enters leaves in exactly one way: transmitted, punted, handed over, held, or dropped with a reason.
+
+mod classify;
+mod egress;
+mod errors;
+mod fragment;
+mod offload;
+mod v4;
+mod v6;
+
+pub(crate) use classify::flow_hash;
+use egress::{remove_tag, waits_for_neighbor};
+pub(crate) use offload::OffloadOutlet;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use dpdk_sys::{Mbuf, Mempool, TxQueue};
+use nat::{Engine, Millis};
+use net::parse::{V4, V6};
+use net::{Drop, Generation, InterfaceId, PortId, VrfId};
+use rib::Tables;
+use rtrb::Producer;
+
+use crate::Event;
+use crate::counters::Counters;
+use crate::hold::{Held, HoldQueue};
+use crate::host::{Inject, Punt};
+use crate::limiter::Limiter;
+
+/// Most packets in one burst.
+pub(crate) const BURST: usize = 64;
+
+/// A burst of packets.
+pub(crate) type Packets<T> = ArrayVec<T, BURST>;
+
+/// An IP packet in the pipeline.
+#[derive(Debug)]
+pub(crate) struct Packet<Ip> {
+    pub(crate) mbuf: Mbuf,
+    pub(crate) ip: Ip,
+    /// Chooses among next hops and gives entropy to encapsulation; equal for all packets of a flow.
+    pub(crate) hash: u32,
+    /// Offset of the IP header.
+    pub(crate) l3: u16,
+    pub(crate) vrf: VrfId,
+    pub(crate) ingress: InterfaceId,
+    /// Remote VXLAN endpoint that it came from.
+    pub(crate) vtep: Option<Ipv4Addr>,
+    /// Another worker gave it to us, the owner of its connection.
+    pub(crate) taken_over: bool,
+}
+
+pub(crate) type Packet4 = Packet<V4>;
+pub(crate) type Packet6 = Packet<V6>;
+
+/// What a worker needs to forward packets. Belongs to one thread.
+pub(crate) struct Pipeline {
+    pub(crate) index: u16,
+    pub(crate) engine: Engine,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) now: Millis,
+    pool: Mempool,
+    /// By port number.
+    tx: Vec<Option<Egress>>,
+    /// Ports with packets to flush, by position in `tx`.
+    pending: ArrayVec<u16, 64>,
+    punts: Producer<Punt>,
+    events: Producer<Event>,
+    /// Rings to the other workers, by index; `None` at our own.
+    handover: Vec<Option<Producer<Packet4>>>,
+    pub(crate) offloads: Option<OffloadOutlet>,
+    hold: HoldQueue,
+    limiter: Limiter,
+    /// Scratch of `expire` and `revalidate`, kept so that they allocate once.
+    ended: Vec<nat::ConnectionId>,
+    changed: Vec<(nat::ConnectionId, nat::Outcome)>,
+}
+
+/// One port's transmit queue and what waits for it.
+struct Egress {
+    queue: TxQueue,
+    packets: Packets<Mbuf>,
+}
+
+/// Ends of the rings that a pipeline writes to.
+pub(crate) struct Outlets {
+    pub(crate) punts: Producer<Punt>,
+    pub(crate) events: Producer<Event>,
+    pub(crate) handover: Vec<Option<Producer<Packet4>>>,
+    pub(crate) offloads: Option<OffloadOutlet>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        index: u16,
+        engine: Engine,
+        counters: Arc<Counters>,
+        pool: Mempool,
+        queues: Vec<(PortId, TxQueue)>,
+        outlets: Outlets,
+    ) -> Self {
+        let ports = queues
+            .iter()
+            .map(|(port, _)| usize::from(port.0) + 1)
+            .max()
+            .unwrap_or(0);
+        let mut tx: Vec<Option<Egress>> = (0..ports).map(|_| None).collect();
+        for (port, queue) in queues {
+            tx[usize::from(port.0)] = Some(Egress {
+                queue,
+                packets: ArrayVec::new(),
+            });
+        }
+        Self {
+            index,
+            engine,
+            counters,
+            now: Millis(0),
+            pool,
+            tx,
+            pending: ArrayVec::new(),
+            punts: outlets.punts,
+            events: outlets.events,
+            handover: outlets.handover,
+            offloads: outlets.offloads,
+            hold: HoldQueue::default(),
+            limiter: Limiter::new(),
+            ended: Vec::new(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// Takes one received burst through the pipeline. `received` is empty afterwards.
+    pub(crate) fn receive(&mut self, tables: &Tables, port: PortId, received: &mut Packets<Mbuf>) {
+        self.counters.received.add(received.len() as u64);
+        for mbuf in received.iter() {
+            mbuf.prefetch();
+        }
+        let mut v4 = Packets::new();
+        let mut v6 = Packets::new();
+        for mbuf in received.drain(..) {
+            self.classify(tables, port, mbuf, &mut v4, &mut v6);
+        }
+        if !v4.is_empty() {
+            self.forward_v4(tables, v4);
+        }
+        if !v6.is_empty() {
+            self.forward_v6(tables, v6);
+        }
+    }
+
+    /// Goes on with a packet whose connection is ours and that another worker received.
+    pub(crate) fn take_over(&mut self, tables: &Tables, mut packet: Packet4) {
+        self.counters.taken_over.add(1);
+        packet.taken_over = true;
+        let mut one = Packets::new();
+        one.push(packet);
+        self.forward_v4(tables, one);
+    }
+
+    /// Sends a frame that the kernel sent on a host interface.
+    pub(crate) fn inject(&mut self, tables: &Tables, frame: Inject) {
+        self.counters.injected.add(1);
+        self.send_frame(tables, frame);
+    }
+
+    /// Sends what waited for neighbours that are resolved, and drops what waited too long. Called on a new generation
+    /// and about once a millisecond.
+    pub(crate) fn tend_held(&mut self, tables: &Tables) {
+        if self.hold.is_empty() {
+            return;
+        }
+        let ready = self.hold.take_ready(|held| !waits_for_neighbor(tables, held));
+        for held in ready {
+            self.resume(tables, held);
+        }
+        for held in self.hold.take_expired(self.now.0) {
+            self.counters.count_drop(Drop::NeighborUnresolved);
+            self.host_unreachable(tables, &held);
+        }
+        self.counters.held.set(self.hold.len() as u64);
+    }
+
+    /// A generation became visible: what depends on it is revalidated from now on.
+    pub(crate) fn on_generation(&mut self, tables: &Tables, seen: Generation) {
+        self.engine.set_policy(Arc::clone(tables.nat()));
+        self.engine
+            .on_generation(tables.generation(), &tables.delta_since(seen));
+        self.counters.generation.set(tables.generation().0);
+    }
+
+    /// Hands an event to the control plane; lost, not waited for, if its ring is full.
+    pub(crate) fn report(&mut self, event: Event) {
+        // The ring holds more events than a control plane that is alive lets pile up, and each of them is told again:
+        // neighbours are asked for again, counters are read again.
+        let _ = self.events.push(event);
+    }
+
+    fn discard(&self, mbuf: Mbuf, reason: Drop) {
+        self.counters.count_drop(reason);
+        drop(mbuf);
+    }
+
+    /// Gives a frame to the kernel, on the host interface of `interface`. `l3` is the offset of its network header.
+    fn punt(&mut self, mut mbuf: Mbuf, interface: InterfaceId, l3: u16, vtep: Option<Ipv4Addr>) {
+        if l3 > ETHERNET {
+            remove_tag(&mut mbuf, l3);
+        }
+        match self.punts.push(Punt { mbuf, interface, vtep }) {
+            Ok(()) => self.counters.punted.add(1),
+            Err(rtrb::PushError::Full(punt)) => self.discard(punt.mbuf, Drop::PuntQueueFull),
+        }
+    }
+
+    /// Keeps a packet until its neighbour is known, and has the kernel asked.
+    fn wait_for_neighbor(&mut self, interface: InterfaceId, address: IpAddr, packet: Held) {
+        match self.hold.offer(interface, address, packet, self.now.0) {
+            crate::hold::Offer::Ask => self.report(Event::NeighborWanted { interface, address }),
+            crate::hold::Offer::Kept => {}
+            crate::hold::Offer::Full(held) => self.discard(held.mbuf, Drop::NeighborQueueFull),
+        }
+        self.counters.held.set(self.hold.len() as u64);
+    }
+}
+
+/// Length of an Ethernet header without tag.
+const ETHERNET: u16 = 14;
