@@ -103,7 +103,10 @@ impl Adjacency {
 
     /// A neighbour on a port or a VLAN.
     pub(crate) fn forward(gateway: IpAddr, destination: Mac, source: Mac, vlan: Option<VlanId>) -> Self {
-        let mut adjacency = Self { gateway: Some(gateway), ..Self::plain(AdjacencyKind::Forward) };
+        let mut adjacency = Self {
+            gateway: Some(gateway),
+            ..Self::plain(AdjacencyKind::Forward)
+        };
         adjacency.push(&destination.0);
         adjacency.push(&source.0);
         if let Some(vlan) = vlan {
@@ -171,10 +174,15 @@ fn ethertype(gateway: IpAddr) -> [u8; 2] {
 /// The outer header for total length 0: DF set and identification 0 (RFC 6864 section 4), so only the length and,
 /// incrementally, the checksum are left to patch per packet.
 fn outer_ipv4(source: Ipv4Addr, destination: Ipv4Addr) -> [u8; 20] {
-    let mut header = [0x45, 0, 0, 0, 0, 0, 0x40, 0, OUTER_TTL, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let mut header = [
+        0x45, 0, 0, 0, 0, 0, 0x40, 0, OUTER_TTL, 17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    ];
     header[12..16].copy_from_slice(&source.octets());
     header[16..20].copy_from_slice(&destination.octets());
-    let sum: u32 = header.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    let sum: u32 = header
+        .chunks_exact(2)
+        .map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])))
+        .sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
     header[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
@@ -218,9 +226,16 @@ mod tests {
         };
         let adjacency = Adjacency::vxlan(Some("10.0.0.9".parse().expect("valid")), tunnel, &underlay);
         let bytes = adjacency.rewrite();
-        assert_eq!((adjacency.port, adjacency.interface, adjacency.mtu), (PortId(3), InterfaceId(7), 1450));
+        assert_eq!(
+            (adjacency.port, adjacency.interface, adjacency.mtu),
+            (PortId(3), InterfaceId(7), 1450)
+        );
         assert_eq!(bytes.len(), 14 + VXLAN_OVERHEAD);
-        assert_eq!(bytes[..14], [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00], "an IPv4 packet, by an IPv6 gateway");
+        assert_eq!(
+            bytes[..14],
+            [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00],
+            "an IPv4 packet, by an IPv6 gateway"
+        );
         let ip = &bytes[14..34];
         let sum: u32 = ip.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1])).sum();
         assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff);

@@ -61,7 +61,9 @@ impl Rib {
             }
         }
         let both = before.keys().chain(self.neighbors_by_vrf.keys());
-        self.work.prefixes.extend(both.map(|(vrf, address)| (*vrf, Prefix::host(*address))));
+        self.work
+            .prefixes
+            .extend(both.map(|(vrf, address)| (*vrf, Prefix::host(*address))));
         let groups: Vec<u32> = self.groups.ids().collect();
         for id in groups {
             let group = self.groups.get_mut(id);

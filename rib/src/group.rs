@@ -132,9 +132,21 @@ impl Group {
     /// What workers are told.
     pub(crate) fn update(&self) -> GroupUpdate {
         let weights: Vec<u32> = self.targets.iter().map(|(_, w)| *w).collect();
-        let shares = if self.members.len() == weights.len() { shares(&weights) } else { vec![1; self.members.len()] };
-        let buckets = self.members.iter().zip(shares).flat_map(|(m, n)| std::iter::repeat_n(*m, n)).collect();
-        GroupUpdate { kind: self.key.kind, buckets }
+        let shares = if self.members.len() == weights.len() {
+            shares(&weights)
+        } else {
+            vec![1; self.members.len()]
+        };
+        let buckets = self
+            .members
+            .iter()
+            .zip(shares)
+            .flat_map(|(m, n)| std::iter::repeat_n(*m, n))
+            .collect();
+        GroupUpdate {
+            kind: self.key.kind,
+            buckets,
+        }
     }
 }
 
@@ -168,8 +180,16 @@ pub(crate) struct Groups {
 impl Groups {
     /// Group 0 alone, which stands for "no route" and is never given out.
     pub(crate) fn new() -> Self {
-        let key = GroupKey { vrf: VrfId::DEFAULT, kind: RouteKind::Unreachable, next_hops: SmallVec::new() };
-        Self { entries: vec![fresh(Arc::new(key))], free: Vec::new(), by_key: HashMap::default() }
+        let key = GroupKey {
+            vrf: VrfId::DEFAULT,
+            kind: RouteKind::Unreachable,
+            next_hops: SmallVec::new(),
+        };
+        Self {
+            entries: vec![fresh(Arc::new(key))],
+            free: Vec::new(),
+            by_key: HashMap::default(),
+        }
     }
 
     pub(crate) fn get(&self, id: u32) -> &Group {

@@ -54,13 +54,25 @@ pub(crate) struct NextHops {
 
 impl NextHops {
     pub(crate) fn new() -> Self {
-        let fixed = FIXED.map(|kind| NextHopEntry { references: 1, ..vacant(kind) });
-        Self { entries: fixed.to_vec(), by_target: HashMap::default(), free: Default::default(), dirty: BTreeSet::new() }
+        let fixed = FIXED.map(|kind| NextHopEntry {
+            references: 1,
+            ..vacant(kind)
+        });
+        Self {
+            entries: fixed.to_vec(),
+            by_target: HashMap::default(),
+            free: Default::default(),
+            dirty: BTreeSet::new(),
+        }
     }
 
     /// The entries with fixed numbers, for the first generation.
     pub(crate) fn fixed(&self) -> impl Iterator<Item = (NextHopId, &Adjacency)> {
-        self.entries.iter().take(FIXED.len()).enumerate().map(|(i, e)| (NextHopId(i as u32), &e.adjacency))
+        self.entries
+            .iter()
+            .take(FIXED.len())
+            .enumerate()
+            .map(|(i, e)| (NextHopId(i as u32), &e.adjacency))
     }
 
     pub(crate) fn get(&self, id: NextHopId) -> &NextHopEntry {
@@ -81,7 +93,11 @@ impl NextHops {
             self.get_mut(id).references += 1;
             return id;
         }
-        let entry = NextHopEntry { target: Some(target), references: 1, ..vacant(AdjacencyKind::NoRoute) };
+        let entry = NextHopEntry {
+            target: Some(target),
+            references: 1,
+            ..vacant(AdjacencyKind::NoRoute)
+        };
         let id = match self.free.front() {
             Some((ready, id)) if *ready <= building => {
                 let id = *id;
@@ -127,7 +143,13 @@ impl NextHops {
 }
 
 fn vacant(kind: AdjacencyKind) -> NextHopEntry {
-    NextHopEntry { target: None, references: 0, adjacency: Adjacency::plain(kind), underlay: None, wanted: false }
+    NextHopEntry {
+        target: None,
+        references: 0,
+        adjacency: Adjacency::plain(kind),
+        underlay: None,
+        wanted: false,
+    }
 }
 
 #[cfg(test)]
@@ -148,7 +170,13 @@ mod tests {
     #[test]
     fn each_special_kind_has_its_own_entry() {
         let hops = NextHops::new();
-        for kind in [RouteKind::Local, RouteKind::Nat, RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit] {
+        for kind in [
+            RouteKind::Local,
+            RouteKind::Nat,
+            RouteKind::Blackhole,
+            RouteKind::Unreachable,
+            RouteKind::Prohibit,
+        ] {
             assert_eq!(hops.get(special_id(kind)).adjacency.kind, special(kind));
         }
     }

@@ -79,7 +79,11 @@ impl Rib {
         let mut winners = Vec::new();
         for (vrf, prefix) in outcome.told {
             let Some(entry) = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix)) else {
-                winners.push(Winner { vrf, prefix, route: None });
+                winners.push(Winner {
+                    vrf,
+                    prefix,
+                    route: None,
+                });
                 continue;
             };
             if std::mem::take(&mut entry.told).winner {
@@ -88,14 +92,24 @@ impl Rib {
             }
         }
         self.regrouped_winners(&outcome.regrouped, &mut winners);
-        Ok(Published { generation, changes, delta, winners, wanted: outcome.wanted.into_iter().collect() })
+        Ok(Published {
+            generation,
+            changes,
+            delta,
+            winners,
+            wanted: outcome.wanted.into_iter().collect(),
+        })
     }
 
     fn winner_route(&self, entry: &Entry) -> Option<WinnerRoute> {
         let winner = entry.winner?;
         let group = self.groups.get(winner.group);
         let next_hops = Arc::clone(&group.resolved);
-        Some(WinnerRoute { source: winner.owner.source(), kind: group.key.kind, next_hops })
+        Some(WinnerRoute {
+            source: winner.owner.source(),
+            kind: group.key.kind,
+            next_hops,
+        })
     }
 
     /// Adds the winners that stay while their next hops changed.
@@ -110,7 +124,11 @@ impl Rib {
             for (prefix, entry) in routes.iter() {
                 let changed = entry.winner.is_some_and(|w| regrouped.contains(&w.group));
                 if changed && !listed.contains(&(vrf, prefix)) {
-                    winners.push(Winner { vrf, prefix, route: self.winner_route(entry) });
+                    winners.push(Winner {
+                        vrf,
+                        prefix,
+                        route: self.winner_route(entry),
+                    });
                 }
             }
         }

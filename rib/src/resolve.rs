@@ -90,7 +90,10 @@ impl Rib {
             RouteKind::Unicast => targets.iter().map(|(t, _)| self.member(*t)).collect(),
             special => vec![Member::next_hop(special_id(special))],
         };
-        let resolved = targets.iter().map(|(target, weight)| self.resolved_hop(*target, *weight)).collect();
+        let resolved = targets
+            .iter()
+            .map(|(target, weight)| self.resolved_hop(*target, *weight))
+            .collect();
         let group = self.groups.get_mut(id);
         group.targets = targets;
         group.resolved = resolved;
@@ -148,7 +151,12 @@ impl Rib {
             Target::Tunnel(interface, vtep, _) => (Some(vtep), host(interface), None),
             Target::Leak(vrf) => (None, None, Some(vrf)),
         };
-        ResolvedHop { gateway, interface, vrf, weight }
+        ResolvedHop {
+            gateway,
+            interface,
+            vrf,
+            weight,
+        }
     }
 
     fn watch(&mut self, id: u32, steps: &[Step]) {
@@ -173,7 +181,9 @@ impl Rib {
     fn mark_self_covering<'a>(&mut self, vrf: VrfId, steps: impl Iterator<Item = &'a Step>) {
         let Some(routes) = self.vrfs.get(&vrf) else { return };
         for step in steps.filter(|s| s.vrf == vrf) {
-            routes.covers(net::Prefix::host(step.address), |p, _| self.work.prefixes.push((vrf, p)));
+            routes.covers(net::Prefix::host(step.address), |p, _| {
+                self.work.prefixes.push((vrf, p))
+            });
         }
     }
 
@@ -181,7 +191,14 @@ impl Rib {
     fn walk(&self, key: &GroupKey) -> Walk {
         let mut walk = Walk::default();
         for hop in &key.next_hops {
-            self.walk_hop(key.vrf, hop, None, u32::from(hop.weight.max(1)), &mut Path::new(), &mut walk);
+            self.walk_hop(
+                key.vrf,
+                hop,
+                None,
+                u32::from(hop.weight.max(1)),
+                &mut Path::new(),
+                &mut walk,
+            );
         }
         walk.targets.sort_unstable();
         walk.targets.dedup_by(|later, first| {
@@ -206,14 +223,19 @@ impl Rib {
         walk: &mut Walk,
     ) {
         let target = if let Some(vxlan) = hop.vxlan {
-            let mut underlay = Walk { lookups: walk.lookups, ..Walk::default() };
+            let mut underlay = Walk {
+                lookups: walk.lookups,
+                ..Walk::default()
+            };
             self.walk_gateway(VrfId::DEFAULT, vxlan.vtep, 1, path, &mut underlay);
             walk.lookups = underlay.lookups;
             for step in underlay.steps {
                 note(walk, step);
             }
             match underlay.targets.first() {
-                Some(_) => self.vxlan_interface(vxlan.vni).map(|i| Target::Tunnel(i.id, vxlan.vtep, vxlan.mac)),
+                Some(_) => self
+                    .vxlan_interface(vxlan.vni)
+                    .map(|i| Target::Tunnel(i.id, vxlan.vtep, vxlan.mac)),
                 None => Err(underlay.problem.unwrap_or(Reason::GatewayUnresolved)),
             }
         } else {
@@ -236,7 +258,14 @@ impl Rib {
     fn walk_gateway(&self, vrf: VrfId, gateway: IpAddr, weight: u32, path: &mut Path, walk: &mut Walk) {
         let found = self.best_cover(vrf, gateway);
         walk.lookups += 1;
-        note(walk, Step { vrf, address: gateway, length: found.map(|(length, _)| length) });
+        note(
+            walk,
+            Step {
+                vrf,
+                address: gateway,
+                length: found.map(|(length, _)| length),
+            },
+        );
         let problem = match found.map(|(_, id)| &self.groups.get(id).key) {
             _ if path.contains(&(vrf, gateway)) || path.len() == MAX_DEPTH || walk.lookups > MAX_LOOKUPS => {
                 Reason::Loop
@@ -261,14 +290,26 @@ impl Rib {
 
     /// The interface of ours that a host interface stands for, if it is up.
     fn usable(&self, host: IfIndex) -> Result<&Interface, Reason> {
-        let interface = self.hosts.get(&host).and_then(|id| self.interfaces.get(id)).ok_or(Reason::InterfaceUnknown)?;
-        if self.is_up(interface) { Ok(interface) } else { Err(Reason::InterfaceDown) }
+        let interface = self
+            .hosts
+            .get(&host)
+            .and_then(|id| self.interfaces.get(id))
+            .ok_or(Reason::InterfaceUnknown)?;
+        if self.is_up(interface) {
+            Ok(interface)
+        } else {
+            Err(Reason::InterfaceDown)
+        }
     }
 
     fn vxlan_interface(&self, vni: Vni) -> Result<&Interface, Reason> {
         let has = |i: &&Interface| matches!(i.attachment, Attachment::Vxlan { vni: v, .. } if v == vni);
         let interface = self.interfaces.values().find(has).ok_or(Reason::VxlanUnknown)?;
-        if self.is_up(interface) { Ok(interface) } else { Err(Reason::InterfaceDown) }
+        if self.is_up(interface) {
+            Ok(interface)
+        } else {
+            Err(Reason::InterfaceDown)
+        }
     }
 }
 

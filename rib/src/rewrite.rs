@@ -14,7 +14,9 @@ use crate::tables::TableOp;
 impl Rib {
     /// Builds an adjacency again, in place, and passes on what that changes.
     pub(crate) fn rebuild(&mut self, id: NextHopId) {
-        let Some(target) = self.next_hops.get(id).target else { return };
+        let Some(target) = self.next_hops.get(id).target else {
+            return;
+        };
         let vtep = self.endpoint(target);
         self.join_underlay(id, vtep);
         let adjacency = self.build(id, target, vtep);
@@ -25,7 +27,10 @@ impl Rib {
         }
         let told = entry.adjacency.kind != AdjacencyKind::NoRoute;
         entry.adjacency = adjacency.clone();
-        self.write.append(TableOp::NextHop { id, adjacency: Box::new(adjacency) });
+        self.write.append(TableOp::NextHop {
+            id,
+            adjacency: Box::new(adjacency),
+        });
         if told {
             self.outcome.delta.next_hops.push(id);
             self.bound_delta();
@@ -88,10 +93,16 @@ impl Rib {
             Target::Glean(interface) | Target::Tunnel(interface, ..) => (interface, None),
             Target::Leak(_) => return Adjacency::plain(AdjacencyKind::VrfLoop),
         };
-        let kind = if matches!(target, Target::Glean(_)) { AdjacencyKind::Glean } else { AdjacencyKind::Incomplete };
+        let kind = if matches!(target, Target::Glean(_)) {
+            AdjacencyKind::Glean
+        } else {
+            AdjacencyKind::Incomplete
+        };
         let mut waiting = Adjacency::plain(kind);
         (waiting.interface, waiting.gateway) = (interface, gateway);
-        let Some(interface) = self.interfaces.get(&interface) else { return waiting };
+        let Some(interface) = self.interfaces.get(&interface) else {
+            return waiting;
+        };
         let (port, vlan, tunnel) = match interface.attachment {
             Attachment::Port(port) => (port, None, None),
             Attachment::Vlan { port, id } => (port, Some(id), None),
@@ -101,7 +112,10 @@ impl Rib {
         (waiting.port, waiting.mtu) = (port, mtu);
         let mac = match target {
             Target::Tunnel(_, _, mac) => Some(mac),
-            _ => interface.host.zip(gateway).and_then(|(host, address)| self.neighbor_mac(host, address)),
+            _ => interface
+                .host
+                .zip(gateway)
+                .and_then(|(host, address)| self.neighbor_mac(host, address)),
         };
         let Some(mac) = mac else { return waiting };
         let Some((vni, source, udp_port)) = tunnel else {
@@ -131,14 +145,21 @@ impl Rib {
     /// The adjacency that the outer packet of an overlay next hop leaves by: the first that can be sent to.
     fn underlay(&self, id: NextHopId) -> Option<&Adjacency> {
         let group = self.groups.get(self.next_hops.get(id).underlay?);
-        let mut adjacencies = group.members.iter().filter_map(|m| Some(&self.next_hops.get(m.id()?).adjacency));
+        let mut adjacencies = group
+            .members
+            .iter()
+            .filter_map(|m| Some(&self.next_hops.get(m.id()?).adjacency));
         adjacencies.find(|adjacency| adjacency.kind == AdjacencyKind::Forward)
     }
 
     /// Has the kernel asked, once, for a neighbour that is not known.
     fn want(&mut self, id: NextHopId, target: Target) {
-        let Target::Neighbor(interface, address) = target else { return };
-        let Some(host) = self.interfaces.get(&interface).and_then(|i| i.host) else { return };
+        let Target::Neighbor(interface, address) = target else {
+            return;
+        };
+        let Some(host) = self.interfaces.get(&interface).and_then(|i| i.host) else {
+            return;
+        };
         let known = self.neighbor_mac(host, address).is_some();
         let entry = self.next_hops.get_mut(id);
         if !known && !entry.wanted {

@@ -34,7 +34,10 @@ pub struct RibConfig {
 
 impl Default for RibConfig {
     fn default() -> Self {
-        Self { distances: Vec::new(), max_delta: 4096 }
+        Self {
+            distances: Vec::new(),
+            max_delta: 4096,
+        }
     }
 }
 
@@ -98,12 +101,16 @@ pub(crate) struct Outcome {
 impl Rib {
     /// An empty RIB and the first handle to its tables, which show generation 0.
     pub fn new(config: RibConfig) -> (Self, Reader) {
-        let policy = nat::Policy::compile(nat::PolicySpec::default()).expect("a policy without rules has nothing wrong");
+        let policy =
+            nat::Policy::compile(nat::PolicySpec::default()).expect("a policy without rules has nothing wrong");
         let policy = Arc::new(policy);
         let (mut write, _) = left_right::new_from_empty(Tables::new(policy));
         let next_hops = NextHops::new();
         for (id, adjacency) in next_hops.fixed() {
-            write.append(TableOp::NextHop { id, adjacency: Box::new(adjacency.clone()) });
+            write.append(TableOp::NextHop {
+                id,
+                adjacency: Box::new(adjacency.clone()),
+            });
         }
         write.publish();
         let rib = Self {
@@ -189,12 +196,16 @@ impl Rib {
             None => self.fdb.remove(&(interface, mac)),
         };
         let host = self.interfaces.get(&interface).and_then(|i| i.host);
-        let (Some(host), true) = (host, old != vtep) else { return };
+        let (Some(host), true) = (host, old != vtep) else {
+            return;
+        };
         self.work.pending += 1;
         let first = (host, IpAddr::from([0, 0, 0, 0]));
         let on_host = self.neighbors.range(first..).take_while(|((h, _), _)| *h == host);
         for ((_, address), _) in on_host.filter(|(_, state)| **state == NeighborState::Reachable(mac)) {
-            self.next_hops.dirty.extend(self.next_hops.find(Target::Neighbor(interface, *address)));
+            self.next_hops
+                .dirty
+                .extend(self.next_hops.find(Target::Neighbor(interface, *address)));
         }
     }
 
@@ -208,7 +219,10 @@ impl Rib {
             self.set_candidate(VrfId::DEFAULT, *gone, Owner::Nat, None);
         }
         for come in prefixes.difference(&old) {
-            let route = Route { distance: Some(0), ..Route::special(RouteKind::Nat) };
+            let route = Route {
+                distance: Some(0),
+                ..Route::special(RouteKind::Nat)
+            };
             self.set_candidate(VrfId::DEFAULT, *come, Owner::Nat, Some(route));
         }
         self.write.append(TableOp::Policy(Box::new((policy, revision))));
@@ -256,7 +270,9 @@ impl Rib {
         }
         let old = at.map(|at| entry.candidates.remove(at));
         if let Some(candidate) = candidate {
-            let at = entry.candidates.partition_point(|c| c.preference() < candidate.preference());
+            let at = entry
+                .candidates
+                .partition_point(|c| c.preference() < candidate.preference());
             entry.candidates.insert(at, candidate);
             self.groups.get_mut(candidate.group).references += 1;
         }
@@ -271,11 +287,29 @@ impl Rib {
     /// A route with its next hops interned.
     fn candidate(&mut self, vrf: VrfId, owner: Owner, route: Route) -> Option<Candidate> {
         let source = owner.source();
-        let configured = self.config.distances.iter().find(|(s, _)| *s == source).map(|(_, d)| *d);
+        let configured = self
+            .config
+            .distances
+            .iter()
+            .find(|(s, _)| *s == source)
+            .map(|(_, d)| *d);
         let distance = route.distance.or(configured).unwrap_or(source.default_distance());
-        let next_hops = if route.kind == RouteKind::Unicast { route.next_hops } else { SmallVec::new() };
-        let group = self.intern(GroupKey { vrf, kind: route.kind, next_hops })?;
-        Some(Candidate { distance, owner, metric: route.metric, group })
+        let next_hops = if route.kind == RouteKind::Unicast {
+            route.next_hops
+        } else {
+            SmallVec::new()
+        };
+        let group = self.intern(GroupKey {
+            vrf,
+            kind: route.kind,
+            next_hops,
+        })?;
+        Some(Candidate {
+            distance,
+            owner,
+            metric: route.metric,
+            group,
+        })
     }
 
     fn link(&mut self, link: &LinkChange) {
@@ -291,7 +325,11 @@ impl Rib {
 
     fn address(&mut self, change: &AddressChange) {
         let key = (change.interface, change.address);
-        let changed = if change.present { self.addresses.insert(key) } else { self.addresses.remove(&key) };
+        let changed = if change.present {
+            self.addresses.insert(key)
+        } else {
+            self.addresses.remove(&key)
+        };
         if changed {
             self.work.pending += 1;
             self.work.addresses = true;
@@ -303,7 +341,10 @@ impl Rib {
 
     fn addresses_of(&self, interface: &Interface) -> impl Iterator<Item = IpAddr> {
         let host = interface.host;
-        self.addresses.iter().filter(move |(index, _)| Some(*index) == host).map(|(_, net)| net.addr())
+        self.addresses
+            .iter()
+            .filter(move |(index, _)| Some(*index) == host)
+            .map(|(_, net)| net.addr())
     }
 
     fn neighbor(&mut self, change: &NeighborChange) {
@@ -313,7 +354,9 @@ impl Rib {
             state => self.neighbors.insert(key, state),
         };
         let new = (change.state != NeighborState::Gone).then_some(change.state);
-        let Some(interface) = self.hosts.get(&change.interface).copied().filter(|_| old != new) else { return };
+        let Some(interface) = self.hosts.get(&change.interface).copied().filter(|_| old != new) else {
+            return;
+        };
         self.work.pending += 1;
         let vrf = self.interfaces[&interface].vrf;
         self.index_neighbor(vrf, change.interface, change.address, new.is_some());

@@ -88,7 +88,11 @@ pub(crate) struct VrfRoutes {
 
 impl VrfRoutes {
     pub(crate) fn new() -> Self {
-        Self { v4: PrefixMap::new(), v6: PrefixMap::new(), wide: (false, false) }
+        Self {
+            v4: PrefixMap::new(),
+            v6: PrefixMap::new(),
+            wide: (false, false),
+        }
     }
 
     pub(crate) fn get(&self, prefix: Prefix) -> Option<&Entry> {

@@ -59,15 +59,25 @@ impl Rib {
         let entry = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix));
         let winner = entry.and_then(|entry| {
             entry.dirty = false;
-            let usable = entry.candidates.iter().find(|c| groups.get(c.group).usable_for(prefix).is_ok());
-            usable.map(|c| Winning { owner: c.owner, group: c.group })
+            let usable = entry
+                .candidates
+                .iter()
+                .find(|c| groups.get(c.group).usable_for(prefix).is_ok());
+            usable.map(|c| Winning {
+                owner: c.owner,
+                group: c.group,
+            })
         });
         let leaf = match winner {
             Some(winning) => winning.group,
             None => self.host_group(vrf, prefix).unwrap_or(0),
         };
         let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
-        let entry = if leaf == 0 { routes.get_mut(prefix) } else { Some(routes.entry(prefix)) };
+        let entry = if leaf == 0 {
+            routes.get_mut(prefix)
+        } else {
+            Some(routes.entry(prefix))
+        };
         let Some(entry) = entry else { return };
         let old_leaf = std::mem::replace(&mut entry.leaf, leaf);
         let old_winner = std::mem::replace(&mut entry.winner, winner);
@@ -113,7 +123,11 @@ impl Rib {
             reachable && subnet.next_hops.iter().any(on_link)
         })?;
         let next_hops = smallvec![NextHop::via(address).through(interface)];
-        let id = self.intern(GroupKey { vrf, kind: RouteKind::Unicast, next_hops })?;
+        let id = self.intern(GroupKey {
+            vrf,
+            kind: RouteKind::Unicast,
+            next_hops,
+        })?;
         if self.groups.get(id).problem.is_some() {
             self.drop_unused_group(id);
             return None;
@@ -139,15 +153,36 @@ impl Rib {
         let many = routes.len(v4) >= WIDE;
         let wide = if v4 { &mut routes.wide.0 } else { &mut routes.wide.1 };
         if many && !std::mem::replace(wide, many) {
-            self.write.append(if v4 { TableOp::Widen4(vrf) } else { TableOp::Widen6(vrf) });
+            self.write
+                .append(if v4 { TableOp::Widen4(vrf) } else { TableOp::Widen6(vrf) });
         }
         let length = prefix.len();
         let cover = if group == 0 { cover(routes, prefix) } else { Slot::NONE };
         self.write.append(match (prefix.net(), group) {
-            (IpNet::V4(net), 0) => TableOp::Clear4 { vrf, length, key: net.addr().into(), cover },
-            (IpNet::V4(net), group) => TableOp::Set4 { vrf, length, key: net.addr().into(), group },
-            (IpNet::V6(net), 0) => TableOp::Clear6 { vrf, length, key: Box::new(net.addr().into()), cover },
-            (IpNet::V6(net), group) => TableOp::Set6 { vrf, length, key: Box::new(net.addr().into()), group },
+            (IpNet::V4(net), 0) => TableOp::Clear4 {
+                vrf,
+                length,
+                key: net.addr().into(),
+                cover,
+            },
+            (IpNet::V4(net), group) => TableOp::Set4 {
+                vrf,
+                length,
+                key: net.addr().into(),
+                group,
+            },
+            (IpNet::V6(net), 0) => TableOp::Clear6 {
+                vrf,
+                length,
+                key: Box::new(net.addr().into()),
+                cover,
+            },
+            (IpNet::V6(net), group) => TableOp::Set6 {
+                vrf,
+                length,
+                key: Box::new(net.addr().into()),
+                group,
+            },
         });
     }
 
@@ -178,7 +213,9 @@ impl Rib {
         for vrf in vrfs {
             let Some(routes) = self.vrfs.get(&vrf) else { continue };
             let uses = |entry: &Entry| entry.candidates.iter().any(|c| flipped.contains(&c.group));
-            self.work.prefixes.extend(routes.iter().filter(|(_, e)| uses(e)).map(|(p, _)| (vrf, p)));
+            self.work
+                .prefixes
+                .extend(routes.iter().filter(|(_, e)| uses(e)).map(|(p, _)| (vrf, p)));
         }
     }
 

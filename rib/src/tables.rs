@@ -40,7 +40,11 @@ pub struct Lookup {
 
 impl Lookup {
     /// No route: next hop 0, whose adjacency says so too.
-    pub const NO_ROUTE: Self = Self { next_hop: NO_ROUTE, vrf: VrfId::DEFAULT, kind: RouteKind::Unreachable };
+    pub const NO_ROUTE: Self = Self {
+        next_hop: NO_ROUTE,
+        vrf: VrfId::DEFAULT,
+        kind: RouteKind::Unreachable,
+    };
 }
 
 impl Default for Lookup {
@@ -63,7 +67,11 @@ impl Member {
         Self(Self::LEAK | vrf.0 as u32)
     }
     pub(crate) const fn id(self) -> Option<NextHopId> {
-        if self.0 & Self::LEAK == 0 { Some(NextHopId(self.0)) } else { None }
+        if self.0 & Self::LEAK == 0 {
+            Some(NextHopId(self.0))
+        } else {
+            None
+        }
     }
 }
 
@@ -88,15 +96,44 @@ struct Group {
 /// One change of the published tables.
 #[derive(Clone, Debug)]
 pub(crate) enum TableOp {
-    Set4 { vrf: VrfId, length: u8, key: u32, group: u32 },
-    Clear4 { vrf: VrfId, length: u8, key: u32, cover: Slot },
+    Set4 {
+        vrf: VrfId,
+        length: u8,
+        key: u32,
+        group: u32,
+    },
+    Clear4 {
+        vrf: VrfId,
+        length: u8,
+        key: u32,
+        cover: Slot,
+    },
     Widen4(VrfId),
-    Set6 { vrf: VrfId, length: u8, key: Box<u128>, group: u32 },
-    Clear6 { vrf: VrfId, length: u8, key: Box<u128>, cover: Slot },
+    Set6 {
+        vrf: VrfId,
+        length: u8,
+        key: Box<u128>,
+        group: u32,
+    },
+    Clear6 {
+        vrf: VrfId,
+        length: u8,
+        key: Box<u128>,
+        cover: Slot,
+    },
     Widen6(VrfId),
-    Group { id: u32, update: Box<GroupUpdate> },
-    NextHop { id: NextHopId, adjacency: Box<Adjacency> },
-    Interface { id: InterfaceId, interface: Option<Box<TableInterface>> },
+    Group {
+        id: u32,
+        update: Box<GroupUpdate>,
+    },
+    NextHop {
+        id: NextHopId,
+        adjacency: Box<Adjacency>,
+    },
+    Interface {
+        id: InterfaceId,
+        interface: Option<Box<TableInterface>>,
+    },
     Policy(Box<(Arc<nat::Policy>, Revision)>),
     /// The end of a generation.
     Seal(Generation, Arc<Delta>),
@@ -134,7 +171,11 @@ pub struct Tables {
 impl Tables {
     /// Generation 0: no route, no interface.
     pub(crate) fn new(policy: Arc<nat::Policy>) -> Self {
-        let none = Group { first: Member::next_hop(NO_ROUTE), mask: 0, kind: RouteKind::Unreachable };
+        let none = Group {
+            first: Member::next_hop(NO_ROUTE),
+            mask: 0,
+            kind: RouteKind::Unreachable,
+        };
         Self {
             generation: Generation(0),
             revision: Revision(0),
@@ -144,7 +185,10 @@ impl Tables {
             groups: vec![none],
             buckets: Vec::new(),
             free_buckets: Vec::new(),
-            next_hops: vec![Adjacency::plain(AdjacencyKind::NoRoute), Adjacency::plain(AdjacencyKind::VrfLoop)],
+            next_hops: vec![
+                Adjacency::plain(AdjacencyKind::NoRoute),
+                Adjacency::plain(AdjacencyKind::VrfLoop),
+            ],
             interfaces: Vec::new(),
             ports: Vec::new(),
             vlans: Vec::new(),
@@ -172,7 +216,9 @@ impl Tables {
     #[inline]
     pub fn resolve_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
         let leaf = self.v4.lookup(self.root(vrf, |r| r.v4), destination);
-        resolution(self.follow(vrf, leaf, flow_hash, |vrf| self.v4.lookup(self.root(vrf, |r| r.v4), destination)))
+        resolution(self.follow(vrf, leaf, flow_hash, |vrf| {
+            self.v4.lookup(self.root(vrf, |r| r.v4), destination)
+        }))
     }
 
     /// Where an IPv6 packet in `vrf` goes; `destination` in host order, `flow_hash` decides between equal next hops.
@@ -182,7 +228,9 @@ impl Tables {
     #[inline]
     pub fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<nat::Resolution, Drop> {
         let leaf = self.v6.lookup(self.root(vrf, |r| r.v6), destination);
-        resolution(self.follow(vrf, leaf, flow_hash, |vrf| self.v6.lookup(self.root(vrf, |r| r.v6), destination)))
+        resolution(self.follow(vrf, leaf, flow_hash, |vrf| {
+            self.v6.lookup(self.root(vrf, |r| r.v6), destination)
+        }))
     }
 
     /// [`Tables::resolve_v4`] of a burst of (VRF, destination, flow hash), whose cache misses overlap.
@@ -204,7 +252,9 @@ impl Tables {
     /// The entry of a next hop; an id that no table ever gave out is no route.
     #[inline]
     pub fn adjacency(&self, id: NextHopId) -> &Adjacency {
-        self.next_hops.get(id.0 as usize).unwrap_or(&self.next_hops[NO_ROUTE.0 as usize])
+        self.next_hops
+            .get(id.0 as usize)
+            .unwrap_or(&self.next_hops[NO_ROUTE.0 as usize])
     }
 
     /// An interface.
@@ -248,7 +298,10 @@ impl Tables {
             return Arc::new(Delta::default());
         }
         let mut missed = self.deltas.iter().filter(|(g, _)| *g > generation).map(|(_, d)| d);
-        let remembered = self.deltas.front().is_some_and(|(oldest, _)| *oldest <= generation.next());
+        let remembered = self
+            .deltas
+            .front()
+            .is_some_and(|(oldest, _)| *oldest <= generation.next());
         match (missed.next(), missed.next()) {
             (Some(only), None) if remembered => Arc::clone(only),
             (Some(first), Some(second)) if remembered => {
@@ -292,8 +345,9 @@ impl Tables {
             let slots = forest.lookup_burst(queries.len(), |i| self.root(queries[i].0, family), &keys);
             for ((query, slot), out) in queries.iter().zip(&slots).zip(out) {
                 let (vrf, destination, hash) = *query;
-                *out =
-                    self.follow(vrf, slot.id(), hash, |vrf| forest.lookup(self.root(vrf, family), destination));
+                *out = self.follow(vrf, slot.id(), hash, |vrf| {
+                    forest.lookup(self.root(vrf, family), destination)
+                });
             }
         }
     }
@@ -303,14 +357,26 @@ impl Tables {
     fn follow(&self, mut vrf: VrfId, mut leaf: u32, flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
         for _ in 0..=MAX_LEAKS {
             let group = &self.groups[leaf as usize];
-            let member = if group.mask == 0 { group.first } else { self.bucket(group, flow_hash) };
+            let member = if group.mask == 0 {
+                group.first
+            } else {
+                self.bucket(group, flow_hash)
+            };
             if let Some(next_hop) = member.id() {
-                return Lookup { next_hop, vrf, kind: group.kind };
+                return Lookup {
+                    next_hop,
+                    vrf,
+                    kind: group.kind,
+                };
             }
             vrf = VrfId(member.0 as u16);
             leaf = again(vrf);
         }
-        Lookup { next_hop: VRF_LOOP, vrf, kind: RouteKind::Unreachable }
+        Lookup {
+            next_hop: VRF_LOOP,
+            vrf,
+            kind: RouteKind::Unreachable,
+        }
     }
 
     /// Low bits of an RSS hash chose the worker, so they are the same for all its flows: mix before masking.
@@ -323,20 +389,42 @@ impl Tables {
     /// Applies one change to this copy.
     fn absorb(&mut self, op: &TableOp) {
         match op {
-            TableOp::Set4 { vrf, length, key, group } => {
+            TableOp::Set4 {
+                vrf,
+                length,
+                key,
+                group,
+            } => {
                 let vrf = vrf_mut(&mut self.vrfs, *vrf);
                 self.v4.insert(&mut vrf.v4, *key, *length, *group);
             }
-            TableOp::Clear4 { vrf, length, key, cover } => {
-                self.v4.remove(&mut vrf_mut(&mut self.vrfs, *vrf).v4, *key, *length, *cover);
+            TableOp::Clear4 {
+                vrf,
+                length,
+                key,
+                cover,
+            } => {
+                self.v4
+                    .remove(&mut vrf_mut(&mut self.vrfs, *vrf).v4, *key, *length, *cover);
             }
             TableOp::Widen4(vrf) => self.v4.widen(&mut vrf_mut(&mut self.vrfs, *vrf).v4),
-            TableOp::Set6 { vrf, length, key, group } => {
+            TableOp::Set6 {
+                vrf,
+                length,
+                key,
+                group,
+            } => {
                 let vrf = vrf_mut(&mut self.vrfs, *vrf);
                 self.v6.insert(&mut vrf.v6, **key, *length, *group);
             }
-            TableOp::Clear6 { vrf, length, key, cover } => {
-                self.v6.remove(&mut vrf_mut(&mut self.vrfs, *vrf).v6, **key, *length, *cover);
+            TableOp::Clear6 {
+                vrf,
+                length,
+                key,
+                cover,
+            } => {
+                self.v6
+                    .remove(&mut vrf_mut(&mut self.vrfs, *vrf).v6, **key, *length, *cover);
             }
             TableOp::Widen6(vrf) => self.v6.widen(&mut vrf_mut(&mut self.vrfs, *vrf).v6),
             TableOp::Group { id, update } => self.set_group(*id as usize, update),
@@ -364,7 +452,11 @@ impl Tables {
     }
 
     fn set_group(&mut self, id: usize, update: &GroupUpdate) {
-        let none = Group { first: Member::next_hop(NO_ROUTE), mask: 0, kind: RouteKind::Unreachable };
+        let none = Group {
+            first: Member::next_hop(NO_ROUTE),
+            mask: 0,
+            kind: RouteKind::Unreachable,
+        };
         if id >= self.groups.len() {
             self.groups.resize(id + 1, none);
         }
@@ -385,7 +477,11 @@ impl Tables {
                 Member(at)
             }
         };
-        self.groups[id] = Group { first, mask: update.buckets.len().saturating_sub(1) as u32, kind: update.kind };
+        self.groups[id] = Group {
+            first,
+            mask: update.buckets.len().saturating_sub(1) as u32,
+            kind: update.kind,
+        };
     }
 
     fn set_interface(&mut self, id: InterfaceId, interface: Option<TableInterface>) {
@@ -467,7 +563,13 @@ fn resolution(lookup: Lookup) -> Result<nat::Resolution, Drop> {
 fn vrf_mut(vrfs: &mut Vec<Vrf>, vrf: VrfId) -> &mut Vrf {
     let at = usize::from(vrf.0);
     if at >= vrfs.len() {
-        vrfs.resize(at + 1, Vrf { v4: Root::EMPTY, v6: Root::EMPTY });
+        vrfs.resize(
+            at + 1,
+            Vrf {
+                v4: Root::EMPTY,
+                v6: Root::EMPTY,
+            },
+        );
     }
     &mut vrfs[at]
 }

@@ -143,7 +143,12 @@ pub(crate) struct Forest<K> {
 impl<K: Key> Forest<K> {
     /// No prefix anywhere.
     pub(crate) fn new() -> Self {
-        Self { slots: vec![Slot::NONE; CHUNK], free_chunks: Vec::new(), skips: Vec::new(), free_skips: Vec::new() }
+        Self {
+            slots: vec![Slot::NONE; CHUNK],
+            free_chunks: Vec::new(),
+            skips: Vec::new(),
+            free_skips: Vec::new(),
+        }
     }
 
     /// Bytes held.
@@ -192,7 +197,11 @@ impl<K: Key> Forest<K> {
         if K::SKIPS && slot.is_skip() {
             let skip = &self.skips[slot.number()];
             *depth = skip.depth;
-            return if skip.key.common(key) >= skip.depth { self.below(skip.inner, key, depth) } else { skip.cover };
+            return if skip.key.common(key) >= skip.depth {
+                self.below(skip.inner, key, depth)
+            } else {
+                skip.cover
+            };
         }
         self.below(slot, key, depth)
     }
@@ -213,14 +222,22 @@ impl<K: Key> Forest<K> {
         if *root == Root::EMPTY {
             root.chunk = self.allocate_chunk(Slot::NONE);
         }
-        let change = Change { key, length: length.into(), slot: Slot::leaf(id, length) };
+        let change = Change {
+            key,
+            length: length.into(),
+            slot: Slot::leaf(id, length),
+        };
         self.insert_below(root.chunk as usize * CHUNK, 0, root.stride, change);
     }
 
     /// Takes a prefix out. `cover` is the leaf of the longest other prefix that covers it, [`Slot::NONE`] without one.
     pub(crate) fn remove(&mut self, root: &mut Root, key: K, length: u8, cover: Slot) {
         if *root != Root::EMPTY {
-            let change = Change { key, length: length.into(), slot: cover };
+            let change = Change {
+                key,
+                length: length.into(),
+                slot: cover,
+            };
             self.remove_below(root.chunk as usize * CHUNK, 0, root.stride, change);
         }
     }
@@ -251,7 +268,10 @@ impl<K: Key> Forest<K> {
         if *root != Root::EMPTY {
             self.free_chunks.push(root.chunk);
         }
-        *root = Root { chunk: (wide / CHUNK) as u32, stride: 16 };
+        *root = Root {
+            chunk: (wide / CHUNK) as u32,
+            stride: 16,
+        };
     }
 
     /// Inserts below the chunk (or wide root) whose slots begin at `base`, `depth` bits into the address.
@@ -270,7 +290,12 @@ impl<K: Key> Forest<K> {
         } else if slot.is_pointer() {
             self.insert_below(slot.number() * CHUNK, end, 8, change);
         } else if K::SKIPS {
-            let skip = Skip { key: change.key, inner: change.slot, cover: slot, depth: change.length };
+            let skip = Skip {
+                key: change.key,
+                inner: change.slot,
+                cover: slot,
+                depth: change.length,
+            };
             self.slots[index] = self.allocate_skip(skip);
         } else {
             let chunk = self.allocate_chunk(slot);
@@ -301,7 +326,11 @@ impl<K: Key> Forest<K> {
         self.slots[index] = if at == end {
             Slot::chunk(chunk)
         } else {
-            self.allocate_skip(Skip { inner: Slot::chunk(chunk), depth: at, ..skip })
+            self.allocate_skip(Skip {
+                inner: Slot::chunk(chunk),
+                depth: at,
+                ..skip
+            })
         };
         self.insert_below(base, at, 8, change);
     }
@@ -316,7 +345,11 @@ impl<K: Key> Forest<K> {
         if skip.inner.is_pointer() {
             self.slots[base + skip.key.bits(at, 8)] = skip.inner;
         } else {
-            let change = Change { key: skip.key, length: skip.depth, slot: skip.inner };
+            let change = Change {
+                key: skip.key,
+                length: skip.depth,
+                slot: skip.inner,
+            };
             for index in range(base, at, 8, change) {
                 self.slots[index] = skip.inner;
             }
@@ -467,10 +500,14 @@ mod tests {
 
     /// Addresses that share long stretches, so that prefixes nest and skips part at every depth.
     fn address6() -> impl Strategy<Value = u128> + Clone {
-        (prop::collection::vec(prop::sample::select(vec![0u8, 1, 0x80, 0xff]), 16), 0..=16usize).prop_map(|(mut b, n)| {
-            b[..n].fill(0x20);
-            u128::from_be_bytes(b.try_into().expect("16 bytes"))
-        })
+        (
+            prop::collection::vec(prop::sample::select(vec![0u8, 1, 0x80, 0xff]), 16),
+            0..=16usize,
+        )
+            .prop_map(|(mut b, n)| {
+                b[..n].fill(0x20);
+                u128::from_be_bytes(b.try_into().expect("16 bytes"))
+            })
     }
 
     fn address4() -> impl Strategy<Value = u32> + Clone {

@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use net::{
-    Generation, IfIndex, InterfaceId, NeighborState, NextHop, NextHopId, Prefix, RouteKind, Source, VrfId,
-};
+use net::{Generation, IfIndex, InterfaceId, NeighborState, NextHop, NextHopId, Prefix, RouteKind, Source, VrfId};
 use serde::Serialize;
 
 use crate::adjacency::AdjacencyKind;
@@ -112,7 +110,12 @@ impl Rib {
     ///
     /// Shows what was decided: a change since the last publish is in the list and may not be active yet.
     pub fn routes(&self, vrf: Option<VrfId>, filter: Option<Prefix>, limit: usize) -> Vec<RouteView> {
-        let mut vrfs: Vec<VrfId> = self.vrfs.keys().copied().filter(|v| vrf.is_none_or(|only| only == *v)).collect();
+        let mut vrfs: Vec<VrfId> = self
+            .vrfs
+            .keys()
+            .copied()
+            .filter(|v| vrf.is_none_or(|only| only == *v))
+            .collect();
         vrfs.sort_unstable();
         let entries = vrfs.into_iter().flat_map(|vrf| {
             let routes = &self.vrfs[&vrf];
@@ -124,13 +127,22 @@ impl Rib {
         });
         let candidates =
             entries.flat_map(|(vrf, prefix, entry)| entry.candidates.iter().map(move |c| (vrf, prefix, entry, c)));
-        candidates.take(limit).map(|(vrf, prefix, entry, c)| self.route_view(vrf, prefix, entry, c)).collect()
+        candidates
+            .take(limit)
+            .map(|(vrf, prefix, entry, c)| self.route_view(vrf, prefix, entry, c))
+            .collect()
     }
 
     fn route_view(&self, vrf: VrfId, prefix: Prefix, entry: &Entry, candidate: &Candidate) -> RouteView {
         let group = self.groups.get(candidate.group);
-        let active = entry.winner == Some(Winning { owner: candidate.owner, group: candidate.group });
-        let better = entry.winner.and_then(|w| entry.candidates.iter().find(|c| c.owner == w.owner));
+        let active = entry.winner
+            == Some(Winning {
+                owner: candidate.owner,
+                group: candidate.group,
+            });
+        let better = entry
+            .winner
+            .and_then(|w| entry.candidates.iter().find(|c| c.owner == w.owner));
         let reason = match group.usable_for(prefix) {
             _ if active => None,
             Err(reason) => Some(reason),
@@ -192,7 +204,10 @@ impl Rib {
 
     /// Interfaces and their states.
     pub fn interfaces(&self) -> Vec<InterfaceView> {
-        let view = |i: &Interface| InterfaceView { interface: i.clone(), up: self.is_up(i) };
+        let view = |i: &Interface| InterfaceView {
+            interface: i.clone(),
+            up: self.is_up(i),
+        };
         self.interfaces.values().map(view).collect()
     }
 
