@@ -303,8 +303,8 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
-    /// Lengths of a rule that match nothing.
-    #[error("policy rule {prefix} with ge {ge} and le {le} matches nothing")]
+    /// Lengths that no prefix in the rule's own has.
+    #[error("policy rule {prefix} cannot have ge {ge} and le {le}")]
     #[diagnostic(help("use prefix length <= ge <= le <= {longest}"))]
     RuleLengths {
         /// The prefix.

@@ -27,6 +27,8 @@ mod check;
 mod defaults;
 mod error;
 mod fault;
+#[cfg(test)]
+mod generate;
 mod model;
 mod parse;
 mod report;

@@ -83,11 +83,8 @@ pub struct Store {
     path: PathBuf,
     connection: Connection,
     head: Option<Committed>,
-    #[allow(
-        dead_code,
-        reason = "held for its lock; the last field, so that the database closes first"
-    )]
-    lock: Lock,
+    /// Held for its effect; last, so that the database closes before the lock is released.
+    _lock: Lock,
 }
 
 impl Store {
@@ -110,7 +107,7 @@ impl Store {
             path: path.to_owned(),
             connection,
             head: None,
-            lock,
+            _lock: lock,
         };
         store.prepare_schema()?;
         store.head = store.load_head()?;

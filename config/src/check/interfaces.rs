@@ -58,7 +58,7 @@ impl Interface<'_> {
         let path = |key: &str| format!("{}.{key}", self.path);
         let object = || self.object.clone();
         let reason = match self.host_interface {
-            name if name.is_empty() => Some("it is empty"),
+            "" => Some("it is empty"),
             name if name.len() > 15 => Some("it is longer than 15 bytes"),
             name if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control()) => {
                 Some("it holds a character that the kernel refuses")
@@ -94,11 +94,18 @@ impl Interface<'_> {
                 );
             }
         }
-        let (least, reason) = match self.addresses.iter().any(|address| address.addr().is_ipv6()) {
-            true => (1280, "IPv6 needs 1280 bytes (RFC 8200 section 5)"),
-            false => (68, "IPv4 needs 68 bytes (RFC 791), and packet buffers hold 9000"),
+        let least = if self.addresses.iter().any(|address| address.addr().is_ipv6()) {
+            1280
+        } else {
+            68
         };
-        if !(least..=9000).contains(&self.mtu) {
+        let reason = match self.mtu {
+            mtu if mtu > 9000 => Some("packet buffers hold 9000 bytes"),
+            mtu if mtu >= least => None,
+            _ if least == 68 => Some("IPv4 needs 68 bytes (RFC 791)"),
+            _ => Some("IPv6 needs 1280 bytes (RFC 8200 section 5)"),
+        };
+        if let Some(reason) = reason {
             findings.at(
                 path("mtu"),
                 Fault::Mtu {
@@ -303,8 +310,11 @@ fn subnets(config: &Config, interfaces: &[Interface<'_>], findings: &mut Finding
             }
             let path = format!("{}.addresses[{index}]", interface.path);
             let clash = placed.iter().find(|(vrf, other, _, owner)| {
-                let same_subnet = owner.path == interface.path && other.trunc() == net.trunc();
-                *vrf == interface.vrf && !same_subnet && (other.contains(net) || net.contains(other))
+                let same_interface = owner.path == interface.path;
+                // Only the default VRF has several interfaces; another VPC of the same id is reported as such.
+                let meet = same_interface || (*vrf == VrfId::DEFAULT && interface.vrf == VrfId::DEFAULT);
+                let same_subnet = same_interface && other.trunc() == net.trunc();
+                meet && !same_subnet && (other.contains(net) || net.contains(other))
             });
             if let Some((vrf, other, earlier, owner)) = clash {
                 let fault = Fault::OverlappingSubnets {

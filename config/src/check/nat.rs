@@ -122,14 +122,14 @@ fn port_forwards(config: &Config, findings: &mut Findings) {
         let path = format!("nat.port-forward[{index}]");
         let (address, protocol, port) = (forward.address, forward.protocol, forward.port);
         known_vpc(config, forward.vpc, &path, findings);
-        for (key, address) in [("address", address), ("target", forward.target)] {
-            if let Some(what) = not_a_host(address.into()) {
+        for (key, host) in [("address", address), ("target", forward.target)] {
+            if let Some(what) = not_a_host(host.into()) {
                 let object = format!("port forward `{address}`");
                 findings.at(
                     format!("{path}.{key}"),
                     Fault::NotAHost {
                         object,
-                        address: address.into(),
+                        address: host.into(),
                         what,
                     },
                 );

@@ -75,28 +75,37 @@ fn via(route: &StaticRoute, gateways: &[std::net::IpAddr], path: &str, findings:
 /// say) does.
 fn loops(config: &Config, findings: &mut Findings) {
     for (index, start) in config.routes.iter().enumerate() {
-        let mut route = start;
-        let mut cycle = format!("{} in `{}`", start.prefix, config.vrf_name(start.vrf));
-        for _ in 0..=config.vpcs.len() {
-            let RouteTarget::InVrf(vrf) = route.target else { break };
-            cycle.push_str(&format!(" -> `{}`", config.vrf_name(vrf)));
-            if vrf == start.vrf {
-                // Where the walk comes back, the lookup may find the connected subnet.
-                if is_same(covering(config, vrf, start.prefix), start) {
-                    findings.at(format!("route[{index}].in-vrf"), Fault::RouteLoop { cycle });
-                }
-                break;
+        let Some(circle) = circle(config, start) else { continue };
+        // Of those that share a prefix the first is reported, for all.
+        let reported = config.routes[..index]
+            .iter()
+            .any(|earlier| earlier.prefix == start.prefix && circle.iter().any(|route| std::ptr::eq(*route, earlier)));
+        if !reported {
+            let mut cycle = start.prefix.to_string();
+            for route in &circle {
+                cycle.push_str(&format!(" in `{}` ->", config.vrf_name(route.vrf)));
             }
-            match covering(config, vrf, start.prefix) {
-                Some(next) => route = next,
-                None => break,
-            }
+            cycle.push_str(&format!(" in `{}`", config.vrf_name(start.vrf)));
+            findings.at(format!("route[{index}].in-vrf"), Fault::RouteLoop { cycle });
         }
     }
 }
 
-fn is_same(found: Option<&StaticRoute>, start: &StaticRoute) -> bool {
-    found.is_some_and(|found| std::ptr::eq(found, start))
+/// The leaked routes that lead from `start` back to it; `None` if it leads elsewhere.
+fn circle<'c>(config: &'c Config, start: &'c StaticRoute) -> Option<Vec<&'c StaticRoute>> {
+    let mut circle = vec![start];
+    let mut route = start;
+    while let RouteTarget::InVrf(vrf) = route.target {
+        route = covering(config, vrf, start.prefix)?;
+        if std::ptr::eq(route, start) {
+            return Some(circle);
+        }
+        if circle.iter().any(|known| std::ptr::eq(*known, route)) {
+            return None; // a circle that `start` is not in, found from where it begins
+        }
+        circle.push(route);
+    }
+    None
 }
 
 /// The static route that a packet to `prefix` takes in `vrf`; `None` if there is none, or a connected subnet is as long.

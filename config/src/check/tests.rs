@@ -1,1 +1,469 @@
-//! T
+//! One bad file for each check: the exact message, the exact line.
+
+use crate::Candidate;
+
+/// A valid file; line numbers in the tests count from its first line.
+const BASE: &str = r#"[gateway]
+name = "gw1"
+[dataplane]
+workers = [0]
+[vxlan]
+address = "192.0.2.1"
+[[port]]
+name = "fabric"
+device = "net_tap0"
+mac = "02:00:00:00:00:01"
+addresses = ["192.0.2.1/31", "2001:db8::1/64"]
+[[port]]
+name = "tenants"
+device = "net_tap1,iface=x"
+[[vpc]]
+id = 1
+name = "red"
+vni = 100
+vteps = ["198.51.100.2"]
+addresses = ["10.0.0.1/24"]
+[[vpc]]
+id = 2
+name = "blue"
+vlan = { port = "tenants", id = 20 }
+addresses = ["10.0.0.1/24"]
+[[route]]
+prefix = "0.0.0.0/0"
+vrf = "red"
+in-vrf = "default"
+[[route]]
+prefix = "10.0.0.0/24"
+in-vrf = "red"
+[bgp]
+asn = 65001
+router-id = "192.0.2.1"
+[[bgp.peer]]
+address = "192.0.2.0"
+asn = 65000
+[[nat.masquerade]]
+vpc = "red"
+pool = ["203.0.113.0/30"]
+[[nat.port-forward]]
+vpc = "red"
+address = "203.0.113.2"
+protocol = "tcp"
+port = 80
+target = "10.0.0.10"
+"#;
+
+/// Problems of [`BASE`] with `from` replaced by `to`, each as `line: what`; the remedies are tested with the reader.
+fn replaced(from: &str, to: &str) -> Vec<String> {
+    assert_eq!(BASE.matches(from).count(), 1, "`{from}` is there once");
+    problems(&BASE.replace(from, to))
+}
+
+/// Problems of [`BASE`] with more at its end, which is from line 48 on.
+fn appended(more: &str) -> Vec<String> {
+    problems(&format!("{BASE}{more}"))
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let Err(error) = Candidate::new("t", text).check() else {
+        return Vec::new();
+    };
+    let crate::Error::Invalid(invalid) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(invalid.file(), Some("t"));
+    let line = |problem: &crate::Problem| problem.place().expect("has a place").line;
+    invalid
+        .problems()
+        .iter()
+        .map(|problem| format!("{}: {}", line(problem), problem.fault()))
+        .collect()
+}
+
+const NONE: [&str; 0] = [];
+
+#[test]
+fn base_is_valid() {
+    assert_eq!(problems(BASE), NONE);
+}
+
+#[test]
+fn names() {
+    assert_eq!(
+        replaced(r#"name = "gw1""#, r#"name = "Gw_1""#),
+        ["2: gateway name `Gw_1` is not made of a-z, 0-9 and -"]
+    );
+    assert_eq!(
+        replaced("name = \"tenants\"\n", "name = \"fabric\"\nhost-interface = \"tp2\"\n"),
+        [
+            "13: port name `fabric` is used twice: by port number 1 and by port number 2",
+            "25: no port is called `tenants`"
+        ]
+    );
+    assert_eq!(
+        replaced(r#"name = "blue""#, "name = \"red\"\nhost-interface = \"tp2\""),
+        ["23: vpc name `red` is used twice: by vpc number 1 and by vpc number 2"]
+    );
+    assert_eq!(
+        replaced(r#"name = "blue""#, r#"name = "default""#),
+        ["23: a VPC cannot be called `default`: that is the VRF of the ports"]
+    );
+}
+
+#[test]
+fn numbers() {
+    assert_eq!(
+        replaced("id = 2\n", "id = 1\n"),
+        ["22: vpc id `1` is used twice: by vpc `red` and by vpc `blue`"]
+    );
+    assert_eq!(
+        replaced(
+            r#"vlan = { port = "tenants", id = 20 }"#,
+            "vni = 100\nvteps = [\"198.51.100.2\"]"
+        ),
+        ["24: VNI 100 is used twice: by vpc `red` and by vpc `blue`"]
+    );
+    assert_eq!(
+        appended("[[vpc]]\nid = 3\nname = \"green\"\nvlan = { id = 20, port = \"tenants\" }\n"),
+        ["51: VLAN 20 of port `tenants` is used twice: by vpc `blue` and by vpc `green`"]
+    );
+    assert_eq!(
+        replaced("workers = [0]", "workers = []"),
+        ["4: [dataplane]: `workers` is empty"]
+    );
+    assert_eq!(
+        replaced("workers = [0]", "workers = [1, 0, 1]"),
+        ["4: core `1` is used twice: by one worker and by another"]
+    );
+}
+
+#[test]
+fn devices_and_host_interfaces() {
+    assert_eq!(
+        replaced("net_tap1,iface=x", "net_tap0,iface=x"),
+        ["14: device `net_tap0` is used twice: by port `fabric` and by port `tenants`"]
+    );
+    assert_eq!(
+        replaced(r#"device = "net_tap0""#, r#"device = """#),
+        ["9: `device`: it is empty or holds control characters"]
+    );
+    assert_eq!(
+        replaced(
+            "name = \"tenants\"\n",
+            "name = \"tenants\"\nhost-interface = \"tp-red\"\n"
+        ),
+        ["16: host interface `tp-red` is used twice: by port `tenants` and by vpc `red`"]
+    );
+    assert_eq!(
+        replaced("name = \"tenants\"\n", "name = \"tenants\"\nhost-interface = \"a/b\"\n"),
+        [
+            "14: host interface `a/b` of port `tenants` is not a name for a kernel interface: it holds a character that the kernel refuses"
+        ]
+    );
+    assert_eq!(
+        appended("[[port]]\nname = \"a-rather-long-one\"\ndevice = \"net_tap2\"\n"),
+        [
+            "48: host interface `tp-a-rather-long-one` of port `a-rather-long-one` is not a name for a kernel interface: it is longer than 15 bytes"
+        ]
+    );
+}
+
+#[test]
+fn references() {
+    assert_eq!(
+        replaced(r#"port = "tenants""#, r#"port = "tenant""#),
+        ["24: no port is called `tenant`"]
+    );
+    assert_eq!(
+        replaced(r#"in-vrf = "red""#, r#"in-vrf = "rad""#),
+        ["32: no vrf is called `rad`"]
+    );
+    assert_eq!(
+        appended(
+            "[[nat.port-forward]]\nvpc = \"purple\"\naddress = \"203.0.113.3\"\nprotocol = \"udp\"\nport = 1\ntarget = \"10.0.0.1\"\n"
+        ),
+        ["49: no vpc is called `purple`"]
+    );
+}
+
+#[test]
+fn addresses() {
+    assert_eq!(
+        replaced(r#"mac = "02:00:00:00:00:01""#, r#"mac = "01:00:00:00:00:01""#),
+        ["10: MAC address 01:00:00:00:00:01 of port `fabric` is a group address"]
+    );
+    assert_eq!(
+        replaced(r#"mac = "02:00:00:00:00:01""#, r#"mac = "00:00:00:00:00:00""#),
+        ["10: MAC address 00:00:00:00:00:00 of port `fabric` is all zero"]
+    );
+    assert_eq!(
+        replaced(r#"mac = "02:00:00:00:00:01""#, "mtu = 1279"),
+        ["10: MTU 1279 of port `fabric` is out of range: IPv6 needs 1280 bytes (RFC 8200 section 5)"]
+    );
+    assert_eq!(
+        replaced(r#"mac = "02:00:00:00:00:01""#, "mtu = 9001"),
+        ["10: MTU 9001 of port `fabric` is out of range: packet buffers hold 9000 bytes"]
+    );
+    assert_eq!(
+        replaced(r#"net_tap1,iface=x""#, "net_tap1\"\nmtu = 67"),
+        ["15: MTU 67 of port `tenants` is out of range: IPv4 needs 68 bytes (RFC 791)"]
+    );
+    assert_eq!(
+        replaced(
+            r#"net_tap1,iface=x""#,
+            "net_tap1\"\naddresses = [\"10.0.0.0/24\", \"10.0.1.255/24\", \"127.0.0.1/8\", \"224.0.0.1/32\", \"::/128\"]"
+        ),
+        [
+            "15: 10.0.0.0 in port `tenants` is the address of the subnet itself",
+            "15: 10.0.1.255 in port `tenants` is the subnet's broadcast address",
+            "15: 127.0.0.1 in port `tenants` is a loopback address",
+            "15: 224.0.0.1 in port `tenants` is a multicast address",
+            "15: :: in port `tenants` is the unspecified address"
+        ]
+    );
+}
+
+#[test]
+fn subnets() {
+    assert_eq!(
+        replaced(r#"net_tap1,iface=x""#, "net_tap1\"\naddresses = [\"192.0.2.9/24\"]"),
+        ["15: subnets 192.0.2.1/31 of port `fabric` and 192.0.2.9/24 of port `tenants` overlap in VRF `default`"]
+    );
+    assert_eq!(
+        replaced(r#"net_tap1,iface=x""#, "net_tap1\"\naddresses = [\"2001:db8::2/64\"]"),
+        ["15: subnets 2001:db8::1/64 of port `fabric` and 2001:db8::2/64 of port `tenants` overlap in VRF `default`"]
+    );
+    assert_eq!(
+        replaced(
+            r#"net_tap1,iface=x""#,
+            "net_tap1\"\naddresses = [\"10.0.0.1/24\", \"10.0.0.2/24\", \"fe80::1/64\"]"
+        ),
+        NONE
+    );
+    assert_eq!(
+        replaced(
+            r#"net_tap1,iface=x""#,
+            "net_tap1\"\naddresses = [\"10.0.0.1/24\", \"10.0.0.2/25\"]"
+        ),
+        ["15: subnets 10.0.0.1/24 of port `tenants` and 10.0.0.2/25 of port `tenants` overlap in VRF `default`"]
+    );
+}
+
+#[test]
+fn vxlan() {
+    assert_eq!(
+        replaced("[vxlan]\naddress = \"192.0.2.1\"\n", ""),
+        ["16: vpc `red` has a VNI, and there is no [vxlan]"]
+    );
+    assert_eq!(
+        replaced("[vxlan]\naddress = \"192.0.2.1\"", "[vxlan]\naddress = \"192.0.2.7\""),
+        ["6: [vxlan] address 192.0.2.7 is not an address of a port"]
+    );
+    assert_eq!(
+        replaced(r#"vteps = ["198.51.100.2"]"#, "vteps = []"),
+        ["19: vpc `red`: `vteps` is empty"]
+    );
+    assert_eq!(
+        replaced(
+            r#"vteps = ["198.51.100.2"]"#,
+            r#"vteps = ["192.0.2.1", "2001:db8::9", "239.0.0.1"]"#
+        ),
+        [
+            "19: VTEP 192.0.2.1 of vpc `red` is our own endpoint",
+            "19: VTEP 2001:db8::9 of vpc `red` is of the other address family than our endpoint",
+            "19: VTEP 239.0.0.1 of vpc `red` is not a unicast address"
+        ]
+    );
+    assert_eq!(
+        replaced("vlan = { port", "vteps = [\"198.51.100.2\"]\nvlan = { port"),
+        ["24: `vteps` means nothing in vpc `blue`: only a VPC with a `vni` has remote endpoints"]
+    );
+}
+
+#[test]
+fn routes() {
+    assert_eq!(
+        appended("[[route]]\nprefix = \"10.0.0.0/24\"\nkind = \"blackhole\"\n"),
+        ["49: static route 10.0.0.0/24 in VRF `default` is there twice"]
+    );
+    assert_eq!(
+        appended("[[route]]\nprefix = \"192.168.0.0/16\"\nvia = [\"2001:db8::2\", \"0.0.0.0\"]\n"),
+        [
+            "50: next hop 2001:db8::2 of route 192.168.0.0/16 is of the other address family",
+            "50: 0.0.0.0 in route `192.168.0.0/16` is the unspecified address"
+        ]
+    );
+    assert_eq!(
+        appended("[[route]]\nprefix = \"192.168.0.0/16\"\nvia = []\n"),
+        ["50: route `192.168.0.0/16`: `via` is empty"]
+    );
+    assert_eq!(
+        appended("[[route]]\nprefix = \"192.168.0.0/16\"\nvia = [\"192.0.2.0\"]\ndistance = 0\n"),
+        ["51: `distance`: 0 is out of range"]
+    );
+}
+
+#[test]
+fn leaks_that_never_end() {
+    assert_eq!(
+        replaced(r#"in-vrf = "red""#, r#"in-vrf = "default""#),
+        ["32: leaked routes lead in a circle: 10.0.0.0/24 in `default` -> in `default`"]
+    );
+    assert_eq!(
+        appended("[[route]]\nprefix = \"10.0.0.0/16\"\nin-vrf = \"red\"\n"),
+        ["50: leaked routes lead in a circle: 10.0.0.0/16 in `default` -> in `red` -> in `default`"]
+    );
+    assert_eq!(
+        appended(
+            "[[route]]\nprefix = \"10.0.0.0/16\"\nin-vrf = \"red\"\n[[route]]\nprefix = \"10.0.0.0/16\"\nvrf = \"red\"\nkind = \"blackhole\"\n"
+        ),
+        NONE
+    );
+    assert_eq!(
+        appended(
+            "[[route]]\nprefix = \"::/0\"\nvrf = \"red\"\nin-vrf = \"blue\"\n[[route]]\nprefix = \"::/0\"\nvrf = \"blue\"\nin-vrf = \"default\"\n[[route]]\nprefix = \"::/0\"\nin-vrf = \"red\"\n"
+        ),
+        ["51: leaked routes lead in a circle: ::/0 in `red` -> in `blue` -> in `default` -> in `red`"]
+    );
+}
+
+#[test]
+fn bgp() {
+    assert_eq!(replaced("asn = 65001", "asn = 0"), ["34: AS 0 in [bgp] is reserved"]);
+    assert_eq!(
+        replaced("asn = 65000", "asn = 23456"),
+        ["38: AS 23456 in bgp peer `192.0.2.0` is reserved"]
+    );
+    assert_eq!(
+        replaced(r#"router-id = "192.0.2.1""#, r#"router-id = "0.0.0.0""#),
+        ["35: [bgp] router-id is 0.0.0.0"]
+    );
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nhold-time = 2"),
+        ["39: hold-time 2 of bgp peer 192.0.2.0 is too short"]
+    );
+    assert_eq!(replaced("asn = 65000", "asn = 65000\nhold-time = 0"), NONE);
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nfamilies = []\nport = 0"),
+        [
+            "39: bgp peer `192.0.2.0`: `families` is empty",
+            "40: `port`: 0 is out of range"
+        ]
+    );
+    assert_eq!(
+        replaced(r#"address = "192.0.2.0""#, r#"address = "192.0.2.1""#),
+        ["37: bgp peer 192.0.2.1 is an address of this gateway"]
+    );
+    assert_eq!(
+        replaced(r#"address = "192.0.2.0""#, r#"address = "ff02::1""#),
+        ["37: ff02::1 in bgp peer `ff02::1` is a multicast address"]
+    );
+    assert_eq!(
+        replaced(
+            "asn = 65000",
+            "asn = 65000\n[[bgp.peer]]\naddress = \"192.0.2.0\"\nasn = 65002"
+        ),
+        ["40: bgp peer address `192.0.2.0` is used twice: by peer number 1 and by peer number 2"]
+    );
+    assert_eq!(
+        replaced(
+            "asn = 65000",
+            "asn = 65000\nimport = { prefixes = [{ prefix = \"10.0.0.0/8\", ge = 9 }, { prefix = \"10.0.0.0/8\", ge = 7 }, { prefix = \"10.0.0.0/8\", le = 33 }] }"
+        ),
+        [
+            "39: policy rule 10.0.0.0/8 cannot have ge 7 and le 32",
+            "39: policy rule 10.0.0.0/8 cannot have ge 8 and le 33"
+        ]
+    );
+}
+
+#[test]
+fn masquerade() {
+    assert_eq!(
+        replaced(r#"pool = ["203.0.113.0/30"]"#, "pool = []"),
+        ["41: masquerade `red`: `pool` is empty"]
+    );
+    assert_eq!(
+        replaced(r#"pool = ["203.0.113.0/30"]"#, r#"pool = ["192.0.2.0/30"]"#),
+        ["41: masquerade pool 192.0.2.0/30 of vpc `red` holds 192.0.2.1, an address of port `fabric`"]
+    );
+    assert_eq!(
+        replaced(r#"pool = ["203.0.113.0/30"]"#, r#"pool = ["224.0.0.0/30"]"#),
+        ["41: 224.0.0.0 in masquerade `red` is a multicast address"]
+    );
+    assert_eq!(
+        appended("[[nat.masquerade]]\nvpc = \"blue\"\npool = [\"203.0.113.1\"]\n"),
+        ["50: masquerade pools 203.0.113.0/30 of vpc `red` and 203.0.113.1/32 of vpc `blue` share addresses and ports"]
+    );
+    assert_eq!(
+        appended("[[nat.masquerade]]\nvpc = \"blue\"\npool = [\"203.0.113.1\"]\nports = \"512-1023\"\n"),
+        NONE
+    );
+    assert_eq!(
+        appended("[[nat.masquerade]]\nvpc = \"red\"\nsources = [\"10.0.0.0/25\"]\npool = [\"203.0.113.1\"]\n"),
+        ["50: masquerade sources 10.0.0.0/25 of vpc `red` are all taken by an earlier rule"]
+    );
+}
+
+#[test]
+fn port_forwards() {
+    assert_eq!(
+        replaced("port = 80\n", "port = 8080\n"),
+        ["46: port forward 203.0.113.2 tcp 8080 lies in the ports 1024-65535 of the masquerade pool 203.0.113.0/30"]
+    );
+    assert_eq!(
+        appended(
+            "[[nat.port-forward]]\nvpc = \"blue\"\naddress = \"203.0.113.2\"\nprotocol = \"tcp\"\nport = 80\ntarget = \"10.0.0.11\"\n"
+        ),
+        ["48: public port `203.0.113.2 tcp 80` is used twice: by 10.0.0.10:80 and by 10.0.0.11:80"]
+    );
+    assert_eq!(
+        appended(
+            "[[nat.port-forward]]\nvpc = \"blue\"\naddress = \"203.0.113.2\"\nprotocol = \"udp\"\nport = 80\ntarget = \"10.0.0.11\"\n"
+        ),
+        NONE
+    );
+    assert_eq!(
+        replaced(r#"address = "203.0.113.2""#, r#"address = "192.0.2.1""#),
+        ["44: port forward 192.0.2.1 tcp 80 uses an address of port `fabric`"]
+    );
+    assert_eq!(
+        replaced(r#"target = "10.0.0.10""#, "target = \"0.0.0.0\"\ntarget-port = 0"),
+        [
+            "47: 0.0.0.0 in port forward `203.0.113.2` is the unspecified address",
+            "48: `target-port`: 0 is out of range"
+        ]
+    );
+}
+
+#[test]
+fn limits() {
+    assert_eq!(appended("[nat.timers]\nudp = 0\n"), ["49: `udp`: 0 is out of range"]);
+    assert_eq!(
+        appended("[kernel]\nprotocol = 4\n"),
+        ["49: `protocol`: 4 is out of range"]
+    );
+    assert_eq!(
+        appended("[api]\nsocket = \"api.sock\"\n"),
+        ["49: `socket`: it does not start at /"]
+    );
+}
+
+#[test]
+fn what_is_broken_is_not_reported_again_as_absent() {
+    assert_eq!(
+        replaced("[vxlan]\naddress = \"192.0.2.1\"", "[vxlan]\naddress = \"192.0.2\""),
+        ["6: `address`: `192.0.2` is not an IP address"]
+    );
+    assert_eq!(
+        replaced(r#"net_tap1,iface=x""#, "net_tap1\"\nmtu = \"9\""),
+        ["15: `mtu` is a text, not a whole number"]
+    );
+    assert_eq!(
+        replaced(r#"device = "net_tap1,iface=x""#, r#"devise = "net_tap1,iface=x""#),
+        [
+            "12: port `tenants` has no `device`",
+            "14: port `tenants` has no key `devise`"
+        ]
+    );
+    assert_eq!(replaced("id = 1\n", "id = 0\n"), ["16: `id`: 0 is out of range"]);
+}

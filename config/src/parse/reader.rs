@@ -16,6 +16,12 @@ use crate::report::Found;
 pub(crate) struct Spans(BTreeMap<String, Range<usize>>);
 
 impl Spans {
+    /// Every path that is known.
+    #[cfg(test)]
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// The place of `path`, or of the nearest thing around it that is in the file.
     pub(crate) fn get(&self, path: &str) -> Option<Range<usize>> {
         let mut path = path;
@@ -38,6 +44,9 @@ impl Spans {
 pub(super) struct Sink {
     pub(super) spans: Spans,
     pub(super) found: Vec<Found>,
+    /// Every key that was asked for, so that a test can tell whether the example shows them all.
+    #[cfg(test)]
+    pub(super) asked: std::collections::BTreeSet<String>,
 }
 
 /// One table that is being read.
@@ -276,6 +285,11 @@ impl<'d, 's> Reader<'d, 's> {
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(mut self) {
         let known = std::mem::take(&mut self.known);
+        #[cfg(test)]
+        for key in &known {
+            let path = self.path_of(key);
+            self.sink.asked.insert(path);
+        }
         for key in self.table.keys() {
             if !known.contains(&key.get_ref().as_ref()) {
                 let name = key.get_ref().to_string();

@@ -1,1 +1,202 @@
-//! Tests
+//! What reading a file yields: defaults, and the faults of single values.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::model::{Action, Config, Policy, PrefixRule};
+use crate::{Candidate, Error};
+
+const EXAMPLE: &str = include_str!("../../turnpike.example.toml");
+
+fn checked(text: &str) -> Config {
+    Candidate::new("test.toml", text)
+        .check()
+        .map(crate::Checked::into_config)
+        .map_err(|e| e.to_string())
+        .expect("valid")
+}
+
+/// Each problem as `line:column: what (remedy)`.
+fn problems(text: &str) -> Vec<String> {
+    let error = Candidate::new("t", text).check().expect_err("refused");
+    assert!(matches!(error, Error::Invalid(_)));
+    error
+        .to_string()
+        .lines()
+        .skip(1)
+        .map(|line| line.trim_start_matches("t:").to_owned())
+        .collect()
+}
+
+#[test]
+fn smallest_file_is_all_defaults() {
+    let config = checked("[gateway]\nname = \"a\"\n");
+    assert_eq!(config.dataplane.workers, [0]);
+    assert_eq!(config.dataplane.connections, 65_536);
+    assert_eq!(
+        (config.kernel.table, config.kernel.protocol, config.kernel.metric),
+        (254, 196, 20)
+    );
+    assert_eq!(config.nat.timers.tcp_established, 7440);
+    assert_eq!(config.api.socket.to_str(), Some("/run/turnpike/api.sock"));
+    assert!(config.bgp.is_none() && config.vxlan.is_none() && config.ports.is_empty());
+}
+
+#[test]
+fn example_is_valid() {
+    let config = checked(EXAMPLE);
+    assert_eq!(
+        config.ports.iter().map(|port| port.name.as_str()).collect::<Vec<_>>(),
+        ["fabric", "tenants"]
+    );
+    assert_eq!(config.ports[1].host_interface, "tp-tenants");
+    assert_eq!(config.vpcs[1].mac.to_string(), "02:54:50:00:00:02");
+    let bgp = config.bgp.expect("configured");
+    let rule = |prefix: &str, ge, le, action| PrefixRule {
+        prefix: prefix.parse().expect("valid"),
+        ge,
+        le,
+        action,
+    };
+    let rules = vec![
+        rule("10.66.0.0/16", 16, 16, Action::Deny),
+        rule("0.0.0.0/0", 0, 24, Action::Accept),
+    ];
+    assert_eq!(
+        bgp.peers[0].import,
+        Policy {
+            rules,
+            default: Action::Deny
+        }
+    );
+    assert_eq!(bgp.peers[0].export, Policy::all(Action::Accept));
+}
+
+#[test]
+fn example_shows_every_key() {
+    let mut sink = Sink::default();
+    let root = DeTable::parse(EXAMPLE).expect("TOML");
+    let mut reader = Reader::root(root.get_ref(), &mut sink);
+    config(&mut reader);
+    reader.finish();
+    let plain = |path: &str| path.split(['[', ']']).step_by(2).collect::<String>();
+    let shown: BTreeSet<_> = sink.spans.paths().map(plain).collect();
+    let asked: BTreeSet<_> = sink.asked.iter().map(|path| plain(path)).collect();
+    assert!(asked.len() > 80, "keys are recorded: {}", asked.len());
+    assert_eq!(asked.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn external_peers_get_nothing_by_default_and_internal_ones_everything() {
+    let text = r#"
+        gateway.name = "a"
+        [bgp]
+        asn = 65001
+        router-id = "192.0.2.1"
+        peer = [{ address = "192.0.2.8", asn = 65000 }, { address = "192.0.2.9", asn = 65001 }]
+    "#;
+    let bgp = checked(text).bgp.expect("configured");
+    assert_eq!(bgp.listen, ["[::]:179".parse().expect("valid")]);
+    let defaults: Vec<_> = bgp
+        .peers
+        .iter()
+        .map(|peer| (peer.import.default, peer.export.default))
+        .collect();
+    assert_eq!(
+        defaults,
+        [(Action::Deny, Action::Deny), (Action::Accept, Action::Accept)]
+    );
+}
+
+#[test]
+fn every_fault_of_single_values_is_reported_with_its_place() {
+    let text = r#"[gateway]
+nmae = "a"
+[dataplane]
+workers = ["0", 70000, 1]
+poll = "lazy"
+memory-mb = 1
+[[port]]
+name = "p0"
+device = 5
+mac = "02:00"
+addresses = ["192.0.2.1", "2001:db8::1/64"]
+[[port]]
+device = "net_tap0"
+mtu = 1.5
+[[vpc]]
+id = 0
+name = "red"
+[[vpc]]
+id = 2
+name = "blue"
+vni = 16777216
+vlan = { port = "p0", id = 4095, tag = 1 }
+[[route]]
+prefix = "10.0.0.1/8"
+vrf = "blu"
+via = ["192.0.2.9"]
+kind = "reject"
+[[route]]
+prefix = "10.0.0.0/8"
+[bgp]
+asn = -1
+[nat]
+masquerade = [{ vpc = "red", pool = ["2001:db8::/32"], ports = "9-1" }]
+port-forward = { }
+[apis]
+"#;
+    assert_eq!(problems(text), EXPECTED_FAULTS.lines().collect::<Vec<_>>());
+}
+
+const EXPECTED_FAULTS: &str = r#"1:1: [gateway] has no `name` (add `name = …`)
+2:1: [gateway] has no key `nmae` (did you mean `name`?)
+4:12: `workers` is a text, not a whole number (write a number, without quotes)
+4:17: `workers`: 70000 is out of range (write a number from 0 to 65535)
+5:8: `poll`: there is no `lazy` (write "adaptive" or "busy")
+6:13: `memory-mb`: 1 is out of range (write a number from 64 to 1048576)
+9:10: `device` is a whole number, not a text (write a text in quotes)
+10:7: `mac`: `02:00` is not a MAC address (write six hexadecimal bytes, as in "02:00:00:00:00:01")
+11:14: `addresses`: `192.0.2.1` is not an address with the length of its subnet (write "192.0.2.1/31" or "2001:db8::1/64")
+12:1: port number 2 has no `name` (add `name = …`)
+14:7: `mtu` is a fraction, not a whole number (write a number, without quotes)
+15:1: vpc `red` has none of `vni`, `vlan` (give exactly one of `vni`, `vlan`)
+16:6: `id`: 0 is out of range (write a number from 1 to 65535)
+21:7: `vni`: 16777216 is out of range (write a number from 1 to 16777215)
+22:8: vpc `blue` has more than one of `vni`, `vlan` (give exactly one of `vni`, `vlan`)
+22:28: `id`: 4095 is out of range (write a number from 1 to 4094)
+22:34: vlan of vpc `blue` has no key `tag` (the keys are id, port)
+24:10: `prefix`: `10.0.0.1/8` has host bits set (write "10.0.0.0/8")
+25:7: no vrf is called `blu` (did you mean `blue`?)
+27:8: `kind`: there is no `reject` (write "blackhole" or "unreachable" or "prohibit")
+27:8: route `10.0.0.1/8` has more than one of `via`, `in-vrf`, `kind` (give exactly one of `via`, `in-vrf`, `kind`)
+28:1: route `10.0.0.0/8` has none of `via`, `in-vrf`, `kind` (give exactly one of `via`, `in-vrf`, `kind`)
+30:1: [bgp] has no `router-id` (add `router-id = …`)
+31:7: `asn`: -1 is out of range (write a number from 0 to 4294967295)
+33:38: `pool`: `2001:db8::/32` is IPv6 (write an IPv4 address or prefix, as in "203.0.113.1" or "203.0.113.0/28")
+33:64: `ports`: `9-1` is not a range of ports (write "1024-65535", lowest port first, without port 0)
+34:16: `port-forward` is a table, not a list of tables (write [[…]] before each)
+35:2: the file has no key `apis` (did you mean `api`?)"#;
+
+#[test]
+fn syntax_is_reported_with_its_place() {
+    let expected = "2:10: syntax: invalid basic string, expected `\"` (the file is TOML: https://toml.io)";
+    assert_eq!(problems("[gateway]\nname = \"a\nx = 1\n"), [expected]);
+}
+
+#[test]
+fn report_shows_the_snippet() {
+    let error = Candidate::new("gw.toml", "[gateway]\nnmae = \"a\"\n")
+        .check()
+        .expect_err("refused");
+    let mut shown = String::new();
+    let theme = miette::GraphicalTheme::unicode_nocolor();
+    miette::GraphicalReportHandler::new_themed(theme)
+        .render_report(&mut shown, &error)
+        .expect("renders");
+    println!("{shown}");
+    assert!(
+        shown.contains("[gw.toml:2:1]") && shown.contains("did you mean `name`?"),
+        "{shown}"
+    );
+}

@@ -9,8 +9,8 @@ use crate::Error;
 /// The lock, held as long as the value lives. The file stays: removing it would let two processes lock two files.
 #[derive(Debug)]
 pub(super) struct Lock {
-    #[allow(dead_code, reason = "dropping the file releases the lock")]
-    file: File,
+    /// Dropping the file releases the lock.
+    _file: File,
 }
 
 impl Lock {
@@ -36,7 +36,7 @@ impl Lock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(note.as_bytes()))
             .map_err(unwritable)?;
-        Ok(Self { file })
+        Ok(Self { _file: file })
     }
 }
 

@@ -1,0 +1,383 @@
+//! Random valid configurations, for the property tests.
+//!
+//! What must be unique is derived from a position, so that every value that is drawn fits with the others.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
+use proptest::prelude::*;
+use proptest::{collection, option, sample};
+
+use crate::model::{
+    Action, Api, Bgp, Config, Dataplane, Family, Gateway, Kernel, Masquerade, Memory, Nat, Peer, Policy, Poll, Port,
+    PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+};
+
+/// A configuration that passes every check.
+pub(crate) fn config() -> impl Strategy<Value = Config> {
+    let parts = (
+        ("[a-z0-9-]{1,20}", dataplane(), kernel(), timers()),
+        collection::vec(port(), 1..4),
+        collection::btree_map(1..9_u16, vpc(), 0..5),
+        collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
+        option::of(bgp()),
+        collection::vec((0..9_u16, masquerade()), 0..5),
+        collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
+    );
+    parts.prop_map(
+        |((name, dataplane, kernel, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
+            let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
+            let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
+            let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
+            let known = |number: u16| VpcId::new(number).ok().filter(|id| ids.contains(id));
+            let routes = routes.into_iter().filter_map(|((vrf, index), route)| {
+                let vrf = if vrf == 0 { VrfId::DEFAULT } else { known(vrf)?.vrf() };
+                Some(route.place(vrf, index))
+            });
+            let masquerades = (0..)
+                .zip(masquerades)
+                .filter_map(|(index, (vpc, rule))| Some(rule.place(known(vpc)?, index)));
+            let port_forwards = forwards
+                .into_iter()
+                .filter_map(|((address, tcp, port), (vpc, target_port))| {
+                    Some(PortForward {
+                        vpc: known(vpc)?,
+                        address: Ipv4Addr::new(203, 0, 113, address + 1),
+                        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+                        port,
+                        target: Ipv4Addr::new(10, 0, 0, 10),
+                        target_port,
+                    })
+                });
+            Config {
+                gateway: Gateway { name },
+                dataplane,
+                vxlan: Some(Vxlan {
+                    address: ports[0].addresses[0].addr(),
+                    port: 4789,
+                }),
+                routes: routes.collect(),
+                kernel,
+                bgp,
+                nat: Nat {
+                    timers,
+                    masquerades: masquerades.collect(),
+                    port_forwards: port_forwards.collect(),
+                },
+                api: Api {
+                    socket: "/run/x.sock".into(),
+                },
+                ports,
+                vpcs,
+            }
+        },
+    )
+}
+
+fn dataplane() -> impl Strategy<Value = Dataplane> {
+    let workers = collection::btree_set(any::<u16>(), 1..4);
+    (workers, any::<bool>(), any::<bool>(), 64..9999_u32, 1024..99_999_u32).prop_map(
+        |(workers, busy, huge, memory_mb, buffers)| Dataplane {
+            workers: workers.into_iter().collect(),
+            poll: if busy { Poll::Busy } else { Poll::Adaptive },
+            memory: if huge { Memory::Hugepages } else { Memory::NoHuge },
+            memory_mb,
+            buffers,
+            connections: buffers,
+        },
+    )
+}
+
+fn kernel() -> impl Strategy<Value = Kernel> {
+    (1..=u32::MAX, 5..=u8::MAX, any::<u32>()).prop_map(|(table, protocol, metric)| Kernel {
+        table,
+        protocol,
+        metric,
+    })
+}
+
+fn timers() -> impl Strategy<Value = Timers> {
+    (1..9999_u32, 1..9999_u32).prop_map(|(tcp, udp)| Timers {
+        tcp_established: tcp,
+        tcp_transitory: tcp,
+        udp,
+        icmp: udp,
+    })
+}
+
+#[derive(Debug, Clone)]
+struct DrawnPort {
+    mac: Option<u32>,
+    mtu: u16,
+    hosts: BTreeSet<u8>,
+    v6: bool,
+    offload: bool,
+}
+
+fn port() -> impl Strategy<Value = DrawnPort> {
+    let hosts = collection::btree_set(1..255_u8, 1..4);
+    (
+        option::of(any::<u32>()),
+        1280..=9000_u16,
+        hosts,
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(mac, mtu, hosts, v6, offload)| DrawnPort {
+            mac,
+            mtu,
+            hosts,
+            v6,
+            offload,
+        })
+}
+
+impl DrawnPort {
+    fn place(self, index: u8) -> Port {
+        let v4 = self
+            .hosts
+            .iter()
+            .map(|host| subnet(Ipv4Addr::new(192, 0, index, *host), 24));
+        let v6 = self
+            .v6
+            .then(|| subnet(Ipv6Addr::new(0x2001, 0xdb8, 0, index.into(), 0, 0, 0, 1), 64));
+        Port {
+            name: format!("p{index}"),
+            device: format!("net_tap{index},iface=\"x\""),
+            host_interface: format!("tp-{index}"),
+            mac: self.mac.map(mac),
+            mtu: self.mtu,
+            addresses: v4.chain(v6).collect(),
+            offload: self.offload,
+        }
+    }
+}
+
+fn subnet(address: impl Into<IpAddr>, length: u8) -> IpNet {
+    IpNet::new(address.into(), length).expect("a length of the family")
+}
+
+fn mac(number: u32) -> Mac {
+    let [a, b, c, d] = number.to_be_bytes();
+    Mac([2, 0, a, b, c, d])
+}
+
+#[derive(Debug, Clone)]
+struct DrawnVpc {
+    name: String,
+    host_interface: String,
+    vlan: bool,
+    mac: u32,
+    mtu: u16,
+    hosts: BTreeSet<u8>,
+    vteps: BTreeSet<u8>,
+}
+
+fn vpc() -> impl Strategy<Value = DrawnVpc> {
+    let hosts = collection::btree_set(1..255_u8, 0..4);
+    let vteps = collection::btree_set(1..255_u8, 1..4);
+    (
+        "[a-z]{1,8}",
+        "[a-z]{1,8}",
+        any::<bool>(),
+        any::<u32>(),
+        68..=9000_u16,
+        hosts,
+        vteps,
+    )
+        .prop_map(|(name, host_interface, vlan, mac, mtu, hosts, vteps)| DrawnVpc {
+            name,
+            host_interface,
+            vlan,
+            mac,
+            mtu,
+            hosts,
+            vteps,
+        })
+}
+
+impl DrawnVpc {
+    fn place(self, id: u16, ports: &[Port]) -> Vpc {
+        let segment = if self.vlan {
+            Segment::Vlan {
+                port: ports[0].name.clone(),
+                id: VlanId::new(id).expect("small"),
+            }
+        } else {
+            let vteps = self.vteps.iter().map(|host| Ipv4Addr::new(198, 51, 100, *host).into());
+            Segment::Vxlan {
+                vni: Vni::new(id.into()).expect("small"),
+                vteps: vteps.collect(),
+            }
+        };
+        Vpc {
+            id: VpcId::new(id).expect("not 0"),
+            name: format!("{}-{id}", self.name),
+            segment,
+            host_interface: format!("v{id}-{}", self.host_interface),
+            mac: mac(self.mac),
+            mtu: self.mtu,
+            addresses: self
+                .hosts
+                .iter()
+                .map(|host| subnet(Ipv4Addr::new(10, 0, 0, *host), 24))
+                .collect(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct DrawnRoute {
+    target: u8,
+    hosts: BTreeSet<u8>,
+    distance: u8,
+    metric: u32,
+}
+
+fn route() -> impl Strategy<Value = DrawnRoute> {
+    (
+        0..5_u8,
+        collection::btree_set(1..255_u8, 1..4),
+        1..=u8::MAX,
+        any::<u32>(),
+    )
+        .prop_map(|(target, hosts, distance, metric)| DrawnRoute {
+            target,
+            hosts,
+            distance,
+            metric,
+        })
+}
+
+impl DrawnRoute {
+    fn place(self, vrf: VrfId, index: u8) -> StaticRoute {
+        let target = match self.target {
+            // Leaks lead to the default VRF only, which has none: they cannot go in a circle.
+            0 if vrf != VrfId::DEFAULT => RouteTarget::InVrf(VrfId::DEFAULT),
+            1 => RouteTarget::Blackhole,
+            2 => RouteTarget::Unreachable,
+            3 => RouteTarget::Prohibit,
+            _ => RouteTarget::Via(
+                self.hosts
+                    .iter()
+                    .map(|host| Ipv4Addr::new(192, 0, 9, *host).into())
+                    .collect(),
+            ),
+        };
+        let prefix = Prefix::from(subnet(Ipv4Addr::new(172, index, 0, 0), 12 + index));
+        StaticRoute {
+            prefix,
+            vrf,
+            target,
+            distance: self.distance,
+            metric: self.metric,
+        }
+    }
+}
+
+fn bgp() -> impl Strategy<Value = Bgp> {
+    let announce = collection::btree_set((any::<u32>(), 0..=32_u8), 0..4);
+    let listen = collection::btree_set(any::<u16>(), 0..3);
+    let peers = collection::btree_map(1..255_u8, peer(), 0..4);
+    (1..23_456_u32, 1..=u32::MAX, listen, announce, 1..=256_u16, peers).prop_map(
+        |(asn, router_id, listen, announce, multipath, peers)| Bgp {
+            asn,
+            router_id: router_id.into(),
+            listen: listen
+                .into_iter()
+                .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+                .collect(),
+            announce: announce.into_iter().map(prefix).collect(),
+            multipath,
+            peers: peers
+                .into_iter()
+                .map(|(host, peer)| Peer {
+                    address: [198, 18, 0, host].into(),
+                    ..peer
+                })
+                .collect(),
+        },
+    )
+}
+
+fn prefix((address, length): (u32, u8)) -> Prefix {
+    Prefix::containing(Ipv4Addr::from(address).into(), length).expect("a length of IPv4")
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    let families = sample::subsequence(vec![Family::Ipv4Unicast, Family::Ipv6Unicast], 1..=2);
+    let numbers = (
+        1..23_456_u32,
+        1..=u16::MAX,
+        3..=u16::MAX,
+        1..=u16::MAX,
+        option::of(1..=u32::MAX),
+    );
+    (numbers, any::<bool>(), families, policy(), policy()).prop_map(
+        |((asn, port, hold_time, connect_retry, max_prefixes), passive, families, import, export)| Peer {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            asn,
+            port,
+            passive,
+            hold_time,
+            connect_retry,
+            families,
+            import,
+            export,
+            max_prefixes,
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let rule = ((any::<u32>(), 0..=32_u8), 0..=32_u8, any::<bool>()).prop_map(|(drawn, le, accept)| {
+        let prefix = prefix(drawn);
+        PrefixRule {
+            prefix,
+            ge: prefix.len(),
+            le: le.max(prefix.len()),
+            action: action(accept),
+        }
+    });
+    (collection::vec(rule, 0..4), any::<bool>()).prop_map(|(rules, accept)| Policy {
+        rules,
+        default: action(accept),
+    })
+}
+
+fn action(accept: bool) -> Action {
+    if accept { Action::Accept } else { Action::Deny }
+}
+
+#[derive(Debug, Clone)]
+struct DrawnMasquerade {
+    pools: BTreeSet<u8>,
+    ports: PortRange,
+}
+
+fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
+    (collection::btree_set(any::<u8>(), 1..3), 1024..60_000_u16, 0..5000_u16).prop_map(|(pools, first, more)| {
+        DrawnMasquerade {
+            pools,
+            ports: PortRange::new(first, first + more).expect("not empty"),
+        }
+    })
+}
+
+impl DrawnMasquerade {
+    /// Pools and sources of its own for each position, so that rules neither clash nor shadow each other.
+    fn place(self, vpc: VpcId, index: u8) -> Masquerade {
+        let pool = self
+            .pools
+            .iter()
+            .map(|host| Ipv4Net::from(Ipv4Addr::new(100, 64, index, *host)));
+        let sources = vec![Ipv4Net::new(Ipv4Addr::new(10, index, 0, 0), 16).expect("a length of IPv4")];
+        Masquerade {
+            vpc,
+            sources,
+            pool: pool.collect(),
+            ports: self.ports,
+        }
+    }
+}
