@@ -118,14 +118,21 @@ impl Turnpiked {
 
     /// The connections of a protocol ("tcp", "udp", "icmp") that a VPC has.
     pub fn connections(&self, vpc: &str, protocol: &str) -> Vec<Value> {
-        let ours = |row: &&Value| row["vpc"] == vpc && row["protocol"] == protocol;
+        let ours = |row: &&Value| row["vpc_name"] == vpc && row["protocol"] == protocol;
         rows(&self.show("connections")).iter().filter(ours).cloned().collect()
     }
 
     /// The active route to `prefix` in the default VRF.
     pub fn active_route(&self, prefix: &str) -> Option<Value> {
-        let active = |row: &&Value| row["vrf"] == "default" && row["prefix"] == prefix && row["active"] == true;
+        let active = |row: &&Value| row["vrf_name"] == "default" && row["prefix"] == prefix && row["active"] == true;
         rows(&self.show("routes")).iter().find(active).cloned()
+    }
+
+    /// The path to `prefix` that the BGP peer at `peer` announces.
+    pub fn bgp_path(&self, prefix: &str, peer: &str) -> Option<Value> {
+        let bgp = self.show("bgp");
+        let route = rows(&bgp["routes"]).iter().find(|route| route["prefix"] == prefix)?;
+        rows(&route["paths"]).iter().find(|path| path["peer"] == peer).cloned()
     }
 
     /// The number of the current generation.

@@ -137,27 +137,29 @@ fn sessions_and_routes(story: &mut Story, net: &Topology, gateway: &Turnpiked) {
     story.step("Routes are learned, batched into generations, and mirrored to the kernel");
     eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[0], FABRIC[0]));
     eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[1], FABRIC_V6[0]));
-    let all = gateway.show("routes");
-    for prefix in SERVER_PREFIXES {
-        let candidates = rows(&all).iter().filter(|row| row["prefix"] == prefix);
-        for row in candidates {
-            let hop = text(
-                &rows(&row["next_hops"])
-                    .first()
-                    .map_or(serde_json::Value::Null, |hop| hop["gateway"].clone()),
-            );
-            let verdict = if row["active"] == true {
-                "active".into()
+    for (prefix, peers) in SERVER_PREFIXES.into_iter().zip([FABRIC, FABRIC_V6]) {
+        for peer in peers {
+            let path = gateway
+                .bgp_path(prefix, peer)
+                .unwrap_or_else(|| panic!("{peer} does not announce {prefix}"));
+            let best = path["best"] == true;
+            let verdict = if best {
+                "best".to_owned()
             } else {
-                text(&row["reason"])
+                format!("lost: {}", text(&path["reason"]))
             };
-            story.tell(&format!("{prefix} from {} via {hop}: {verdict}", text(&row["source"])));
+            story.tell(&format!(
+                "{prefix} from {peer}, AS path {}: {verdict}",
+                text(&path["as_path"])
+            ));
+            assert_eq!(best, peer == peers[0], "fabric1 has the shorter path: {path}");
         }
     }
+    let routes = gateway.show("routes");
     story.tell(&format!(
         "this is generation {} of {} routes",
         gateway.generation(),
-        rows(&all).len()
+        rows(&routes).len()
     ));
     let mirrored = || net.gateway.ip(&format!("route show {}", SERVER_PREFIXES[0]));
     eventually(SOON, || {
