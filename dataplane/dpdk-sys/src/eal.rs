@@ -183,18 +183,23 @@ impl Eal {
         let text = c_string("device", devargs)?;
         let _one_at_a_time = DEVICES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mark = log::mark();
+        let in_use = || Error::DeviceInUse {
+            devargs: devargs.to_owned(),
+            log: log::since(mark),
+        };
+        let name = devargs.split(',').next().unwrap_or(devargs);
+        if PortId::find(name).is_ok() {
+            return Err(in_use());
+        }
         // SAFETY: EAL is initialised; `text` is a NUL-terminated string, which DPDK copies.
         let status = unsafe { ffi::rte_dev_probe(text.as_ptr()) };
         if status < 0 {
             return Err(attach_error(devargs, Errno::of(status), log::since(mark)));
         }
         let ports = ports_of(&text);
+        // DPDK takes a device that is there already for a success; without ports it is one whose ports were closed.
         let Some(first) = ports.first() else {
-            return Err(Error::Attach {
-                devargs: devargs.to_owned(),
-                errno: Errno(libc::ENODEV),
-                log: log::since(mark),
-            });
+            return Err(in_use());
         };
         let (bus, device) = device_of(*first)?;
         Ok(PortHandle {
@@ -297,7 +302,7 @@ fn attach_error(devargs: &str, errno: Errno, log: Quote) -> Error {
     if errno.0 == libc::EEXIST {
         return Error::DeviceInUse { devargs, log };
     }
-    if log.lines().iter().any(|line| line.contains("no driver found")) {
+    if log.lines().iter().any(|line| line.contains("failed to parse device")) {
         return Error::DriverUnknown {
             devargs,
             drivers: DRIVERS,

@@ -177,7 +177,8 @@ impl Mbuf {
     pub fn rss_hash(&self) -> Option<u32> {
         let raw = self.raw();
         // SAFETY: every variant of the union is plain integers.
-        (raw.ol_flags & u64::from(ffi::RTE_MBUF_F_RX_RSS_HASH) != 0).then(|| unsafe { raw.__bindgen_anon_2.hash.rss })
+        let hash = unsafe { raw.__bindgen_anon_2.hash.rss };
+        (raw.ol_flags & u64::from(ffi::RTE_MBUF_F_RX_RSS_HASH) != 0).then_some(hash)
     }
 
     /// Gives the packet a flow hash: for drivers and tests.

@@ -91,9 +91,11 @@ unsafe fn layer<L: Layer>(item: &ffi::rte_flow_item) -> Result<Match<L>, FlowErr
     if !item.last.is_null() {
         return Err(bad_item("ranges are not supported"));
     }
-    // SAFETY: the caller's promise; C programs may align less than Rust would.
     let read = |pointer: *const c_void| {
-        (!pointer.is_null()).then(|| L::from_raw(unsafe { ptr::read_unaligned(pointer.cast::<L::Raw>()) }))
+        // SAFETY: the caller's promise; C programs may align less than Rust would.
+        (!pointer.is_null())
+            .then(|| unsafe { ptr::read_unaligned(pointer.cast::<L::Raw>()) })
+            .map(L::from_raw)
     };
     Ok(match (read(item.spec), read(item.mask)) {
         // A pattern template has masks alone; an item with neither matches any such header.

@@ -53,10 +53,6 @@ impl FlowQueue {
     ///
     /// # Errors
     /// [`super::FlowErrorKind::Full`] when the queue or the table is; pull and try again.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "as many as the rule has parts; a structure would only rename them"
-    )]
     pub fn create(
         &mut self,
         table: &TemplateTable,

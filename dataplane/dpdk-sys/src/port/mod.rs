@@ -58,11 +58,23 @@ impl PortId {
         }
     }
 
+    /// False for a number that no port has; DPDK's functions for owners do not survive one.
+    fn exists(self) -> bool {
+        // SAFETY: DPDK checks the number.
+        unsafe { ffi::rte_eth_dev_is_valid_port(self.0) != 0 }
+    }
+
     /// True if somebody holds the port.
     pub(crate) fn is_owned(self) -> bool {
         let mut owner = ffi::rte_eth_dev_owner::default();
-        // SAFETY: DPDK checks the number and fills in the structure.
-        let status = unsafe { ffi::rte_eth_dev_owner_get(self.0, &mut owner) };
+        // SAFETY: the port exists; DPDK fills in the structure.
+        let status = unsafe {
+            if self.exists() {
+                ffi::rte_eth_dev_owner_get(self.0, &mut owner)
+            } else {
+                -1
+            }
+        };
         status == 0 && owner.id != u64::from(ffi::RTE_ETH_DEV_NO_OWNER)
     }
 }
@@ -83,6 +95,9 @@ pub(crate) struct Held {
 
 impl Held {
     fn take(id: PortId) -> Result<Arc<Self>, Error> {
+        if !id.exists() {
+            return Err(Error::NoSuchPort(id.to_string()));
+        }
         let mut owner = 0;
         // SAFETY: DPDK fills in the number.
         unsafe { ffi::rte_eth_dev_owner_new(&mut owner) };

@@ -205,9 +205,6 @@ impl<State> Port<State> {
         let Ok(info) = self.held.id.info() else {
             return Capabilities::default();
         };
-        let mut error = ffi::rte_flow_error::default();
-        // SAFETY: the port is ours; the function only looks for the driver's table.
-        let flow = unsafe { !ffi::rte_flow_ops_get(self.held.id.0, &mut error).is_null() };
         Capabilities {
             max_rx_queues: info.max_rx_queues,
             max_tx_queues: info.max_tx_queues,
@@ -215,7 +212,21 @@ impl<State> Port<State> {
             max_mtu: info.max_mtu,
             rss: info.flow_type_rss_offloads & ffi::TP_ETH_RSS_FLOWS != 0,
             rss_key_length: info.hash_key_size,
-            flow,
+            flow: self.has_flow_engine(),
+        }
+    }
+
+    /// Asks the driver for its table of flow operations, as DPDK's own calls do.
+    fn has_flow_engine(&self) -> bool {
+        let mut table = std::ptr::null();
+        // SAFETY: the port exists, so its number indexes the table of ports and its operations are there; the function
+        // writes one pointer.
+        unsafe {
+            let port = (&raw mut ffi::rte_eth_devices)
+                .cast::<ffi::rte_eth_dev>()
+                .add(usize::from(self.held.id.0));
+            let ask = (*port).dev_ops.as_ref().and_then(|operations| operations.flow_ops_get);
+            ask.is_some_and(|ask| ask(port, &mut table) == 0) && !table.is_null()
         }
     }
 }
