@@ -8,7 +8,7 @@ mod nearest;
 mod reader;
 mod value;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use net::{VpcId, VrfId};
@@ -127,7 +127,7 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
 }
 
 /// The VPCs' names, with the id of each unless that is wrong.
-pub(crate) struct Names(Vec<(String, Option<VpcId>)>);
+struct Names(BTreeMap<String, Option<VpcId>>);
 
 impl Names {
     /// The VPC that `key` names; `None` if it was reported as unknown, or is wrong itself.
@@ -146,11 +146,11 @@ impl Names {
     }
 
     fn find(&self, reader: &mut Reader<'_, '_>, key: &str, kind: &'static str, name: &str) -> Option<VpcId> {
-        if let Some((_, id)) = self.0.iter().find(|(known, _)| known == name) {
+        if let Some(id) = self.0.get(name) {
             return *id;
         }
         let default = (kind == "vrf").then_some(DEFAULT_VRF);
-        let known = self.0.iter().map(|(name, _)| name.as_str()).chain(default);
+        let known = self.0.keys().map(String::as_str).chain(default);
         let remedy = nearest::remedy(name, known, if kind == "vrf" { "VRFs" } else { "VPCs" });
         reader.fault_at(
             key,

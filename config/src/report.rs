@@ -59,8 +59,12 @@ impl fmt::Display for Invalid {
             count => write!(f, "{file} has {count} problems")?,
         }
         for problem in &self.problems {
-            write!(f, "\n{file}:{problem}")?;
-            if let Some(help) = problem.help() {
+            write!(f, "\n{file}:")?;
+            if let Some(place) = &problem.at {
+                write!(f, "{}:{}:", place.line, place.column)?;
+            }
+            write!(f, " {problem}")?;
+            if let Some(help) = problem.fault.help() {
                 write!(f, " ({help})")?;
             }
         }
@@ -105,17 +109,11 @@ impl Problem {
     pub fn place(&self) -> Option<&Place> {
         self.at.as_ref()
     }
-
-    fn help(&self) -> Option<String> {
-        self.fault.help().map(|help| help.to_string())
-    }
 }
 
 impl fmt::Display for Problem {
+    /// What is wrong; not where.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.at {
-            write!(f, "{}:{}: ", place.line, place.column)?;
-        }
         self.fault.fmt(f)
     }
 }

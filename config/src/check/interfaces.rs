@@ -302,23 +302,23 @@ fn useless_vtep(vtep: IpAddr, ours: IpAddr) -> Option<&'static str> {
 
 /// No two interfaces of a VRF share addresses; several addresses of one interface may lie in one subnet.
 fn subnets(config: &Config, interfaces: &[Interface<'_>], findings: &mut Findings) {
-    let mut placed: Vec<(VrfId, IpNet, String, &Interface<'_>)> = Vec::new();
+    let mut placed: Vec<(IpNet, String, &Interface<'_>)> = Vec::new();
     for interface in interfaces {
+        if interface.vrf != VrfId::DEFAULT {
+            placed.clear(); // a VPC is the only interface of its VRF; the ports, which come first, share theirs
+        }
         for (index, net) in interface.addresses.iter().enumerate() {
             if matches!(net.addr(), IpAddr::V6(address) if address.is_unicast_link_local()) {
                 continue;
             }
             let path = format!("{}.addresses[{index}]", interface.path);
-            let clash = placed.iter().find(|(vrf, other, _, owner)| {
-                let same_interface = owner.path == interface.path;
-                // Only the default VRF has several interfaces; another VPC of the same id is reported as such.
-                let meet = same_interface || (*vrf == VrfId::DEFAULT && interface.vrf == VrfId::DEFAULT);
-                let same_subnet = same_interface && other.trunc() == net.trunc();
-                meet && !same_subnet && (other.contains(net) || net.contains(other))
+            let clash = placed.iter().find(|(other, _, owner)| {
+                let same_subnet = owner.path == interface.path && other.trunc() == net.trunc();
+                !same_subnet && (other.contains(net) || net.contains(other))
             });
-            if let Some((vrf, other, earlier, owner)) = clash {
+            if let Some((other, earlier, owner)) = clash {
                 let fault = Fault::OverlappingSubnets {
-                    vrf: config.vrf_name(*vrf).to_owned(),
+                    vrf: config.vrf_name(interface.vrf).to_owned(),
                     first: *other,
                     first_object: owner.object.clone(),
                     second: *net,
@@ -326,7 +326,7 @@ fn subnets(config: &Config, interfaces: &[Interface<'_>], findings: &mut Finding
                 };
                 findings.between(path.clone(), earlier.clone(), fault);
             }
-            placed.push((interface.vrf, *net, path, interface));
+            placed.push((*net, path, interface));
         }
     }
 }

@@ -74,8 +74,14 @@ fn via(route: &StaticRoute, gateways: &[std::net::IpAddr], path: &str, findings:
 /// come back. Routes for parts of the prefix do not help the rest of it; a static route that covers it (a blackhole,
 /// say) does.
 fn loops(config: &Config, findings: &mut Findings) {
+    let mut tables = Tables::new();
+    for route in &config.routes {
+        tables.entry(route.vrf).or_default().push(route);
+    }
     for (index, start) in config.routes.iter().enumerate() {
-        let Some(circle) = circle(config, start) else { continue };
+        let Some(circle) = circle(config, &tables, start) else {
+            continue;
+        };
         // Of those that share a prefix the first is reported, for all.
         let reported = config.routes[..index]
             .iter()
@@ -91,12 +97,15 @@ fn loops(config: &Config, findings: &mut Findings) {
     }
 }
 
+/// The static routes of each VRF.
+type Tables<'c> = BTreeMap<VrfId, Vec<&'c StaticRoute>>;
+
 /// The leaked routes that lead from `start` back to it; `None` if it leads elsewhere.
-fn circle<'c>(config: &'c Config, start: &'c StaticRoute) -> Option<Vec<&'c StaticRoute>> {
+fn circle<'c>(config: &Config, tables: &Tables<'c>, start: &'c StaticRoute) -> Option<Vec<&'c StaticRoute>> {
     let mut circle = vec![start];
     let mut route = start;
     while let RouteTarget::InVrf(vrf) = route.target {
-        route = covering(config, vrf, start.prefix)?;
+        route = covering(config, tables, vrf, start.prefix)?;
         if std::ptr::eq(route, start) {
             return Some(circle);
         }
@@ -109,11 +118,12 @@ fn circle<'c>(config: &'c Config, start: &'c StaticRoute) -> Option<Vec<&'c Stat
 }
 
 /// The static route that a packet to `prefix` takes in `vrf`; `None` if there is none, or a connected subnet is as long.
-fn covering(config: &Config, vrf: VrfId, prefix: Prefix) -> Option<&StaticRoute> {
-    let in_vrf = config
-        .routes
+fn covering<'c>(config: &Config, tables: &Tables<'c>, vrf: VrfId, prefix: Prefix) -> Option<&'c StaticRoute> {
+    let in_vrf = tables
+        .get(&vrf)?
         .iter()
-        .filter(|route| route.vrf == vrf && route.prefix.covers(&prefix));
+        .copied()
+        .filter(|route| route.prefix.covers(&prefix));
     let longest = in_vrf.max_by_key(|route| route.prefix.len())?;
     let addresses: Vec<&IpNet> = match vrf.vpc() {
         None => config.ports.iter().flat_map(|port| &port.addresses).collect(),

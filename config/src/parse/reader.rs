@@ -35,7 +35,14 @@ impl Spans {
 
     /// Forgets `path` and all that is in it: what was there was refused, and its place in the list goes to the next.
     fn forget(&mut self, path: &str) {
-        self.0.retain(|known, _| !known.starts_with(path));
+        let inside = self
+            .0
+            .range(path.to_owned()..)
+            .map(|(known, _)| known)
+            .take_while(|known| known.starts_with(path));
+        for known in inside.cloned().collect::<Vec<_>>() {
+            self.0.remove(&known);
+        }
     }
 }
 
@@ -260,7 +267,7 @@ impl<'d, 's> Reader<'d, 's> {
     }
 
     /// Names in the tables of a list, each with another value of its table; for references to what may be broken.
-    pub(super) fn names<T: FromToml>(&self, key: &str, naming: &str, value: &str) -> Vec<(String, Option<T>)> {
+    pub(super) fn names<T: FromToml>(&self, key: &str, naming: &str, value: &str) -> BTreeMap<String, Option<T>> {
         let tables = self.table.get(key).and_then(|list| list.get_ref().as_array());
         let tables = tables
             .into_iter()

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{Action, Config, Policy, PrefixRule};
 use crate::{Candidate, Error};
@@ -194,9 +196,72 @@ fn report_shows_the_snippet() {
     miette::GraphicalReportHandler::new_themed(theme)
         .render_report(&mut shown, &error)
         .expect("renders");
-    println!("{shown}");
     assert!(
         shown.contains("[gw.toml:2:1]") && shown.contains("did you mean `name`?"),
         "{shown}"
     );
+}
+
+#[test]
+fn file_that_is_not_there_is_named() {
+    let error = Candidate::read(std::path::Path::new("/nonexistent/gw.toml")).expect_err("absent");
+    assert!(
+        error
+            .to_string()
+            .starts_with("cannot read the configuration /nonexistent/gw.toml: "),
+        "{error}"
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Lines of the example lost, doubled, moved, or with a word replaced: refused or not, but never a panic, and every
+    /// problem has a place inside the file.
+    #[test]
+    fn mangled_files_never_panic(
+        lines in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), mangle()), 1..6)
+    ) {
+        let mut text: Vec<String> = EXAMPLE.lines().map(str::to_owned).collect();
+        for (from, to, mangle) in lines {
+            let line = text.remove(from.index(text.len()));
+            let line = mangle.map_or(line.clone(), |word| {
+                let mut words: Vec<_> = line.split(' ').collect();
+                let position = to.index(words.len());
+                words[position] = &word;
+                words.join(" ")
+            });
+            text.insert(to.index(text.len()), line);
+        }
+        let text = text.join("\n");
+        if let Err(Error::Invalid(invalid)) = Candidate::new("t", text.clone()).check() {
+            prop_assert!(!invalid.problems().is_empty());
+            for problem in invalid.problems() {
+                let place = problem.place().expect("of a file");
+                prop_assert!(place.span.end <= text.len() && place.line <= text.lines().count() + 1);
+            }
+        }
+    }
+}
+
+/// Nothing, or a word to put in a line.
+fn mangle() -> impl Strategy<Value = Option<String>> {
+    let words = [
+        "0",
+        "-1",
+        "99999999999999999999999",
+        "\"\"",
+        "[]",
+        "{}",
+        "nan",
+        "1979-05-27",
+        "\"é/0\"",
+        "\"::/0\"",
+        "vrf",
+        "\"\\u0000\"",
+    ];
+    prop::option::of(prop_oneof![
+        prop::sample::select(words.to_vec()).prop_map(str::to_owned),
+        "\\PC{0,6}"
+    ])
 }
