@@ -92,8 +92,8 @@ fn changeset_holds_only_what_changed() {
     let read = "SELECT changeset FROM revision WHERE number = 2";
     let changeset: Vec<u8> = store.connection.query_row(read, [], |row| row.get(0)).expect("reads");
     let mut changes = Vec::new();
-    let mut input: &mut dyn std::io::Read = &mut changeset.as_slice();
-    let mut items = rusqlite::session::ChangesetIter::start_strm(&mut input).expect("a changeset");
+    let input: &mut dyn std::io::Read = &mut changeset.as_slice();
+    let mut items = rusqlite::session::ChangesetIter::start_strm(&input).expect("a changeset");
     use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator;
     while let Some(item) = items.next().expect("readable") {
         let operation = item.op().expect("an operation");
