@@ -165,6 +165,19 @@ fn link_down_and_address_removal_raise_doubt_and_a_removed_link_takes_its_own_al
         ),
         Doubt::None
     );
+    let observed = |present| {
+        let change = AddressChange {
+            present,
+            ..address.clone()
+        };
+        Heard::Address(ObservedAddress {
+            change,
+            connected_route: true,
+        })
+    };
+    assert_eq!(inbound.hear(observed(false), &mut events), Doubt::Routes);
+    assert_eq!(inbound.hear(observed(false), &mut events), Doubt::None, "no news");
+    assert_eq!(inbound.hear(observed(true), &mut events), Doubt::None);
     let down = LinkChange {
         up: false,
         ..up.clone()
