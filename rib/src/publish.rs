@@ -8,7 +8,7 @@ use nat::Delta;
 use net::{Generation, IfIndex, Prefix, RouteKind, Source, VrfId};
 use serde::Serialize;
 
-use crate::group::ResolvedHop;
+use crate::group::{Groups, ResolvedHop};
 use crate::rib::Rib;
 use crate::routes::Entry;
 use crate::tables::TableOp;
@@ -76,7 +76,7 @@ impl Rib {
         self.published.store(generation.0, Ordering::Release);
         let changes = std::mem::take(&mut self.work.pending);
         let outcome = std::mem::take(&mut self.outcome);
-        let mut winners = Vec::new();
+        let mut winners = Vec::with_capacity(outcome.told.len());
         for (vrf, prefix) in outcome.told {
             let Some(entry) = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix)) else {
                 winners.push(Winner {
@@ -87,8 +87,11 @@ impl Rib {
                 continue;
             };
             if std::mem::take(&mut entry.told).winner {
-                let route = self.vrfs[&vrf].get(prefix).and_then(|entry| self.winner_route(entry));
-                winners.push(Winner { vrf, prefix, route });
+                winners.push(Winner {
+                    vrf,
+                    prefix,
+                    route: winner_route(entry, &self.groups),
+                });
             }
         }
         self.regrouped_winners(&outcome.regrouped, &mut winners);
@@ -98,17 +101,6 @@ impl Rib {
             delta,
             winners,
             wanted: outcome.wanted.into_iter().collect(),
-        })
-    }
-
-    fn winner_route(&self, entry: &Entry) -> Option<WinnerRoute> {
-        let winner = entry.winner?;
-        let group = self.groups.get(winner.group);
-        let next_hops = Arc::clone(&group.resolved);
-        Some(WinnerRoute {
-            source: winner.owner.source(),
-            kind: group.key.kind,
-            next_hops,
         })
     }
 
@@ -127,12 +119,24 @@ impl Rib {
                     winners.push(Winner {
                         vrf,
                         prefix,
-                        route: self.winner_route(entry),
+                        route: winner_route(entry, &self.groups),
                     });
                 }
             }
         }
     }
+}
+
+/// The winner of an entry, as the kernel's mirror is told it.
+fn winner_route(entry: &Entry, groups: &Groups) -> Option<WinnerRoute> {
+    let winner = entry.winner?;
+    let group = groups.get(winner.group);
+    let next_hops = Arc::clone(&group.resolved);
+    Some(WinnerRoute {
+        source: winner.owner.source(),
+        kind: group.key.kind,
+        next_hops,
+    })
 }
 
 fn as_slice<S: serde::Serializer>(hops: &Arc<[ResolvedHop]>, serializer: S) -> Result<S::Ok, S::Error> {

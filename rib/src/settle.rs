@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use net::{Generation, IpNet, NeighborState, NextHop, Prefix, RouteKind, VrfId};
 use smallvec::smallvec;
 
-use crate::group::GroupKey;
+use crate::group::{GroupKey, Groups};
 use crate::rib::Rib;
 use crate::routes::{Entry, VrfRoutes, Winning};
 use crate::tables::TableOp;
@@ -17,6 +17,9 @@ use crate::trie::Slot;
 
 /// Prefixes of one family from which on a VRF's root is 16 bits wide.
 const WIDE: usize = 4096;
+
+/// Prefixes from which on a batch is worth sorting.
+const LARGE: usize = 1024;
 
 impl Rib {
     /// The generation that the next publish makes.
@@ -32,6 +35,10 @@ impl Rib {
         }
         if std::mem::take(&mut self.work.addresses) {
             self.derive_routes();
+        }
+        if self.work.prefixes.len() > LARGE {
+            // In address order, covering prefixes first, neighbouring entries and slots are still in the cache.
+            self.work.prefixes.sort_unstable_by(|a, b| b.cmp(a));
         }
         loop {
             if let Some((vrf, prefix)) = self.work.prefixes.pop() {
@@ -55,32 +62,24 @@ impl Rib {
 
     /// Chooses the winner of one prefix, and the leaf that the FIB gets.
     fn elect(&mut self, vrf: VrfId, prefix: Prefix) {
-        let groups = &self.groups;
-        let entry = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix));
-        let winner = entry.and_then(|entry| {
-            entry.dirty = false;
-            let usable = entry
-                .candidates
-                .iter()
-                .find(|c| groups.get(c.group).usable_for(prefix).is_ok());
-            usable.map(|c| Winning {
-                owner: c.owner,
-                group: c.group,
-            })
-        });
-        let leaf = match winner {
-            Some(winning) => winning.group,
-            None => self.host_group(vrf, prefix).unwrap_or(0),
+        let is_host = prefix.len() == max_length(prefix);
+        let host = if is_host && !self.has_winner(vrf, prefix) {
+            self.host_group(vrf, prefix)
+        } else {
+            None
         };
         let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
-        let entry = if leaf == 0 {
-            routes.get_mut(prefix)
-        } else {
+        let entry = if host.is_some() {
             Some(routes.entry(prefix))
+        } else {
+            routes.get_mut(prefix)
         };
         let Some(entry) = entry else { return };
+        let winner = elected(entry, &self.groups, prefix);
+        let leaf = winner.map(|w| w.group).or(host).unwrap_or(0);
         let old_leaf = std::mem::replace(&mut entry.leaf, leaf);
         let old_winner = std::mem::replace(&mut entry.winner, winner);
+        entry.dirty = false;
         let listed = entry.told.any();
         let tell_prefix = old_leaf != leaf && !entry.told.prefix;
         entry.told.winner |= old_winner != winner;
@@ -108,14 +107,16 @@ impl Rib {
         }
     }
 
+    fn has_winner(&self, vrf: VrfId, prefix: Prefix) -> bool {
+        let entry = self.vrfs.get(&vrf).and_then(|routes| routes.get(prefix));
+        entry.is_some_and(|entry| elected(entry, &self.groups, prefix).is_some())
+    }
+
     /// The group of a host route to a reachable neighbour, if the best route to it is its connected subnet.
     fn host_group(&mut self, vrf: VrfId, prefix: Prefix) -> Option<u32> {
-        if prefix.len() != max_length(prefix) {
-            return None;
-        }
         let address = prefix.address();
         let hosts = self.neighbors_by_vrf.get(&(vrf, address))?;
-        let (_, group) = self.best_cover(vrf, address)?;
+        let (_, group) = self.best_cover_of(vrf, prefix, |p| p != prefix)?;
         let subnet = &self.groups.get(group).key;
         let interface = hosts.iter().copied().find(|host| {
             let reachable = matches!(self.neighbors.get(&(*host, address)), Some(NeighborState::Reachable(_)));
@@ -137,9 +138,14 @@ impl Rib {
 
     /// Length and group of the best route to an address.
     pub(crate) fn best_cover(&self, vrf: VrfId, address: IpAddr) -> Option<(u8, u32)> {
+        self.best_cover_of(vrf, Prefix::host(address), |_| true)
+    }
+
+    /// Length and group of the best route that covers a prefix, among those that `pick` takes.
+    fn best_cover_of(&self, vrf: VrfId, prefix: Prefix, pick: impl Fn(Prefix) -> bool) -> Option<(u8, u32)> {
         let mut best = None;
-        self.vrfs.get(&vrf)?.covers(Prefix::host(address), |prefix, entry| {
-            if let Some(winner) = entry.winner {
+        self.vrfs.get(&vrf)?.covers(prefix, |prefix, entry| {
+            if let Some(winner) = entry.winner.filter(|_| pick(prefix)) {
                 best = Some((prefix.len(), winner.group));
             }
         });
@@ -238,6 +244,18 @@ impl Rib {
             delta.next_hops.clear();
         }
     }
+}
+
+/// The best usable candidate.
+fn elected(entry: &Entry, groups: &Groups, prefix: Prefix) -> Option<Winning> {
+    let usable = entry
+        .candidates
+        .iter()
+        .find(|c| groups.get(c.group).usable_for(prefix).is_ok());
+    usable.map(|c| Winning {
+        owner: c.owner,
+        group: c.group,
+    })
 }
 
 /// The leaf of the longest other prefix in the FIB that covers `prefix`.

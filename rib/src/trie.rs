@@ -363,7 +363,7 @@ impl<K: Key> Forest<K> {
     }
 
     /// Writes `leaf` into every slot at and below `index` that `replace` picks.
-    fn repaint(&mut self, index: usize, leaf: Slot, replace: &dyn Fn(Slot) -> bool) {
+    fn repaint(&mut self, index: usize, leaf: Slot, replace: &impl Fn(Slot) -> bool) {
         let slot = self.slots[index];
         if !slot.is_pointer() {
             if replace(slot) {
