@@ -141,7 +141,10 @@ impl PeerConfig {
             return Err(Error::PeerInterface(peer));
         }
         if matches!(self.hold_time, 1 | 2) {
-            return Err(Error::HoldTime { peer, seconds: self.hold_time });
+            return Err(Error::HoldTime {
+                peer,
+                seconds: self.hold_time,
+            });
         }
         if self.connect_retry < Duration::from_secs(1) {
             return Err(Error::ConnectRetry(peer));
@@ -156,7 +159,10 @@ impl PeerConfig {
         }
         for policy in [&self.import, &self.export] {
             if let Some(rule) = policy.empty_rule() {
-                return Err(Error::PrefixRule { peer, rule: rule.to_string() });
+                return Err(Error::PrefixRule {
+                    peer,
+                    rule: rule.to_string(),
+                });
             }
         }
         Ok(())
@@ -192,11 +198,23 @@ mod tests {
     #[test]
     fn each_mistake_is_refused_by_name() {
         assert!(matches!(with_peer(|p| p.remote_as = 0), Err(Error::ReservedAs { .. })));
-        assert!(matches!(with_peer(|p| p.hold_time = 2), Err(Error::HoldTime { seconds: 2, .. })));
+        assert!(matches!(
+            with_peer(|p| p.hold_time = 2),
+            Err(Error::HoldTime { seconds: 2, .. })
+        ));
         assert!(matches!(with_peer(|p| p.families.clear()), Err(Error::NoFamily(_))));
-        assert!(matches!(with_peer(|p| p.connect_retry = Duration::ZERO), Err(Error::ConnectRetry(_))));
-        assert!(matches!(with_peer(|p| p.address = "224.0.0.5".parse().expect("ip")), Err(Error::PeerAddress(_))));
-        assert!(matches!(with_peer(|p| p.address = "fe80::1".parse().expect("ip")), Err(Error::PeerInterface(_))));
+        assert!(matches!(
+            with_peer(|p| p.connect_retry = Duration::ZERO),
+            Err(Error::ConnectRetry(_))
+        ));
+        assert!(matches!(
+            with_peer(|p| p.address = "224.0.0.5".parse().expect("ip")),
+            Err(Error::PeerAddress(_))
+        ));
+        assert!(matches!(
+            with_peer(|p| p.address = "fe80::1".parse().expect("ip")),
+            Err(Error::PeerInterface(_))
+        ));
         assert!(matches!(
             with_peer(|p| p.local_address = Some("2001:db8::1".parse().expect("ip"))),
             Err(Error::LocalAddress { .. })

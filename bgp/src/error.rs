@@ -56,7 +56,9 @@ pub enum Error {
         rule: String,
     },
     /// The port is taken, or the address is not ours, or the right to bind is missing.
-    #[error("cannot listen on {address}: {source}; end the other BGP daemon, use an address of this host, or run as root")]
+    #[error(
+        "cannot listen on {address}: {source}; end the other BGP daemon, use an address of this host, or run as root"
+    )]
     Listen {
         /// Address as configured.
         address: SocketAddr,

@@ -21,7 +21,11 @@ impl Family {
 
     /// The unicast family of a prefix.
     pub fn of(prefix: &Prefix) -> Self {
-        if prefix.is_v4() { Self::Ipv4Unicast } else { Self::Ipv6Unicast }
+        if prefix.is_v4() {
+            Self::Ipv4Unicast
+        } else {
+            Self::Ipv6Unicast
+        }
     }
 
     /// Position in [`Family::ALL`], for arrays with one entry a family.

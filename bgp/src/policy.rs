@@ -60,9 +60,11 @@ impl Policy {
             Self::Unset if ebgp => Action::Deny,
             Self::Unset | Self::Accept => Action::Accept,
             Self::Deny => Action::Deny,
-            Self::PrefixList(list) => {
-                list.rules.iter().find(|rule| rule.matches(prefix)).map_or(Action::Deny, |rule| rule.action)
-            }
+            Self::PrefixList(list) => list
+                .rules
+                .iter()
+                .find(|rule| rule.matches(prefix))
+                .map_or(Action::Deny, |rule| rule.action),
         }
     }
 
@@ -84,7 +86,11 @@ impl PrefixRule {
 
     fn lengths(&self) -> (u8, u8) {
         let shortest = self.ge.unwrap_or(self.prefix.len());
-        let longest = self.le.unwrap_or(if self.ge.is_some() { self.address_length() } else { self.prefix.len() });
+        let longest = self.le.unwrap_or(if self.ge.is_some() {
+            self.address_length()
+        } else {
+            self.prefix.len()
+        });
         (shortest, longest)
     }
 
@@ -124,7 +130,12 @@ mod tests {
     }
 
     fn rule(action: Action, text: &str, ge: Option<u8>, le: Option<u8>) -> PrefixRule {
-        PrefixRule { action, prefix: prefix(text), ge, le }
+        PrefixRule {
+            action,
+            prefix: prefix(text),
+            ge,
+            le,
+        }
     }
 
     #[test]

@@ -15,17 +15,55 @@ fn prefix(text: &str) -> Prefix {
     text.parse().expect("prefix")
 }
 
-/// Waits for the event that `wanted` picks; everything before it is dropped.
-async fn wait_for<T>(events: &mut mpsc::Receiver<Event>, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
-    let search = async {
-        loop {
-            let event = events.recv().await.unwrap_or_else(|| panic!("the speaker ended while waiting for {what}"));
-            if let Some(found) = wanted(&event) {
-                return found;
-            }
+/// The events of a speaker, kept so that their order does not matter to a test that waits for several.
+struct Watch {
+    events: mpsc::Receiver<Event>,
+    seen: Vec<Event>,
+}
+
+impl Watch {
+    fn new(capacity: usize) -> (mpsc::Sender<Event>, Self) {
+        let (sender, events) = mpsc::channel(capacity);
+        (
+            sender,
+            Self {
+                events,
+                seen: Vec::new(),
+            },
+        )
+    }
+
+    /// Waits for the event that `wanted` picks, among those seen since [`Watch::forget`] and those to come.
+    async fn wait<T>(&mut self, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
+        if let Some(found) = self.seen.iter().find_map(&wanted) {
+            return found;
         }
-    };
-    tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
+        let search = async {
+            loop {
+                let event = self
+                    .events
+                    .recv()
+                    .await
+                    .unwrap_or_else(|| panic!("speaker ended before {what}"));
+                let found = wanted(&event);
+                self.seen.push(event);
+                if let Some(found) = found {
+                    return found;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, search)
+            .await
+            .unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
+    }
+
+    /// From here on only what comes later counts.
+    fn forget(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            drop(event);
+        }
+        self.seen.clear();
+    }
 }
 
 fn change(event: &Event, of: &str) -> Option<RouteChange> {
@@ -44,21 +82,37 @@ fn is_up(event: &Event) -> Option<()> {
 fn routes_go_both_ways_in_both_families() {
     Lab::run(|lab| async move {
         let mut bgpd = lab.start_bgpd();
-        let (sender, mut events) = mpsc::channel(64);
+        let (sender, mut watch) = Watch::new(64);
         let mut config = speaker_config();
         config.originate = vec![prefix("203.0.113.0/24"), prefix("2001:db8:beef::/48")];
         let speaker = Speaker::start(config.clone(), sender).await.expect("speaker starts");
 
-        wait_for(&mut events, "session", is_up).await;
-        let v4 = wait_for(&mut events, "192.0.2.0/24", |event| change(event, "192.0.2.0/24")).await;
+        watch.wait("session", is_up).await;
+        let v4 = watch.wait("192.0.2.0/24", |event| change(event, "192.0.2.0/24")).await;
         assert_eq!(v4.source, Source::Ebgp);
-        assert_eq!(v4.route.expect("announced").next_hops[0].gateway, Some(FRR_V4.parse().expect("ip")));
-        let v6 = wait_for(&mut events, "2001:db8:100::/48", |event| change(event, "2001:db8:100::/48")).await;
-        assert_eq!(v6.route.expect("announced").next_hops[0].gateway, Some(FRR_V6.parse().expect("ip")));
-        wait_for(&mut events, "end of RIB", |event| {
-            matches!(event, Event::EndOfRib { family: Family::Ipv6Unicast, .. }).then_some(())
-        })
-        .await;
+        assert_eq!(
+            v4.route.expect("announced").next_hops[0].gateway,
+            Some(FRR_V4.parse().expect("ip"))
+        );
+        let v6 = watch
+            .wait("2001:db8:100::/48", |event| change(event, "2001:db8:100::/48"))
+            .await;
+        assert_eq!(
+            v6.route.expect("announced").next_hops[0].gateway,
+            Some(FRR_V6.parse().expect("ip"))
+        );
+        watch
+            .wait("end of RIB", |event| {
+                matches!(
+                    event,
+                    Event::EndOfRib {
+                        family: Family::Ipv6Unicast,
+                        ..
+                    }
+                )
+                .then_some(())
+            })
+            .await;
 
         eventually("FRR has both prefixes with our next hops", async || {
             let v4 = lab.vtysh("show bgp ipv4 unicast 203.0.113.0/24 json").await;
@@ -73,8 +127,18 @@ fn routes_go_both_ways_in_both_families() {
         let state = speaker.state().await;
         let peer = &state.peers[0];
         assert_eq!((peer.state.as_str(), peer.flaps, peer.hold_time), ("Established", 0, 9));
-        assert_eq!(peer.families.iter().map(|f| (f.received, f.advertised)).collect::<Vec<_>>(), [(2, 1), (1, 1)]);
-        assert!(peer.capabilities.iter().any(|name| name == "four-octet-as"), "{:?}", peer.capabilities);
+        // FRR sends our own prefixes back: received, and not accepted for the loop in the AS path.
+        let counts: Vec<_> = peer
+            .families
+            .iter()
+            .map(|family| (family.accepted, family.advertised))
+            .collect();
+        assert_eq!(counts, [(2, 1), (1, 1)]);
+        assert!(
+            peer.capabilities.iter().any(|name| name == "four-octet-as"),
+            "{:?}",
+            peer.capabilities
+        );
 
         // Withdrawn and added without a reset.
         config.originate = vec![prefix("203.0.113.128/25"), prefix("2001:db8:beef::/48")];
@@ -87,20 +151,43 @@ fn routes_go_both_ways_in_both_families() {
         .await;
         assert_eq!(speaker.state().await.peers[0].flaps, 0);
 
-        lab.configure("router bgp 65001", "address-family ipv4 unicast", "no network 192.0.2.0/24").await;
-        let gone = wait_for(&mut events, "withdrawal", |event| change(event, "192.0.2.0/24")).await;
+        watch.forget();
+        lab.configure(
+            "router bgp 65001",
+            "address-family ipv4 unicast",
+            "no network 192.0.2.0/24",
+        )
+        .await;
+        let gone = watch.wait("withdrawal", |event| change(event, "192.0.2.0/24")).await;
         assert_eq!((gone.source, gone.route), (Source::Ebgp, None));
-        assert!(!speaker.routes().await.iter().any(|route| route.prefix == prefix("192.0.2.0/24")));
+        assert!(
+            !speaker
+                .routes()
+                .await
+                .iter()
+                .any(|route| route.prefix == prefix("192.0.2.0/24"))
+        );
 
         // Another import policy restarts the session and keeps the denied path with its reason.
-        let rule = PrefixRule { action: Action::Accept, prefix: prefix("::/0"), ge: None, le: Some(128) };
+        let rule = PrefixRule {
+            action: Action::Accept,
+            prefix: prefix("::/0"),
+            ge: None,
+            le: Some(128),
+        };
         config.peers[0].import = Policy::PrefixList(PrefixList { rules: vec![rule] });
+        watch.forget();
         speaker.apply(config).await.expect("applies");
-        wait_for(&mut events, "session end", |event| matches!(event, Event::PeerDown { .. }).then_some(())).await;
-        wait_for(&mut events, "IPv6 again", |event| {
-            change(event, "2001:db8:100::/48").filter(|change| change.route.is_some())
-        })
-        .await;
+        watch
+            .wait("session end", |event| {
+                matches!(event, Event::PeerDown { .. }).then_some(())
+            })
+            .await;
+        watch
+            .wait("IPv6 again", |event| {
+                change(event, "2001:db8:100::/48").filter(|change| change.route.is_some())
+            })
+            .await;
         eventually("the denied path is shown with its reason", async || {
             speaker.routes().await.iter().any(|route| {
                 route.prefix == prefix("198.51.100.0/24")
@@ -117,21 +204,33 @@ fn routes_go_both_ways_in_both_families() {
 fn a_killed_bgpd_takes_its_routes_along_and_comes_back() {
     Lab::run(|lab| async move {
         let mut bgpd = lab.start_bgpd();
-        let (sender, mut events) = mpsc::channel(64);
+        let (sender, mut watch) = Watch::new(64);
         let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
-        wait_for(&mut events, "route", |event| change(event, "198.51.100.0/24")).await;
+        watch.wait("route", |event| change(event, "198.51.100.0/24")).await;
 
+        watch.forget();
         bgpd.kill();
-        let gone = wait_for(&mut events, "withdrawal", |event| change(event, "198.51.100.0/24")).await;
+        let gone = watch.wait("withdrawal", |event| change(event, "198.51.100.0/24")).await;
         assert_eq!(gone.route, None);
-        wait_for(&mut events, "session end", |event| matches!(event, Event::PeerDown { .. }).then_some(())).await;
+        watch
+            .wait("session end", |event| {
+                matches!(event, Event::PeerDown { .. }).then_some(())
+            })
+            .await;
         tokio::time::sleep(Duration::from_secs(1)).await;
 
+        watch.forget();
         let mut bgpd = lab.start_bgpd();
         let restarted = tokio::time::Instant::now();
-        let back = wait_for(&mut events, "route again", |event| change(event, "198.51.100.0/24")).await;
+        let back = watch
+            .wait("route again", |event| change(event, "198.51.100.0/24"))
+            .await;
         assert!(back.route.is_some());
-        assert!(restarted.elapsed() < Duration::from_secs(10), "{:?}", restarted.elapsed());
+        assert!(
+            restarted.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            restarted.elapsed()
+        );
         assert_eq!(speaker.state().await.peers[0].flaps, 1);
         speaker.shutdown().await;
         bgpd.kill();
@@ -142,12 +241,12 @@ fn a_killed_bgpd_takes_its_routes_along_and_comes_back() {
 fn frr_sees_the_administrative_shutdown() {
     Lab::run(|lab| async move {
         let mut bgpd = lab.start_bgpd();
-        let (sender, mut events) = mpsc::channel(64);
+        let (sender, mut watch) = Watch::new(64);
         let mut config = speaker_config();
         // FRR connects: the speaker's listener is what is used.
         config.peers[0].passive = true;
         let speaker = Speaker::start(config, sender).await.expect("speaker starts");
-        wait_for(&mut events, "session", is_up).await;
+        watch.wait("session", is_up).await;
         speaker.shutdown().await;
         eventually("FRR names the reason", async || {
             let neighbor = lab.vtysh("show bgp neighbors 10.99.0.1 json").await;
@@ -163,17 +262,33 @@ fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
     Lab::run(|lab| async move {
         let mut bgpd = lab.start_bgpd();
         // One event fits, nobody reads for longer than the hold time of 9 s.
-        let (sender, mut events) = mpsc::channel(1);
+        let (sender, mut watch) = Watch::new(1);
         let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
-        eventually("session", async || speaker.state().await.peers[0].state == "Established").await;
-        for i in 0..50 {
+        eventually("session", async || {
+            speaker.state().await.peers[0].state == "Established"
+        })
+        .await;
+        for i in 0..120 {
             let network = format!("network 10.{i}.0.0/16");
-            lab.configure("router bgp 65001", "address-family ipv4 unicast", &network).await;
+            lab.configure("router bgp 65001", "address-family ipv4 unicast", &network)
+                .await;
         }
-        tokio::time::sleep(Duration::from_secs(11)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let stalled = speaker.state().await.peers[0].messages_in;
+        tokio::time::sleep(Duration::from_secs(10)).await;
         let state = speaker.state().await;
-        assert_eq!((state.peers[0].state.as_str(), state.peers[0].flaps), ("Established", 0));
-        wait_for(&mut events, "the last route", |event| change(event, "10.49.0.0/16")).await;
+        let peer = &state.peers[0];
+        assert_eq!((peer.state.as_str(), peer.flaps), ("Established", 0));
+        assert_eq!(peer.messages_in, stalled, "not even keepalives are read");
+        let neighbor = lab.vtysh("show bgp neighbors 10.99.0.1 json").await;
+        assert_eq!(
+            neighbor["10.99.0.1"]["bgpState"], "Established",
+            "our keepalives still go out"
+        );
+
+        watch
+            .wait("the last route", |event| change(event, "10.119.0.0/16"))
+            .await;
         assert_eq!(speaker.state().await.peers[0].flaps, 0);
         speaker.shutdown().await;
         bgpd.kill();

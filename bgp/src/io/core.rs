@@ -21,7 +21,7 @@ use crate::wire::{Cease, Notification};
 use crate::{Error, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
-const INBOX: usize = 256;
+const INBOX: usize = 64;
 /// Most prefixes of one batch of changes.
 const BATCH: usize = 4096;
 /// Accepted connections that wait for a peer's task.
@@ -88,7 +88,10 @@ impl Core {
             inbox,
             events,
             pending: VecDeque::new(),
-            config: SpeakerConfig { peers: Vec::new(), ..config.clone() },
+            config: SpeakerConfig {
+                peers: Vec::new(),
+                ..config.clone()
+            },
         };
         core.reconcile(config);
         Ok(core)
@@ -134,7 +137,9 @@ impl Core {
     }
 
     fn message(&mut self, Message { peer, serial, news }: Message) {
-        let Some(handle) = self.peers.get_mut(&peer).filter(|handle| handle.serial == serial) else { return };
+        let Some(handle) = self.peers.get_mut(&peer).filter(|handle| handle.serial == serial) else {
+            return;
+        };
         match news {
             News::Up(epoch, info) => {
                 handle.up = true;
@@ -175,7 +180,14 @@ impl Core {
         let changes = self.rib.take_changes();
         self.pending.extend(batches(changes).into_iter().map(Event::Routes));
         for handle in self.peers.values().filter(|handle| handle.up) {
-            if !handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).1.is_empty() {
+            if !handle
+                .shared
+                .queue
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .1
+                .is_empty()
+            {
                 handle.shared.wake.notify_one();
             }
         }
@@ -195,11 +207,15 @@ impl Core {
         let leaving: Vec<(IpAddr, Cease)> = self
             .peers
             .iter()
-            .filter_map(|(address, handle)| match config.peers.iter().find(|peer| peer.address == *address) {
-                None => Some((*address, Cease::PeerDeconfigured)),
-                Some(peer) if !same_speaker || *peer != handle.config => Some((*address, Cease::ConfigurationChange)),
-                Some(_) => None,
-            })
+            .filter_map(
+                |(address, handle)| match config.peers.iter().find(|peer| peer.address == *address) {
+                    None => Some((*address, Cease::PeerDeconfigured)),
+                    Some(peer) if !same_speaker || *peer != handle.config => {
+                        Some((*address, Cease::ConfigurationChange))
+                    }
+                    Some(_) => None,
+                },
+            )
             .collect();
         for (address, cease) in leaving {
             self.remove_peer(address, cease);
@@ -227,13 +243,30 @@ impl Core {
         let (orders, order_queue) = mpsc::unbounded_channel();
         let (connections, accepted) = mpsc::channel::<TcpStream>(ACCEPTED);
         self.directory.insert(config.address, connections);
-        let peer = Peer::new(&self.config, config.clone(), serial, Arc::clone(&shared), self.to_core.clone());
+        let peer = Peer::new(
+            &self.config,
+            config.clone(),
+            serial,
+            Arc::clone(&shared),
+            self.to_core.clone(),
+        );
         self.tasks.spawn(peer.run(order_queue, accepted));
-        self.peers.insert(config.address, Handle { config, serial, up: false, orders, shared });
+        self.peers.insert(
+            config.address,
+            Handle {
+                config,
+                serial,
+                up: false,
+                orders,
+                shared,
+            },
+        );
     }
 
     fn remove_peer(&mut self, address: IpAddr, cease: Cease) {
-        let Some(handle) = self.peers.remove(&address) else { return };
+        let Some(handle) = self.peers.remove(&address) else {
+            return;
+        };
         self.directory.remove(address);
         let notification = Notification::cease(cease);
         let reason = format!("sent {notification}");
@@ -270,7 +303,12 @@ impl Core {
     }
 
     fn peer_view(&self, handle: &Handle) -> PeerView {
-        let status = handle.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let status = handle
+            .shared
+            .status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let config = &handle.config;
         let negotiated = status.negotiated.as_ref();
         let now = tokio::time::Instant::now().into_std();
@@ -286,7 +324,9 @@ impl Core {
             hold_time: negotiated.map_or(config.hold_time, |negotiated| {
                 u16::try_from(negotiated.hold_time.as_secs()).unwrap_or(u16::MAX)
             }),
-            capabilities: negotiated.map(|negotiated| negotiated.capabilities.names()).unwrap_or_default(),
+            capabilities: negotiated
+                .map(|negotiated| negotiated.capabilities.names())
+                .unwrap_or_default(),
             families: self.rib.counters(config.address),
             messages_in: status.statistics.messages_in,
             messages_out: status.statistics.messages_out,
@@ -323,7 +363,12 @@ mod tests {
     #[test]
     fn batches_are_bounded_and_keep_a_prefix_together() {
         let prefix = |i: u32| Prefix::host(IpAddr::V4(Ipv4Addr::from(i)));
-        let change = |i, source| RouteChange { vrf: VrfId::DEFAULT, prefix: prefix(i), source, route: None };
+        let change = |i, source| RouteChange {
+            vrf: VrfId::DEFAULT,
+            prefix: prefix(i),
+            source,
+            route: None,
+        };
         let count = u32::try_from(BATCH).expect("small");
         let mut changes: Vec<_> = (0..count).map(|i| change(i, Source::Ebgp)).collect();
         changes.push(change(count - 1, Source::Ibgp));

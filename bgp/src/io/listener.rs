@@ -22,7 +22,10 @@ pub(super) struct Directory(Arc<RwLock<HashMap<IpAddr, mpsc::Sender<TcpStream>>>
 
 impl Directory {
     pub(super) fn insert(&self, peer: IpAddr, connections: mpsc::Sender<TcpStream>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(peer, connections);
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(peer, connections);
     }
 
     pub(super) fn remove(&self, peer: IpAddr) {
@@ -30,7 +33,11 @@ impl Directory {
     }
 
     fn find(&self, peer: IpAddr) -> Option<mpsc::Sender<TcpStream>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&peer)
+            .cloned()
     }
 }
 
@@ -58,7 +65,9 @@ impl Listeners {
             if self.0.contains_key(&address) || added.contains_key(&address) {
                 continue;
             }
-            let v4_too = addresses.iter().any(|other| other.is_ipv4() && other.port() == address.port());
+            let v4_too = addresses
+                .iter()
+                .any(|other| other.is_ipv4() && other.port() == address.port());
             let listener = socket::listen(address, v4_too).map_err(|source| Error::Listen { address, source })?;
             added.insert(address, (listener, directory.clone()));
         }

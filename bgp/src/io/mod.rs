@@ -73,7 +73,10 @@ impl Speaker {
     /// As [`Speaker::start`]; then nothing has changed.
     pub async fn apply(&self, config: SpeakerConfig) -> Result<(), Error> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Apply(Box::new(config), reply)).await.map_err(|_| Error::Stopped)?;
+        self.commands
+            .send(Command::Apply(Box::new(config), reply))
+            .await
+            .map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
     }
 

@@ -151,7 +151,11 @@ impl Peer {
     }
 
     /// Runs until it is told to stop and the last bytes are out.
-    pub(super) async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>, mut accepted: mpsc::Receiver<TcpStream>) {
+    pub(super) async fn run(
+        mut self,
+        mut orders: mpsc::UnboundedReceiver<Order>,
+        mut accepted: mpsc::Receiver<TcpStream>,
+    ) {
         let core = self.core.clone();
         let shared = Arc::clone(&self.shared);
         self.session.handle(Event::Start, now());
@@ -188,7 +192,11 @@ impl Peer {
                 }
                 Turn::CoreReady(Some(permit)) => {
                     if let Some(news) = self.backlog.pop_front() {
-                        permit.send(Message { peer: self.config.address, serial: self.serial, news });
+                        permit.send(Message {
+                            peer: self.config.address,
+                            serial: self.serial,
+                            news,
+                        });
                     }
                 }
                 Turn::SocketReady(Ready::Read(i)) => self.read(i),
@@ -215,7 +223,8 @@ impl Peer {
         let paused = !self.backlog.is_empty();
         if paused != self.paused {
             self.paused = paused;
-            self.session.handle(if paused { Event::Pause } else { Event::Resume }, now());
+            self.session
+                .handle(if paused { Event::Pause } else { Event::Resume }, now());
         }
         let status = Status {
             state: self.session.state(),
@@ -258,7 +267,11 @@ impl Peer {
 
     fn up(&mut self, id: ConnectionId, negotiated: &Negotiated) {
         self.epoch += 1;
-        let session = self.sockets.iter().find(|socket| socket.id == id).and_then(|s| s.stream.local_addr().ok());
+        let session = self
+            .sockets
+            .iter()
+            .find(|socket| socket.id == id)
+            .and_then(|s| s.stream.local_addr().ok());
         let local = socket::local_addresses(&self.config, session.map(|address| address.ip()));
         if negotiated.capabilities.families.contains(&Family::Ipv6Unicast) && local.v6.is_none() {
             warn!(peer = %self.config.address, "no IPv6 address towards the peer: IPv6 prefixes are not announced");
@@ -298,7 +311,11 @@ impl Peer {
         while !self.backlog.is_empty() {
             let Ok(permit) = self.core.try_reserve() else { return };
             if let Some(news) = self.backlog.pop_front() {
-                permit.send(Message { peer: self.config.address, serial: self.serial, news });
+                permit.send(Message {
+                    peer: self.config.address,
+                    serial: self.serial,
+                    news,
+                });
             }
         }
     }
@@ -332,7 +349,11 @@ impl Peer {
         }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
-        self.sockets.push(Socket { id, stream, unsent: BytesMut::new() });
+        self.sockets.push(Socket {
+            id,
+            stream,
+            unsent: BytesMut::new(),
+        });
         self.session.handle(Event::Connected(id, direction), now());
     }
 

@@ -15,7 +15,11 @@ const BACKLOG: i32 = 64;
 
 /// Connects to a peer, from its configured local address if it has one.
 pub(super) async fn connect(config: &PeerConfig) -> io::Result<TcpStream> {
-    let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if config.address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     if let Some(local) = config.local_address {
         socket.bind(with_scope(local, 0, config))?;
     }
@@ -34,7 +38,11 @@ fn with_scope(address: IpAddr, port: u16, config: &PeerConfig) -> SocketAddr {
 
 /// Listens on an address. `[::]` takes IPv4 as well, unless `only_v6`.
 pub(super) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
@@ -47,13 +55,18 @@ pub(super) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListen
 /// Our addresses towards the peer: configured next hops first, then the session's own address, then an address of the
 /// other family on the same interface.
 pub(super) fn local_addresses(config: &PeerConfig, session: Option<IpAddr>) -> LocalAddresses {
-    let mut local = LocalAddresses { v4: config.next_hop_v4, v6: config.next_hop_v6 };
+    let mut local = LocalAddresses {
+        v4: config.next_hop_v4,
+        v6: config.next_hop_v6,
+    };
     let mut offer = |address: IpAddr| match address {
         IpAddr::V4(v4) => local.v4 = local.v4.or(Some(v4)),
         IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_loopback() => {}
         IpAddr::V6(v6) => local.v6 = local.v6.or(Some(v6)),
     };
-    let Some(session) = session.map(|address| address.to_canonical()) else { return local };
+    let Some(session) = session.map(|address| address.to_canonical()) else {
+        return local;
+    };
     offer(session);
     let Ok(interfaces) = getifaddrs() else { return local };
     let addresses: Vec<(String, IpAddr)> = interfaces
@@ -67,7 +80,13 @@ pub(super) fn local_addresses(config: &PeerConfig, session: Option<IpAddr>) -> L
             Some((entry.interface_name, address))
         })
         .collect();
-    let interface = addresses.iter().find(|(_, address)| *address == session).map(|(name, _)| name);
-    addresses.iter().filter(|(name, _)| Some(name) == interface).for_each(|(_, address)| offer(*address));
+    let interface = addresses
+        .iter()
+        .find(|(_, address)| *address == session)
+        .map(|(name, _)| name);
+    addresses
+        .iter()
+        .filter(|(name, _)| Some(name) == interface)
+        .for_each(|(_, address)| offer(*address));
     local
 }

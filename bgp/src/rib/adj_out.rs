@@ -34,6 +34,8 @@ pub enum Outgoing {
 #[derive(Debug, Default)]
 pub struct OutQueue(Mutex<Pending>);
 
+type Announcement = (Arc<Attributes>, Vec<Prefix>);
+
 #[derive(Debug, Default)]
 struct Pending {
     routes: BTreeMap<Prefix, Option<Arc<Attributes>>>,
@@ -45,22 +47,37 @@ impl OutQueue {
     pub fn take(&self, limit: usize) -> Vec<Outgoing> {
         let mut pending = self.lock();
         let mut withdrawn: BTreeMap<Family, Vec<Prefix>> = BTreeMap::new();
-        let mut announced: HashMap<(Family, *const Attributes), (Arc<Attributes>, Vec<Prefix>)> = HashMap::new();
+        // Attributes are interned, so those at one address are equal and equal ones are at one address.
+        let mut announced: HashMap<(Family, *const Attributes), Announcement> = HashMap::new();
         for _ in 0..limit {
-            let Some((prefix, attributes)) = pending.routes.pop_first() else { break };
+            let Some((prefix, attributes)) = pending.routes.pop_first() else {
+                break;
+            };
             let family = Family::of(&prefix);
             match attributes {
                 None => withdrawn.entry(family).or_default().push(prefix),
                 Some(attributes) => {
                     let key = (family, Arc::as_ptr(&attributes));
-                    announced.entry(key).or_insert_with(|| (attributes, Vec::new())).1.push(prefix);
+                    announced
+                        .entry(key)
+                        .or_insert_with(|| (attributes, Vec::new()))
+                        .1
+                        .push(prefix);
                 }
             }
         }
         let mut outgoing: Vec<_> = withdrawn.into_values().map(Outgoing::Withdraw).collect();
-        outgoing.extend(announced.into_values().map(|(attributes, prefixes)| Outgoing::Announce(attributes, prefixes)));
+        outgoing.extend(
+            announced
+                .into_values()
+                .map(|(attributes, prefixes)| Outgoing::Announce(attributes, prefixes)),
+        );
         if pending.routes.is_empty() {
-            outgoing.extend(std::mem::take(&mut pending.end_of_rib).into_iter().map(Outgoing::EndOfRib));
+            outgoing.extend(
+                std::mem::take(&mut pending.end_of_rib)
+                    .into_iter()
+                    .map(Outgoing::EndOfRib),
+            );
         }
         outgoing
     }
@@ -112,13 +129,20 @@ impl AdjRibOut {
 
     /// Tells a whole family again (RFC 2918).
     pub(super) fn repeat(&self, family: Family) {
-        for (prefix, attributes) in self.advertised.iter().filter(|(prefix, _)| Family::of(prefix) == family) {
+        for (prefix, attributes) in self
+            .advertised
+            .iter()
+            .filter(|(prefix, _)| Family::of(prefix) == family)
+        {
             self.queue.put(*prefix, Some(Arc::clone(attributes)));
         }
     }
 
     pub(super) fn count(&self, family: Family) -> usize {
-        self.advertised.keys().filter(|prefix| Family::of(prefix) == family).count()
+        self.advertised
+            .keys()
+            .filter(|prefix| Family::of(prefix) == family)
+            .count()
     }
 }
 
@@ -147,7 +171,9 @@ pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, attributes
     let as_path = if peer.ebgp {
         attributes.prepended(local_as)
     } else {
-        AsPath { segments: attributes.as_path.segments.clone() }
+        AsPath {
+            segments: attributes.as_path.segments.clone(),
+        }
     };
     // MED does not cross two AS borders (RFC 4271 section 5.1.4); LOCAL_PREF stays inside the AS.
     let learned_outside = !attributes.as_path.is_empty();

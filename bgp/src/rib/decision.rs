@@ -22,14 +22,18 @@ pub fn decide(paths: &mut [Path], multipath: u8) {
     keep_least(paths, &mut left, Step::LocalPref, |path| {
         Reverse(path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF))
     });
-    keep_least(paths, &mut left, Step::AsPathLength, |path| path.attributes.as_path.len());
+    keep_least(paths, &mut left, Step::AsPathLength, |path| {
+        path.attributes.as_path.len()
+    });
     keep_least(paths, &mut left, Step::Origin, |path| path.attributes.origin);
     keep_least_med(paths, &mut left);
     keep_least(paths, &mut left, Step::External, |path| !is_external(path));
 
     let equal = left.clone();
     keep_least(paths, &mut left, Step::RouterId, identifier);
-    keep_least(paths, &mut left, Step::ClusterList, |path| path.attributes.cluster_list.len());
+    keep_least(paths, &mut left, Step::ClusterList, |path| {
+        path.attributes.cluster_list.len()
+    });
     keep_least(paths, &mut left, Step::PeerAddress, address);
     let Some(&best) = left.first() else { return };
     paths[best].standing = Standing::Best;
@@ -45,7 +49,9 @@ pub fn decide(paths: &mut [Path], multipath: u8) {
 
 /// Keeps the paths whose key is least.
 fn keep_least<K: Ord>(paths: &mut [Path], left: &mut Vec<usize>, step: Step, key: impl Fn(&Path) -> K) {
-    let Some(least) = left.iter().map(|i| key(&paths[*i])).min() else { return };
+    let Some(least) = left.iter().map(|i| key(&paths[*i])).min() else {
+        return;
+    };
     left.retain(|i| {
         let keep = key(&paths[*i]) == least;
         if !keep {
@@ -77,7 +83,9 @@ fn is_external(path: &Path) -> bool {
 }
 
 fn identifier(path: &Path) -> Option<Ipv4Addr> {
-    path.attributes.originator_id.or_else(|| path.peer.as_ref().map(|peer| peer.router_id))
+    path.attributes
+        .originator_id
+        .or_else(|| path.peer.as_ref().map(|peer| peer.router_id))
 }
 
 fn address(path: &Path) -> Option<IpAddr> {

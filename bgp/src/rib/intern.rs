@@ -15,7 +15,10 @@ pub(super) struct Interner<T> {
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { values: HashSet::new(), sweep_at: SWEEP_FLOOR }
+        Self {
+            values: HashSet::new(),
+            sweep_at: SWEEP_FLOOR,
+        }
     }
 }
 

@@ -104,9 +104,14 @@ impl Rib {
             self.remove(prefix, |path| path.peer.is_none());
         }
         for prefix in wanted.difference(&present) {
-            let attributes =
-                self.attributes.intern(Attributes::originated(wire::NextHop::from(IpAddr::V4(self.router_id))));
-            let path = Path { peer: None, attributes, standing: Standing::Lost(Step::Originated) };
+            let attributes = self
+                .attributes
+                .intern(Attributes::originated(wire::NextHop::from(IpAddr::V4(self.router_id))));
+            let path = Path {
+                peer: None,
+                attributes,
+                standing: Standing::Lost(Step::Originated),
+            };
             self.table.entry(*prefix).or_default().paths.push(path);
             self.paths += 1;
             self.dirty.insert(*prefix);
@@ -117,8 +122,12 @@ impl Rib {
     pub fn peer_up(&mut self, info: PeerInfo) -> Arc<OutQueue> {
         self.peer_down(info.address);
         let info = Arc::new(info);
-        let mut peer =
-            Peer { info: Arc::clone(&info), out: AdjRibOut::default(), received: [0; 2], accepted: [0; 2] };
+        let mut peer = Peer {
+            info: Arc::clone(&info),
+            out: AdjRibOut::default(),
+            received: [0; 2],
+            accepted: [0; 2],
+        };
         for (prefix, entry) in &self.table {
             advertise(&mut peer, &mut self.attributes, self.asn, prefix, entry);
         }
@@ -135,7 +144,9 @@ impl Rib {
         if self.peers.remove(&address).is_none() {
             return;
         }
-        let Self { table, dirty, paths, .. } = self;
+        let Self {
+            table, dirty, paths, ..
+        } = self;
         for (prefix, entry) in table.iter_mut() {
             let before = entry.paths.len();
             entry.paths.retain(|path| !path.is_from(address));
@@ -153,7 +164,9 @@ impl Rib {
     /// # Errors
     /// [`TooManyPrefixes`]; the update has been taken, the session has to end.
     pub fn update(&mut self, address: IpAddr, update: Update) -> Result<(), TooManyPrefixes> {
-        let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else { return Ok(()) };
+        let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else {
+            return Ok(());
+        };
         for prefix in &update.withdrawn {
             self.remove(prefix, |path| path.is_from(address));
         }
@@ -182,20 +195,31 @@ impl Rib {
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
         let mut changes = Vec::new();
         for prefix in std::mem::take(&mut self.dirty) {
-            let Some(entry) = self.table.get_mut(&prefix) else { continue };
+            let Some(entry) = self.table.get_mut(&prefix) else {
+                continue;
+            };
             decision::decide(&mut entry.paths, self.multipath);
             for peer in self.peers.values_mut() {
                 advertise(peer, &mut self.attributes, self.asn, &prefix, entry);
             }
             let wanted = installed(&entry.paths).map(|route| self.routes.intern(route));
             if entry.announced != wanted {
-                let change = |source, route| RouteChange { vrf: self.vrf, prefix, source, route };
+                let change = |source, route| RouteChange {
+                    vrf: self.vrf,
+                    prefix,
+                    source,
+                    route,
+                };
                 let source = wanted.as_deref().map(|(source, _)| *source);
                 match entry.announced.as_deref() {
                     Some((old, _)) if Some(*old) != source => changes.push(change(*old, None)),
                     _ => {}
                 }
-                changes.extend(wanted.as_deref().map(|(source, route)| change(*source, Some(route.clone()))));
+                changes.extend(
+                    wanted
+                        .as_deref()
+                        .map(|(source, route)| change(*source, Some(route.clone()))),
+                );
                 entry.announced = wanted;
             }
             if entry.paths.is_empty() {
@@ -207,7 +231,9 @@ impl Rib {
 
     /// Prefix counts of an established peer, one entry a negotiated family.
     pub fn counters(&self, address: IpAddr) -> Vec<FamilyCounters> {
-        let Some(peer) = self.peers.get(&address) else { return Vec::new() };
+        let Some(peer) = self.peers.get(&address) else {
+            return Vec::new();
+        };
         let counters = |family: &Family| FamilyCounters {
             family: *family,
             received: peer.received[family.index()],
@@ -228,7 +254,11 @@ impl Rib {
             // Until the decision process has run.
             None => Standing::Lost(Step::PeerAddress),
         };
-        let path = Path { peer: Some(Arc::clone(info)), attributes: Arc::clone(attributes), standing };
+        let path = Path {
+            peer: Some(Arc::clone(info)),
+            attributes: Arc::clone(attributes),
+            standing,
+        };
         let eligible = path.is_eligible();
         let entry = self.table.entry(prefix).or_default();
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
@@ -251,8 +281,12 @@ impl Rib {
     }
 
     fn remove(&mut self, prefix: &Prefix, which: impl Fn(&Path) -> bool) {
-        let Some(entry) = self.table.get_mut(prefix) else { return };
-        let Some(at) = entry.paths.iter().position(which) else { return };
+        let Some(entry) = self.table.get_mut(prefix) else {
+            return;
+        };
+        let Some(at) = entry.paths.iter().position(which) else {
+            return;
+        };
         let removed = entry.paths.remove(at);
         self.paths -= 1;
         self.dirty.insert(*prefix);
@@ -273,7 +307,11 @@ impl Rib {
 /// What the gateway has to know of a prefix: nothing if no path is used, or if the prefix is our own.
 fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     let best = paths.iter().find(|path| path.standing == Standing::Best)?;
-    let source = if best.peer.as_ref()?.ebgp { Source::Ebgp } else { Source::Ibgp };
+    let source = if best.peer.as_ref()?.ebgp {
+        Source::Ebgp
+    } else {
+        Source::Ibgp
+    };
     let mut next_hops: Vec<NextHop> = Vec::new();
     let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
     for path in std::iter::once(best).chain(others) {

@@ -15,7 +15,10 @@ impl Rib {
             .map(|(prefix, entry)| {
                 let mut paths: Vec<&Path> = entry.paths.iter().collect();
                 paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
-                RouteView { prefix: *prefix, paths: paths.into_iter().map(view).collect() }
+                RouteView {
+                    prefix: *prefix,
+                    paths: paths.into_iter().map(view).collect(),
+                }
             })
             .collect();
         routes.sort_by_key(|route| route.prefix);
@@ -54,7 +57,11 @@ fn view(path: &Path) -> PathView {
         .to_owned(),
         med: attributes.med,
         local_pref: attributes.local_pref,
-        communities: attributes.communities().iter().map(|value| format!("{}:{}", value >> 16, value & 0xffff)).collect(),
+        communities: attributes
+            .communities()
+            .iter()
+            .map(|value| format!("{}:{}", value >> 16, value & 0xffff))
+            .collect(),
         large_communities: attributes.large_communities().iter().map(ToString::to_string).collect(),
     }
 }

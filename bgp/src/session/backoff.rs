@@ -15,7 +15,11 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) const fn new(ceiling: Duration, seed: u64) -> Self {
-        Self { ceiling, failures: 0, random: seed }
+        Self {
+            ceiling,
+            failures: 0,
+            random: seed,
+        }
     }
 
     /// Failures in a row.

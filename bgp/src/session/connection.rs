@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::{Negotiated, State};
+use crate::wire::Notification;
 
 /// Hold time while the peer's OPEN is awaited: "a large value" (RFC 4271 section 8.2.2, OpenSent).
 pub(super) const OPEN_HOLD: Duration = Duration::from_secs(240);
@@ -63,5 +64,41 @@ impl Connection {
     pub(super) fn keepalive_interval(&self) -> Option<Duration> {
         let hold_time = self.negotiated.as_ref()?.hold_time;
         (!hold_time.is_zero()).then(|| hold_time / 3)
+    }
+}
+
+/// Why a connection ends.
+pub(super) struct Failure {
+    /// What to tell the peer; `None` when the peer or the network ended it.
+    pub(super) notification: Option<Notification>,
+    /// The TCP connection is gone.
+    pub(super) tcp: bool,
+    pub(super) reason: String,
+}
+
+impl Failure {
+    pub(super) fn ours(notification: Notification) -> Self {
+        let reason = format!("sent {notification}");
+        Self {
+            notification: Some(notification),
+            tcp: false,
+            reason,
+        }
+    }
+
+    pub(super) const fn theirs(reason: String) -> Self {
+        Self {
+            notification: None,
+            tcp: false,
+            reason,
+        }
+    }
+
+    pub(super) const fn tcp(reason: String) -> Self {
+        Self {
+            notification: None,
+            tcp: true,
+            reason,
+        }
     }
 }

@@ -15,154 +15,25 @@
 mod backoff;
 mod connection;
 mod negotiation;
+mod types;
 
 use std::collections::VecDeque;
-use std::fmt;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backoff::Backoff;
 use bytes::Bytes;
-use connection::Connection;
+use connection::{Connection, Failure};
 use net::Prefix;
 
-use crate::Family;
-use crate::wire::{self, Attributes, Capabilities, Cease, Message, Notification, Open, Outcome, Update, code, fsm};
+use crate::wire::{self, Attributes, Cease, Message, Notification, Open, Outcome, Update, code, fsm};
 
 pub use connection::{ConnectionId, Direction};
 pub use negotiation::Negotiated;
+pub use types::{Config, Event, Output, State, Statistics};
 
 /// Longest wait for a TCP connection before it is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// States of RFC 4271 section 8.2.2, in order of progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum State {
-    /// Stopped, or pausing after a failure.
-    #[default]
-    Idle,
-    /// A TCP connection is being made.
-    Connect,
-    /// Waiting for the peer to connect, or for the next attempt.
-    Active,
-    /// OPEN sent, the peer's awaited.
-    OpenSent,
-    /// OPENs agree, KEEPALIVE awaited.
-    OpenConfirm,
-    /// Routes flow.
-    Established,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// What the state machine has to know of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Own AS.
-    pub local_as: u32,
-    /// The peer's AS.
-    pub remote_as: u32,
-    /// Own BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// Proposed hold time, seconds.
-    pub hold_time: u16,
-    /// Longest pause between attempts.
-    pub connect_retry: Duration,
-    /// Never connect.
-    pub passive: bool,
-    /// What to offer.
-    pub capabilities: Capabilities,
-}
-
-impl Config {
-    /// True for a session within the AS.
-    pub const fn is_ibgp(&self) -> bool {
-        self.local_as == self.remote_as
-    }
-}
-
-/// What happens to a session.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// The operator wants the session.
-    Start,
-    /// The operator does not want it any more: the notification is sent, and it stays Idle.
-    Stop(Notification),
-    /// The session must end now, and may come back after a pause.
-    Reset(Cease),
-    /// A TCP connection is there: the one asked for by [`Output::Connect`], or one that the peer made.
-    Connected(ConnectionId, Direction),
-    /// The connection asked for was not made.
-    ConnectFailed(String),
-    /// A connection was closed by the peer or broke.
-    Closed(ConnectionId, String),
-    /// Bytes of a connection.
-    Received(ConnectionId, Bytes),
-    /// The driver stops reading until what was read is processed.
-    Pause,
-    /// The driver reads again.
-    Resume,
-    /// Announce prefixes of one family.
-    Announce(Arc<Attributes>, Vec<Prefix>),
-    /// Withdraw prefixes of one family.
-    Withdraw(Vec<Prefix>),
-    /// Mark the end of the first full table of a family.
-    EndOfRib(Family),
-    /// The time of [`Session::poll_timeout`] has come.
-    Timeout,
-}
-
-/// What the driver has to do, in this order.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Output {
-    /// Make a TCP connection to the peer.
-    Connect,
-    /// Give up the one being made.
-    AbortConnect,
-    /// Write to a connection.
-    Send(ConnectionId, Bytes),
-    /// Write what is left, then close.
-    Close(ConnectionId),
-    /// Routes flow over this connection from now on.
-    Established(ConnectionId, Arc<Negotiated>),
-    /// Routes of the peer.
-    Update(Update),
-    /// The peer wants a family of the adj-rib-out again (RFC 2918).
-    Refresh(Family),
-    /// Routes do not flow any more; all that were learned are void.
-    Down(String),
-    /// For the log.
-    Transition {
-        /// State left.
-        from: State,
-        /// State entered.
-        to: State,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Counts since the session was made.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Statistics {
-    /// Messages received.
-    pub messages_in: u64,
-    /// Messages sent.
-    pub messages_out: u64,
-    /// UPDATEs whose routes were treated as withdrawn.
-    pub treated_as_withdraw: u64,
-    /// Attributes discarded from UPDATEs that were otherwise used.
-    pub attributes_discarded: u64,
-    /// Times that Established was left.
-    pub flaps: u64,
-    /// Why a connection last failed.
-    pub last_error: Option<String>,
-}
 
 /// One session with one peer.
 #[derive(Debug)]
@@ -203,7 +74,11 @@ impl Session {
 
     /// The most advanced state of the session and its connections.
     pub fn state(&self) -> State {
-        self.connections.iter().map(|connection| connection.state).max().unwrap_or(self.initiator)
+        self.connections
+            .iter()
+            .map(|connection| connection.state)
+            .max()
+            .unwrap_or(self.initiator)
     }
 
     /// Result of the OPEN exchange, while established.
@@ -228,7 +103,11 @@ impl Session {
 
     /// When [`Event::Timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let hold = self.connections.iter().filter(|_| !self.paused).filter_map(|connection| connection.hold);
+        let hold = self
+            .connections
+            .iter()
+            .filter(|_| !self.paused)
+            .filter_map(|connection| connection.hold);
         let keepalive = self.connections.iter().filter_map(|connection| connection.keepalive);
         hold.chain(keepalive).chain(self.retry).min()
     }
@@ -260,12 +139,14 @@ impl Session {
                     self.note(&reason);
                 }
             }
-            Event::Closed(id, reason) => self.fail(id, Failure::theirs(reason), now),
+            Event::Closed(id, reason) => self.fail(id, Failure::tcp(reason), now),
             Event::Received(id, bytes) => self.received(id, &bytes, now),
             Event::Pause => self.paused = true,
             Event::Resume => {
                 self.paused = false;
-                self.connections.iter_mut().for_each(|connection| connection.restart_hold(now));
+                self.connections
+                    .iter_mut()
+                    .for_each(|connection| connection.restart_hold(now));
             }
             Event::Announce(attributes, prefixes) => self.announce(&attributes, &prefixes),
             Event::Withdraw(prefixes) => {
@@ -343,7 +224,12 @@ impl Session {
             self.retry = None;
         }
         // A second connection in the same direction means that the opener gave up the first.
-        let stale: Vec<_> = self.connections.iter().filter(|c| c.direction == direction).map(|c| c.id).collect();
+        let stale: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|c| c.direction == direction)
+            .map(|c| c.id)
+            .collect();
         self.connections.push(Connection::new(id, direction, now));
         for old in stale {
             self.fail(old, Failure::ours(Notification::cease(Cease::CollisionResolution)), now);
@@ -393,7 +279,10 @@ impl Session {
             (State::Established, Message::Keepalive) => connection.restart_hold(now),
             (State::Established, Message::Update(update)) => {
                 connection.restart_hold(now);
-                let context = connection.negotiated.as_ref().map(|negotiated| update.interpret(&negotiated.context));
+                let context = connection
+                    .negotiated
+                    .as_ref()
+                    .map(|negotiated| update.interpret(&negotiated.context));
                 match context {
                     Some(Ok(update)) => self.update(update),
                     Some(Err(notification)) => self.fail(id, Failure::ours(notification), now),
@@ -423,7 +312,11 @@ impl Session {
             Err(notification) => return self.fail(id, Failure::ours(notification), now),
         };
         if let Some(loser) = self.collision(id, open) {
-            self.fail(loser, Failure::ours(Notification::cease(Cease::CollisionResolution)), now);
+            self.fail(
+                loser,
+                Failure::ours(Notification::cease(Cease::CollisionResolution)),
+                now,
+            );
         }
         let Some(connection) = self.connection(id) else { return };
         connection.negotiated = Some(negotiated);
@@ -437,21 +330,32 @@ impl Session {
     /// RFC 4271 section 6.8, run when an OPEN arrives on connection `id`: the connection to close, if there are two.
     fn collision(&self, id: ConnectionId, open: &Open) -> Option<ConnectionId> {
         let this = self.connections.iter().find(|connection| connection.id == id)?;
-        let other = self.connections.iter().find(|c| c.id != id && c.state >= State::OpenConfirm)?;
+        let other = self
+            .connections
+            .iter()
+            .find(|c| c.id != id && c.state >= State::OpenConfirm)?;
         if other.state == State::Established {
             return Some(id);
         }
         // The speaker with the higher identifier keeps the connection that it opened; the AS decides if they are equal
         // (RFC 6286 section 2.3).
         let local = (self.config.router_id, self.config.local_as);
-        let survivor = if local > (open.router_id, open.asn) { Direction::Outgoing } else { Direction::Incoming };
+        let survivor = if local > (open.router_id, open.asn) {
+            Direction::Outgoing
+        } else {
+            Direction::Incoming
+        };
         Some(if this.direction == survivor { other.id } else { id })
     }
 
     fn establish(&mut self, id: ConnectionId, now: Instant) {
         let others: Vec<_> = self.ids().into_iter().filter(|other| *other != id).collect();
         for other in others {
-            self.fail(other, Failure::ours(Notification::cease(Cease::CollisionResolution)), now);
+            self.fail(
+                other,
+                Failure::ours(Notification::cease(Cease::CollisionResolution)),
+                now,
+            );
         }
         if self.initiator == State::Connect {
             self.outputs.push_back(Output::AbortConnect);
@@ -466,7 +370,8 @@ impl Session {
         connection.restart_hold(now);
         let negotiated = connection.negotiated.clone();
         self.established_at = Some(now);
-        self.outputs.extend(negotiated.map(|negotiated| Output::Established(id, negotiated)));
+        self.outputs
+            .extend(negotiated.map(|negotiated| Output::Established(id, negotiated)));
         self.note("KEEPALIVE received");
     }
 
@@ -480,7 +385,9 @@ impl Session {
     }
 
     fn announce(&mut self, attributes: &Attributes, prefixes: &[Prefix]) {
-        let Some((id, negotiated)) = self.speaking() else { return };
+        let Some((id, negotiated)) = self.speaking() else {
+            return;
+        };
         // What cannot be written is withdrawn, so that the peer does not keep what it had before.
         let messages = match wire::encode_announcement(attributes, prefixes, &negotiated.context) {
             Ok(messages) => messages,
@@ -505,7 +412,9 @@ impl Session {
         }
         for id in self.ids() {
             let paused = self.paused;
-            let Some(connection) = self.connection(id) else { continue };
+            let Some(connection) = self.connection(id) else {
+                continue;
+            };
             if !paused && connection.hold.is_some_and(|at| at <= now) {
                 self.fail(id, Failure::ours(Notification::new(code::HOLD_TIMER, 0)), now);
             } else if connection.keepalive.is_some_and(|at| at <= now) {
@@ -517,7 +426,9 @@ impl Session {
 
     /// Ends a connection; the session pauses if it was the last.
     fn fail(&mut self, id: ConnectionId, failure: Failure, now: Instant) {
-        let Some(at) = self.connections.iter().position(|connection| connection.id == id) else { return };
+        let Some(at) = self.connections.iter().position(|connection| connection.id == id) else {
+            return;
+        };
         let connection = self.connections.remove(at);
         let ours = failure.notification.is_some();
         if let Some(notification) = failure.notification {
@@ -535,7 +446,11 @@ impl Session {
             self.outputs.push_back(Output::Down(failure.reason.clone()));
         }
         // RFC 4271 section 8.2.2: OpenSent goes to Active when TCP fails, every other case to Idle.
-        let next = if connection.state == State::OpenSent && !ours { State::Active } else { State::Idle };
+        let next = if connection.state == State::OpenSent && failure.tcp {
+            State::Active
+        } else {
+            State::Idle
+        };
         if self.connections.is_empty() && self.initiator == State::Active {
             self.initiator = next;
         }
@@ -544,7 +459,12 @@ impl Session {
     }
 
     fn arm_keepalive(&mut self, id: ConnectionId, now: Instant) {
-        let Some(interval) = self.connection(id).and_then(|connection| connection.keepalive_interval()) else { return };
+        let Some(interval) = self
+            .connection(id)
+            .and_then(|connection| connection.keepalive_interval())
+        else {
+            return;
+        };
         let at = now + self.backoff.jitter(interval);
         if let Some(connection) = self.connection(id) {
             connection.keepalive = Some(at);
@@ -561,7 +481,11 @@ impl Session {
         let (from, to) = (self.reported, self.state());
         if from != to {
             self.reported = to;
-            self.outputs.push_back(Output::Transition { from, to, reason: reason.to_owned() });
+            self.outputs.push_back(Output::Transition {
+                from,
+                to,
+                reason: reason.to_owned(),
+            });
         }
     }
 
@@ -574,30 +498,14 @@ impl Session {
     }
 
     fn established(&self) -> Option<&Connection> {
-        self.connections.iter().find(|connection| connection.state == State::Established)
+        self.connections
+            .iter()
+            .find(|connection| connection.state == State::Established)
     }
 
     fn speaking(&self) -> Option<(ConnectionId, Arc<Negotiated>)> {
         let connection = self.established()?;
         Some((connection.id, connection.negotiated.clone()?))
-    }
-}
-
-/// Why a connection ends.
-struct Failure {
-    /// What to tell the peer; `None` when the peer or the network ended it.
-    notification: Option<Notification>,
-    reason: String,
-}
-
-impl Failure {
-    fn ours(notification: Notification) -> Self {
-        let reason = format!("sent {notification}");
-        Self { notification: Some(notification), reason }
-    }
-
-    const fn theirs(reason: String) -> Self {
-        Self { notification: None, reason }
     }
 }
 

@@ -43,5 +43,10 @@ pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Noti
         ipv6_next_hop_for_ipv4: capabilities.ipv6_next_hop_for_ipv4,
     };
     let hold_time = Duration::from_secs(u64::from(open.hold_time.min(config.hold_time)));
-    Ok(Negotiated { router_id: open.router_id, hold_time, capabilities, context })
+    Ok(Negotiated {
+        router_id: open.router_id,
+        hold_time,
+        capabilities,
+        context,
+    })
 }

@@ -18,7 +18,10 @@ pub struct NextHop {
 
 impl From<IpAddr> for NextHop {
     fn from(address: IpAddr) -> Self {
-        Self { address, link_local: None }
+        Self {
+            address,
+            link_local: None,
+        }
     }
 }
 
@@ -75,12 +78,18 @@ impl Attributes {
 
     /// COMMUNITIES (RFC 1997).
     pub fn communities(&self) -> &[u32] {
-        self.other.iter().find_map(PathAttribute::communities).unwrap_or_default()
+        self.other
+            .iter()
+            .find_map(PathAttribute::communities)
+            .unwrap_or_default()
     }
 
     /// LARGE_COMMUNITIES (RFC 8092).
     pub fn large_communities(&self) -> &[LargeCommunity] {
-        self.other.iter().find_map(PathAttribute::large_communities).unwrap_or_default()
+        self.other
+            .iter()
+            .find_map(PathAttribute::large_communities)
+            .unwrap_or_default()
     }
 
     /// The AS path with `asn` in front of it.
@@ -122,7 +131,10 @@ impl Attributes {
 
     /// As a list in order of type code, without NEXT_HOP and MP_REACH_NLRI.
     pub(super) fn to_list(&self) -> Vec<PathAttribute> {
-        let mut list = vec![PathAttribute::Origin(self.origin), PathAttribute::AsPath(self.as_path.clone())];
+        let mut list = vec![
+            PathAttribute::Origin(self.origin),
+            PathAttribute::AsPath(self.as_path.clone()),
+        ];
         list.extend(self.med.map(PathAttribute::Med));
         list.extend(self.local_pref.map(PathAttribute::LocalPref));
         list.extend(self.originator_id.map(PathAttribute::OriginatorId));

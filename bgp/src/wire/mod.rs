@@ -79,7 +79,11 @@ pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
     let decoded = library::decode_message(&mut message, MAX_MESSAGE).map_err(|error| {
         let notification = Notification::from(error);
         let bad_length = notification.code == code::HEADER && notification.subcode == header::BAD_LENGTH;
-        if bad_length { notification.with_data(received_length) } else { notification }
+        if bad_length {
+            notification.with_data(received_length)
+        } else {
+            notification
+        }
     })?;
     if message.has_remaining() {
         return Err(Notification::new(code::HEADER, header::BAD_LENGTH));
@@ -87,11 +91,16 @@ pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
     Ok(match decoded {
         library::Message::Open(open) => Message::Open(Open::from_library(&open)),
         library::Message::Update(update) => Message::Update(RawUpdate::new(update)),
-        library::Message::Notification(n) => {
-            Message::Notification(Notification { code: n.code.as_u8(), subcode: n.subcode, data: n.data })
-        }
+        library::Message::Notification(n) => Message::Notification(Notification {
+            code: n.code.as_u8(),
+            subcode: n.subcode,
+            data: n.data,
+        }),
         library::Message::RouteRefresh(refresh) => Message::RouteRefresh(
-            refresh.afi().zip(refresh.safi()).and_then(|(afi, safi)| family_from_library(afi, safi)),
+            refresh
+                .afi()
+                .zip(refresh.safi())
+                .and_then(|(afi, safi)| family_from_library(afi, safi)),
         ),
         library::Message::Keepalive => Message::Keepalive,
         // The library's enum may grow; a type that this speaker does not know is refused.
@@ -107,12 +116,16 @@ pub fn encode_keepalive() -> Bytes {
 /// Encodes a ROUTE-REFRESH (RFC 2918).
 pub fn encode_route_refresh(family: Family) -> Bytes {
     let (afi, safi) = family_to_library(family);
-    encode_infallible(&library::Message::RouteRefresh(library::RouteRefreshMessage::new(afi, safi)))
+    encode_infallible(&library::Message::RouteRefresh(library::RouteRefreshMessage::new(
+        afi, safi,
+    )))
 }
 
 /// For messages whose size and values are bounded by construction.
 fn encode_infallible(message: &library::Message) -> Bytes {
-    library::encode_message(message).expect("a message of bounded size and checked values encodes").freeze()
+    library::encode_message(message)
+        .expect("a message of bounded size and checked values encodes")
+        .freeze()
 }
 
 fn family_from_library(afi: library::Afi, safi: library::Safi) -> Option<Family> {

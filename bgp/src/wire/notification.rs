@@ -98,7 +98,11 @@ pub struct Notification {
 impl Notification {
     /// Without data.
     pub const fn new(code: u8, subcode: u8) -> Self {
-        Self { code, subcode, data: Bytes::new() }
+        Self {
+            code,
+            subcode,
+            data: Bytes::new(),
+        }
     }
 
     /// A Cease.
@@ -136,14 +140,24 @@ impl Notification {
 impl From<library::DecodeError> for Notification {
     fn from(error: library::DecodeError) -> Self {
         let (code, subcode, data) = error.to_notification();
-        Self { code: code.as_u8(), subcode, data }
+        Self {
+            code: code.as_u8(),
+            subcode,
+            data,
+        }
     }
 }
 
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = library::NotificationCode::from_u8(self.code);
-        write!(f, "{}/{} {}", self.code, self.subcode, library::notification::description(code, self.subcode))?;
+        write!(
+            f,
+            "{}/{} {}",
+            self.code,
+            self.subcode,
+            library::notification::description(code, self.subcode)
+        )?;
         let message = library::NotificationMessage::new(code, self.subcode, self.data.clone());
         match library::notification::extract_shutdown_communication(&message) {
             Ok(Some(text)) if !text.is_empty() => write!(f, ": {text:?}"),

@@ -49,14 +49,23 @@ pub struct GracefulRestart {
 impl Capabilities {
     /// Names for people, in order of code.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.families.iter().map(|family| format!("multiprotocol {family}")).collect();
+        let mut names: Vec<String> = self
+            .families
+            .iter()
+            .map(|family| format!("multiprotocol {family}"))
+            .collect();
         let flags = [
             (self.route_refresh, "route-refresh"),
             (self.ipv6_next_hop_for_ipv4, "extended-next-hop ipv4-unicast"),
             (self.graceful_restart.is_some(), "graceful-restart"),
             (self.four_octet_as, "four-octet-as"),
         ];
-        names.extend(flags.into_iter().filter(|(present, _)| *present).map(|(_, name)| name.to_owned()));
+        names.extend(
+            flags
+                .into_iter()
+                .filter(|(present, _)| *present)
+                .map(|(_, name)| name.to_owned()),
+        );
         names
     }
 
@@ -64,9 +73,18 @@ impl Capabilities {
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let implied = [Family::Ipv4Unicast];
-        let theirs: &[Family] = if other.families.is_empty() { &implied } else { &other.families };
+        let theirs: &[Family] = if other.families.is_empty() {
+            &implied
+        } else {
+            &other.families
+        };
         Self {
-            families: self.families.iter().copied().filter(|family| theirs.contains(family)).collect(),
+            families: self
+                .families
+                .iter()
+                .copied()
+                .filter(|family| theirs.contains(family))
+                .collect(),
             route_refresh: self.route_refresh && other.route_refresh,
             four_octet_as: self.four_octet_as && other.four_octet_as,
             ipv6_next_hop_for_ipv4: self.ipv6_next_hop_for_ipv4 && other.ipv6_next_hop_for_ipv4,
@@ -105,7 +123,12 @@ impl Capabilities {
                             && entry.next_hop_afi == library::Afi::Ipv6
                     });
                 }
-                library::Capability::GracefulRestart { restart_state, restart_time, families, .. } => {
+                library::Capability::GracefulRestart {
+                    restart_state,
+                    restart_time,
+                    families,
+                    ..
+                } => {
                     capabilities.graceful_restart = Some(GracefulRestart {
                         restarting: *restart_state,
                         restart_time: *restart_time,
@@ -134,16 +157,22 @@ impl Capabilities {
             list.push(library::Capability::RouteRefresh);
         }
         if self.ipv6_next_hop_for_ipv4 {
-            list.push(library::Capability::ExtendedNextHop(vec![library::ExtendedNextHopFamily {
-                nlri_afi: library::Afi::Ipv4,
-                nlri_safi: library::Safi::Unicast,
-                next_hop_afi: library::Afi::Ipv6,
-            }]));
+            list.push(library::Capability::ExtendedNextHop(vec![
+                library::ExtendedNextHopFamily {
+                    nlri_afi: library::Afi::Ipv4,
+                    nlri_safi: library::Safi::Unicast,
+                    next_hop_afi: library::Afi::Ipv6,
+                },
+            ]));
         }
         if let Some(restart) = &self.graceful_restart {
             let family = |family: &Family| {
                 let (afi, safi) = super::family_to_library(*family);
-                library::GracefulRestartFamily { afi, safi, forwarding_preserved: true }
+                library::GracefulRestartFamily {
+                    afi,
+                    safi,
+                    forwarding_preserved: true,
+                }
             };
             list.push(library::Capability::GracefulRestart {
                 restart_state: restart.restarting,

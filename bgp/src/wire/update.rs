@@ -85,10 +85,17 @@ impl RawUpdate {
     /// # Errors
     /// The notification of a session reset: NLRI that cannot be located or read (RFC 7606 sections 3 j and 5.3).
     pub fn interpret(&self, context: &Context) -> Result<Update, Notification> {
-        let parsed =
-            self.0.parse_revised(context.four_octet_as, context.ibgp, false, &[]).map_err(Notification::from)?;
+        let parsed = self
+            .0
+            .parse_revised(context.four_octet_as, context.ibgp, false, &[])
+            .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
-        let library::ParsedUpdate { withdrawn, mut attributes, announced, .. } = parsed.update;
+        let library::ParsedUpdate {
+            withdrawn,
+            mut attributes,
+            announced,
+            ..
+        } = parsed.update;
         for attribute in &mut attributes {
             if let PathAttribute::MpReachNlri(reach) = attribute {
                 normalize_next_hop(reach);
@@ -113,19 +120,27 @@ impl RawUpdate {
         let negotiated = |family| context.families.contains(&family);
         let ipv4 = negotiated(Family::Ipv4Unicast);
         if ipv4 {
-            update.withdrawn.extend(withdrawn.iter().map(|entry| prefix_v4(entry.prefix)));
+            update
+                .withdrawn
+                .extend(withdrawn.iter().map(|entry| prefix_v4(entry.prefix)));
         }
         if let Some(unreach) = unreach
             && super::family_from_library(unreach.afi, unreach.safi).is_some_and(negotiated)
         {
-            update.withdrawn.extend(unreach.withdrawn.iter().map(|entry| prefix(entry.prefix)));
+            update
+                .withdrawn
+                .extend(unreach.withdrawn.iter().map(|entry| prefix(entry.prefix)));
         }
 
-        let body: Vec<Prefix> =
-            if ipv4 { announced.iter().map(|entry| prefix_v4(entry.prefix)).collect() } else { Vec::new() };
+        let body: Vec<Prefix> = if ipv4 {
+            announced.iter().map(|entry| prefix_v4(entry.prefix)).collect()
+        } else {
+            Vec::new()
+        };
         let reach = reach.filter(|reach| super::family_from_library(reach.afi, reach.safi).is_some_and(negotiated));
-        let multiprotocol: Vec<Prefix> =
-            reach.map(|reach| reach.announced.iter().map(|entry| prefix(entry.prefix)).collect()).unwrap_or_default();
+        let multiprotocol: Vec<Prefix> = reach
+            .map(|reach| reach.announced.iter().map(|entry| prefix(entry.prefix)).collect())
+            .unwrap_or_default();
 
         let has_routes = !body.is_empty() || !multiprotocol.is_empty();
         faults.extend(validate(&attributes, has_routes, !body.is_empty(), context)?);
@@ -133,8 +148,10 @@ impl RawUpdate {
             PathAttribute::NextHop(address) => Some(NextHop::from(IpAddr::V4(*address))),
             _ => None,
         });
-        let reach_next_hop =
-            reach.map(|reach| NextHop { address: reach.next_hop, link_local: reach.link_local_next_hop });
+        let reach_next_hop = reach.map(|reach| NextHop {
+            address: reach.next_hop,
+            link_local: reach.link_local_next_hop,
+        });
         for (prefixes, next_hop, attribute) in [(body, body_next_hop, 3), (multiprotocol, reach_next_hop, 14)] {
             if prefixes.is_empty() {
                 continue;
@@ -145,7 +162,11 @@ impl RawUpdate {
                 None => {
                     if !faults.iter().any(|fault| fault.outcome == Outcome::TreatAsWithdraw) {
                         let detail = "mandatory attribute is missing".to_owned();
-                        faults.push(Fault { attribute, outcome: Outcome::TreatAsWithdraw, detail });
+                        faults.push(Fault {
+                            attribute,
+                            outcome: Outcome::TreatAsWithdraw,
+                            detail,
+                        });
                     }
                     update.withdrawn.extend(prefixes);
                 }
@@ -155,7 +176,9 @@ impl RawUpdate {
         update.faults = faults;
         if update.outcome == Outcome::TreatAsWithdraw {
             let announced = std::mem::take(&mut update.announced);
-            update.withdrawn.extend(announced.into_iter().flat_map(|announcement| announcement.prefixes));
+            update
+                .withdrawn
+                .extend(announced.into_iter().flat_map(|announcement| announcement.prefixes));
         }
         Ok(update)
     }
@@ -207,8 +230,13 @@ fn validate(
     let mut options = library::UpdateValidationOptions::default();
     options.link_local_next_hop = true;
     options.allow_ipv4_link_local_mp_reach_next_hop = context.ipv6_next_hop_for_ipv4;
-    let checked =
-        library::validate::validate_update_attributes_with_context(attributes, has_routes, has_body, !context.ibgp, options);
+    let checked = library::validate::validate_update_attributes_with_context(
+        attributes,
+        has_routes,
+        has_body,
+        !context.ibgp,
+        options,
+    );
     let Err(failure) = checked else { return Ok(None) };
     if failure.error.disposition == library::ErrorDisposition::SessionReset {
         return Err(Notification::new(code::UPDATE, failure.error.subcode).with_data(failure.error.data));
@@ -218,7 +246,11 @@ fn validate(
         _ => Outcome::TreatAsWithdraw,
     };
     let detail = format!("UPDATE error subcode {}", failure.error.subcode);
-    Ok(Some(Fault { attribute: failure.type_code, outcome, detail }))
+    Ok(Some(Fault {
+        attribute: failure.type_code,
+        outcome,
+        detail,
+    }))
 }
 
 /// Some routers send `::` or the link-local address twice when they have no global one; the link-local address is what
@@ -238,7 +270,9 @@ fn normalize_next_hop(reach: &mut library::MpReachNlri) {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// The attributes leave no room for a prefix.
-    #[error("attributes of {0} bytes leave no room for a prefix in a message: announce the route with fewer attributes")]
+    #[error(
+        "attributes of {0} bytes leave no room for a prefix in a message: announce the route with fewer attributes"
+    )]
     TooLong(usize),
     /// A value that the wire has no form for.
     #[error("attributes cannot be written: {0}")]
@@ -274,7 +308,10 @@ pub fn encode_announcement(
     if let Some(address) = body_next_hop {
         list.push(PathAttribute::NextHop(address));
         list.sort_by_key(PathAttribute::type_code);
-        return chunks.into_iter().map(|chunk| build(&entries_v4(chunk), &[], &list, context)).collect();
+        return chunks
+            .into_iter()
+            .map(|chunk| build(&entries_v4(chunk), &[], &list, context))
+            .collect();
     }
     // RFC 7606 section 5.1: MP_REACH_NLRI is the first attribute.
     list.insert(0, PathAttribute::Origin(attributes.origin));
@@ -296,17 +333,28 @@ pub fn encode_withdrawal(prefixes: &[Prefix], context: &Context) -> Vec<Bytes> {
             build(&[], &entries_v4(chunk), &[], context)
         } else {
             let family = library::Afi::Ipv6;
-            build(&[], &[], &[PathAttribute::MpUnreachNlri(Box::new(mp_unreach(family, chunk)))], context)
+            build(
+                &[],
+                &[],
+                &[PathAttribute::MpUnreachNlri(Box::new(mp_unreach(family, chunk)))],
+                context,
+            )
         }
     };
-    chunks.into_iter().map(|chunk| encode(chunk).expect("withdrawals hold no attribute values")).collect()
+    chunks
+        .into_iter()
+        .map(|chunk| encode(chunk).expect("withdrawals hold no attribute values"))
+        .collect()
 }
 
 /// Writes the end-of-RIB marker of a family (RFC 4724 section 2).
 pub fn encode_end_of_rib(family: Family, context: &Context) -> Bytes {
     let list = match family {
         Family::Ipv4Unicast => Vec::new(),
-        Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(library::Afi::Ipv6, &[])))],
+        Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(
+            library::Afi::Ipv6,
+            &[],
+        )))],
     };
     build(&[], &[], &list, context).expect("an empty UPDATE encodes")
 }
@@ -363,9 +411,10 @@ fn prefix(prefix: library::Prefix) -> Prefix {
 
 fn entries_v4(prefixes: &[Prefix]) -> Vec<library::Ipv4NlriEntry> {
     let entry = |prefix: &Prefix| match prefix.net() {
-        IpNet::V4(v4) => {
-            Some(library::Ipv4NlriEntry { path_id: 0, prefix: library::Ipv4Prefix::new(v4.addr(), v4.prefix_len()) })
-        }
+        IpNet::V4(v4) => Some(library::Ipv4NlriEntry {
+            path_id: 0,
+            prefix: library::Ipv4Prefix::new(v4.addr(), v4.prefix_len()),
+        }),
         IpNet::V6(_) => None,
     };
     prefixes.iter().filter_map(entry).collect()
@@ -402,7 +451,6 @@ fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
         rtc_announced: Vec::new(),
     }
 }
-
 
 fn mp_unreach(afi: library::Afi, prefixes: &[Prefix]) -> library::MpUnreachNlri {
     library::MpUnreachNlri {

@@ -15,10 +15,10 @@ use nix::unistd::{User, geteuid};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const FRR_V4: &str = "10.99.0.2";
-pub const FRR_V6: &str = "2001:db8:99::2";
+pub(crate) const FRR_V4: &str = "10.99.0.2";
+pub(crate) const FRR_V6: &str = "2001:db8:99::2";
 /// Longest wait for anything that is to happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 const DAEMONS: &str = "/usr/lib/frr";
 const BGPD_CONF: &str = "
@@ -41,7 +41,7 @@ router bgp 65001
 ";
 
 /// The speaker's side of the lab.
-pub fn speaker_config() -> SpeakerConfig {
+pub(crate) fn speaker_config() -> SpeakerConfig {
     let mut config = SpeakerConfig::new(65000, "10.99.0.1".parse().expect("ip"));
     config.listen = vec!["[::]:179".parse().expect("address")];
     let mut peer = PeerConfig::new(FRR_V4.parse().expect("ip"), 65001);
@@ -52,21 +52,23 @@ pub fn speaker_config() -> SpeakerConfig {
 }
 
 /// Polls until `condition` holds.
-pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let poll = async {
         while !condition().await {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+    tokio::time::timeout(PATIENCE, poll)
+        .await
+        .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
 }
 
 /// A process of the lab, killed when dropped.
-pub struct Daemon(Child);
+pub(crate) struct Daemon(Child);
 
 impl Daemon {
     /// SIGKILL, and waits for the end.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.0.kill().expect("kill");
         self.0.wait().expect("wait");
     }
@@ -80,7 +82,7 @@ impl Drop for Daemon {
     }
 }
 
-pub struct Lab {
+pub(crate) struct Lab {
     speaker: String,
     router: String,
     directory: TempDir,
@@ -89,14 +91,20 @@ pub struct Lab {
 
 impl Lab {
     /// Builds a lab and runs `test` on a thread of its own inside the speaker's namespace.
-    pub fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
+    pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
         assert!(geteuid().is_root(), "this test needs root: it makes network namespaces");
-        assert!(Path::new(DAEMONS).join("bgpd").exists(), "this test needs FRR: apt-get install frr");
+        assert!(
+            Path::new(DAEMONS).join("bgpd").exists(),
+            "this test needs FRR: apt-get install frr"
+        );
         let lab = Lab::new();
         let body = move || {
             let namespace = File::open(Path::new("/run/netns").join(&lab.speaker)).expect("namespace");
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("runtime");
             runtime.block_on(test(Rc::new(lab)));
         };
         if let Err(panic) = std::thread::spawn(body).join() {
@@ -117,13 +125,20 @@ impl Lab {
             ip(&format!("netns add {namespace}"));
             ip(&format!("-n {namespace} link set lo up"));
         }
-        ip(&format!("-n {} link add fabric type veth peer name fabric netns {}", lab.speaker, lab.router));
+        ip(&format!(
+            "-n {} link add fabric type veth peer name fabric netns {}",
+            lab.speaker, lab.router
+        ));
         for (namespace, host) in [(&lab.speaker, 1), (&lab.router, 2)] {
             ip(&format!("-n {namespace} address add 10.99.0.{host}/24 dev fabric"));
-            ip(&format!("-n {namespace} address add 2001:db8:99::{host}/64 dev fabric nodad"));
+            ip(&format!(
+                "-n {namespace} address add 2001:db8:99::{host}/64 dev fabric nodad"
+            ));
             ip(&format!("-n {namespace} link set fabric up"));
         }
-        let frr = User::from_name("frr").expect("user database").expect("FRR's package makes the user frr");
+        let frr = User::from_name("frr")
+            .expect("user database")
+            .expect("FRR's package makes the user frr");
         fs::set_permissions(lab.directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
         chown(lab.directory.path(), Some(frr.uid.as_raw()), Some(frr.gid.as_raw())).expect("chown");
         fs::write(lab.path("bgpd.conf"), BGPD_CONF).expect("write");
@@ -133,7 +148,7 @@ impl Lab {
     }
 
     /// Starts bgpd and waits until it answers on its vty.
-    pub fn start_bgpd(&self) -> Daemon {
+    pub(crate) fn start_bgpd(&self) -> Daemon {
         let vty = self.path("bgpd.vty");
         // A killed daemon leaves its socket behind.
         let _ = fs::remove_file(&vty);
@@ -143,19 +158,22 @@ impl Lab {
     }
 
     /// Asks bgpd; the answer is JSON.
-    pub async fn vtysh(&self, command: &str) -> Value {
+    pub(crate) async fn vtysh(&self, command: &str) -> Value {
         let answer = self.vtysh_lines(&[command]).await;
         serde_json::from_slice(&answer).unwrap_or_default()
     }
 
     /// Changes bgpd's configuration, `line` within the two contexts.
-    pub async fn configure(&self, outer: &str, inner: &str, line: &str) {
+    pub(crate) async fn configure(&self, outer: &str, inner: &str, line: &str) {
         self.vtysh_lines(&["configure terminal", outer, inner, line]).await;
     }
 
     async fn vtysh_lines(&self, lines: &[&str]) -> Vec<u8> {
         let mut vtysh = tokio::process::Command::new("vtysh");
-        vtysh.arg("--vty_socket").arg(self.directory.path()).args(["-d", "bgpd"]);
+        vtysh
+            .arg("--vty_socket")
+            .arg(self.directory.path())
+            .args(["-d", "bgpd"]);
         for line in lines {
             vtysh.args(["-c", line]);
         }
@@ -202,7 +220,10 @@ impl Drop for Lab {
 }
 
 fn ip(arguments: &str) {
-    let status = Command::new("ip").args(arguments.split(' ')).status().expect("iproute2 is installed");
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .expect("iproute2 is installed");
     assert!(status.success(), "ip {arguments}: {status}");
 }
 

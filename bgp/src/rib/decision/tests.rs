@@ -1,0 +1,206 @@
+//! Each step decides what it should, and the order of arrival never matters.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::Family;
+use crate::policy::Policy;
+use crate::rib::{Ineligible, LocalAddresses, PeerInfo};
+use crate::wire::{AsPath, AsPathSegment, Attributes, Context, NextHop, Origin};
+
+/// A path of peer 192.0.2.`host`.
+fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, host));
+    let peer = PeerInfo {
+        address,
+        asn: 65000 + u32::from(host),
+        ebgp,
+        router_id: Ipv4Addr::new(10, 0, 0, host),
+        interface: None,
+        context: Context {
+            four_octet_as: true,
+            ibgp: !ebgp,
+            families: Family::ALL.to_vec(),
+            ipv6_next_hop_for_ipv4: false,
+        },
+        import: Policy::Accept,
+        export: Policy::Accept,
+        advertise_learned: false,
+        enforce_first_as: true,
+        max_prefixes: None,
+        local: LocalAddresses::default(),
+    };
+    let mut attributes = Attributes::originated(NextHop::from(address));
+    edit(&mut attributes);
+    Path {
+        peer: Some(Arc::new(peer)),
+        attributes: Arc::new(attributes),
+        standing: Standing::Lost(Step::PeerAddress),
+    }
+}
+
+fn as_path(ases: &[u32]) -> AsPath {
+    AsPath {
+        segments: vec![AsPathSegment::AsSequence(ases.to_vec())],
+    }
+}
+
+/// The standings after a decision, by host.
+fn standings(mut paths: Vec<Path>, multipath: u8) -> Vec<Standing> {
+    decide(&mut paths, multipath);
+    paths.sort_by_key(address);
+    paths.into_iter().map(|path| path.standing).collect()
+}
+
+#[test]
+fn each_step_decides_and_names_itself() {
+    // The second path is the better one in each case, and worse in all later steps.
+    let second_wins = |step, first: Path, second: Path| {
+        let mut paths = [first, second];
+        for _ in 0..2 {
+            decide(&mut paths, 1);
+            paths.sort_by_key(|path| path.standing == Standing::Best);
+            assert_eq!(
+                [paths[0].standing, paths[1].standing],
+                [Standing::Lost(step), Standing::Best],
+                "{step}"
+            );
+            paths.reverse();
+        }
+    };
+    let long = |attributes: &mut Attributes| attributes.as_path = as_path(&[1, 2, 3]);
+    second_wins(
+        Step::LocalPref,
+        path(1, true, |_| ()),
+        path(2, false, |a| {
+            long(a);
+            a.local_pref = Some(101);
+        }),
+    );
+    second_wins(
+        Step::AsPathLength,
+        path(1, true, long),
+        path(2, false, |a| {
+            a.as_path = as_path(&[1, 2]);
+            a.origin = Origin::Incomplete;
+        }),
+    );
+    second_wins(
+        Step::Origin,
+        path(1, true, |a| a.origin = Origin::Egp),
+        path(2, false, |a| a.med = Some(9)),
+    );
+    second_wins(
+        Step::Med,
+        path(1, true, |a| (a.as_path, a.med) = (as_path(&[7]), Some(2))),
+        path(2, false, |a| (a.as_path, a.med) = (as_path(&[7]), Some(1))),
+    );
+    second_wins(Step::External, path(1, false, |_| ()), path(2, true, |_| ()));
+    second_wins(
+        Step::RouterId,
+        path(1, false, |a| a.originator_id = Some(Ipv4Addr::new(10, 0, 0, 9))),
+        path(2, false, |a| a.originator_id = Some(Ipv4Addr::new(10, 0, 0, 3))),
+    );
+    let same_originator = |clusters: usize| {
+        move |a: &mut Attributes| {
+            a.originator_id = Some(Ipv4Addr::new(10, 0, 0, 9));
+            a.cluster_list = vec![Ipv4Addr::new(1, 1, 1, 1); clusters];
+        }
+    };
+    second_wins(
+        Step::ClusterList,
+        path(1, false, same_originator(2)),
+        path(2, false, same_originator(1)),
+    );
+    second_wins(
+        Step::PeerAddress,
+        path(2, false, same_originator(1)),
+        path(1, false, same_originator(1)),
+    );
+}
+
+#[test]
+fn med_of_different_neighbours_is_not_compared() {
+    let paths = vec![
+        path(1, true, |a| (a.as_path, a.med) = (as_path(&[7]), Some(50))),
+        path(2, true, |a| (a.as_path, a.med) = (as_path(&[8]), Some(1))),
+    ];
+    assert_eq!(standings(paths, 1), [Standing::Best, Standing::Lost(Step::RouterId)]);
+}
+
+#[test]
+fn our_own_prefix_wins_and_ineligible_paths_stay_out() {
+    let mut own = path(9, true, |_| ());
+    own.peer = None;
+    let mut looped = path(1, true, |a| a.local_pref = Some(1000));
+    looped.standing = Standing::Ineligible(Ineligible::AsLoop);
+    let paths = vec![path(2, true, |a| a.local_pref = Some(500)), looped, own];
+    assert_eq!(
+        standings(paths, 4),
+        [
+            Standing::Best,
+            Standing::Ineligible(Ineligible::AsLoop),
+            Standing::Lost(Step::Originated)
+        ]
+    );
+}
+
+#[test]
+fn multipath_takes_equal_external_paths_up_to_its_limit() {
+    let equal = |host| path(host, true, |a| a.as_path = as_path(&[u32::from(host), 100]));
+    let internal = path(4, false, |a| a.as_path = as_path(&[4, 100]));
+    let paths = vec![equal(3), internal, equal(2), equal(1)];
+    use Standing::{Best, Lost, Multipath};
+    let external = Lost(Step::External);
+    assert_eq!(
+        standings(paths.clone(), 1),
+        [Best, Lost(Step::RouterId), Lost(Step::RouterId), external]
+    );
+    assert_eq!(
+        standings(paths.clone(), 2),
+        [Best, Multipath, Lost(Step::RouterId), external]
+    );
+    assert_eq!(standings(paths, 8), [Best, Multipath, Multipath, external]);
+}
+
+fn any_path() -> impl Strategy<Value = (bool, u8, u8, u8, u8, Option<u8>)> {
+    (
+        any::<bool>(),
+        0u8..2,
+        1u8..3,
+        0u8..2,
+        0u8..3,
+        proptest::option::of(0u8..3),
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Few values for each attribute, so that ties, MED groups and their cycles are common.
+    #[test]
+    fn any_permutation_has_the_same_outcome(
+        (paths, shuffled) in proptest::collection::vec(any_path(), 1..8).prop_flat_map(|specs| {
+            let paths: Vec<Path> = specs
+                .into_iter()
+                .zip(1u8..)
+                .map(|((ebgp, local_pref, length, origin, neighbor, med), host)| {
+                    path(host, ebgp, |a| {
+                        a.local_pref = Some(u32::from(local_pref));
+                        a.as_path = as_path(&vec![u32::from(neighbor) + 1; usize::from(length)]);
+                        a.origin = Origin::from_u8(origin).expect("in range");
+                        a.med = med.map(u32::from);
+                    })
+                })
+                .collect();
+            (Just(paths.clone()), Just(paths).prop_shuffle())
+        }),
+        multipath in 0u8..4,
+    ) {
+        let expected = standings(paths, multipath);
+        prop_assert_eq!(&expected, &standings(shuffled, multipath));
+        prop_assert_eq!(expected.iter().filter(|standing| **standing == Standing::Best).count(), 1);
+    }
+}

@@ -1,0 +1,141 @@
+//! What goes into a session and what comes out of it.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use net::Prefix;
+
+use super::{ConnectionId, Direction, Negotiated};
+use crate::Family;
+use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
+
+/// States of RFC 4271 section 8.2.2, in order of progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum State {
+    /// Stopped, or pausing after a failure.
+    #[default]
+    Idle,
+    /// A TCP connection is being made.
+    Connect,
+    /// Waiting for the peer to connect, or for the next attempt.
+    Active,
+    /// OPEN sent, the peer's awaited.
+    OpenSent,
+    /// OPENs agree, KEEPALIVE awaited.
+    OpenConfirm,
+    /// Routes flow.
+    Established,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the state machine has to know of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Own AS.
+    pub local_as: u32,
+    /// The peer's AS.
+    pub remote_as: u32,
+    /// Own BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Proposed hold time, seconds.
+    pub hold_time: u16,
+    /// Longest pause between attempts.
+    pub connect_retry: Duration,
+    /// Never connect.
+    pub passive: bool,
+    /// What to offer.
+    pub capabilities: Capabilities,
+}
+
+impl Config {
+    /// True for a session within the AS.
+    pub const fn is_ibgp(&self) -> bool {
+        self.local_as == self.remote_as
+    }
+}
+
+/// What happens to a session.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// The operator wants the session.
+    Start,
+    /// The operator does not want it any more: the notification is sent, and it stays Idle.
+    Stop(Notification),
+    /// The session must end now, and may come back after a pause.
+    Reset(Cease),
+    /// A TCP connection is there: the one asked for by [`Output::Connect`], or one that the peer made.
+    Connected(ConnectionId, Direction),
+    /// The connection asked for was not made.
+    ConnectFailed(String),
+    /// A connection was closed by the peer or broke.
+    Closed(ConnectionId, String),
+    /// Bytes of a connection.
+    Received(ConnectionId, Bytes),
+    /// The driver stops reading until what was read is processed.
+    Pause,
+    /// The driver reads again.
+    Resume,
+    /// Announce prefixes of one family.
+    Announce(Arc<Attributes>, Vec<Prefix>),
+    /// Withdraw prefixes of one family.
+    Withdraw(Vec<Prefix>),
+    /// Mark the end of the first full table of a family.
+    EndOfRib(Family),
+    /// The time of [`super::Session::poll_timeout`] has come.
+    Timeout,
+}
+
+/// What the driver has to do, in this order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Make a TCP connection to the peer.
+    Connect,
+    /// Give up the one being made.
+    AbortConnect,
+    /// Write to a connection.
+    Send(ConnectionId, Bytes),
+    /// Write what is left, then close.
+    Close(ConnectionId),
+    /// Routes flow over this connection from now on.
+    Established(ConnectionId, Arc<Negotiated>),
+    /// Routes of the peer.
+    Update(Update),
+    /// The peer wants a family of the adj-rib-out again (RFC 2918).
+    Refresh(Family),
+    /// Routes do not flow any more; all that were learned are void.
+    Down(String),
+    /// For the log.
+    Transition {
+        /// State left.
+        from: State,
+        /// State entered.
+        to: State,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Counts since the session was made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Messages received.
+    pub messages_in: u64,
+    /// Messages sent.
+    pub messages_out: u64,
+    /// UPDATEs whose routes were treated as withdrawn.
+    pub treated_as_withdraw: u64,
+    /// Attributes discarded from UPDATEs that were otherwise used.
+    pub attributes_discarded: u64,
+    /// Times that Established was left.
+    pub flaps: u64,
+    /// Why a connection last failed.
+    pub last_error: Option<String>,
+}
