@@ -383,7 +383,7 @@ fn offloads_carry_the_flows(story: &mut Story, gateway: &Turnpiked, flows: &Flow
         "the worker still sees the flows: {by_worker} packets for {answered} answers"
     );
     story.tell(&format!(
-        "{} rules are live; in half a second {answered} answers, {by_worker} packets at the worker; the ASIC counted {hits} hits",
+        "{} connections are live in it; in half a second {answered} answers, {by_worker} packets at the worker; the ASIC counted {hits} hits",
         before["live"]
     ));
 }
