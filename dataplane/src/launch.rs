@@ -118,7 +118,7 @@ impl Opened {
         if config.workers.is_empty() {
             return Err(Error::NoWorkers);
         }
-        let mut eal_config = EalConfig::new(config.program.clone(), config.memory.clone());
+        let mut eal_config = EalConfig::new(config.program.clone(), config.memory);
         eal_config.log_level = config.log_level;
         let eal = Eal::init(eal_config).map_err(Error::dpdk("start"))?;
         let pool = Mempool::new(&eal, "packets", config.buffers, CACHE, DEFAULT_DATA_ROOM)

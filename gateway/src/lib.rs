@@ -1,1 +1,20 @@
-//! To be written.
+//! The two programs: `turnpiked`, which wires every crate into a gateway, and `turnpike`, its client.
+//!
+//! Owns: the plan that makes of a configuration what each subsystem wants, the manager that turns routes and kernel
+//! events into generations, the API on a Unix socket, and what `turnpike show` prints.
+//!
+//! Never does: anything on the path of a packet.
+//!
+//! Read first: `daemon.rs` for start and end, then `manager.rs` for everything between.
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod client;
+pub mod daemon;
+mod error;
+mod manager;
+mod plan;
+pub mod render;
+mod server;
+
+pub use error::Error;

@@ -4,7 +4,6 @@
 use std::net::Ipv4Addr;
 
 use dpdk_sys::Mbuf;
-use net::ipv4::{self, Ipv4};
 use net::parse::{FragmentPart, Link, parse_link, parse_v4, parse_v6, protocol};
 use net::vxlan::Vxlan;
 use net::{Drop, InterfaceId, PortId, VrfId, eth};
@@ -87,9 +86,6 @@ impl Pipeline {
                     Ok(ip) => ip,
                     Err(reason) => return self.discard(mbuf, reason),
                 };
-                if ip.options && check_options(packet).is_err() {
-                    return self.discard(mbuf, Drop::Ipv4Options);
-                }
                 if ip.is_martian() {
                     return self.discard(mbuf, Drop::Martian);
                 }
@@ -196,12 +192,6 @@ impl Pipeline {
             v6,
         );
     }
-}
-
-/// Checks the options of an IPv4 packet that has some.
-#[cold]
-fn check_options(packet: &[u8]) -> Result<(), Drop> {
-    ipv4::check_options(Ipv4::new(packet)?.options())
 }
 
 /// Mixes what identifies a flow; not symmetric, not secret, cheap.

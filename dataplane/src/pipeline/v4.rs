@@ -149,10 +149,9 @@ impl Pipeline {
         if !concerned || (route.kind == RouteKind::Local && route.vrf == packet.vrf) {
             return self.send_on_v4(tables, packet, route);
         }
-        if packet.ip.protocol == protocol::ICMP && packet.ip.fragment == FragmentPart::Whole {
-            if icmp::is_error(packet.ip.icmp_type) {
-                return self.icmp_error_v4(tables, packet, route);
-            }
+        let whole_icmp = packet.ip.protocol == protocol::ICMP && packet.ip.fragment == FragmentPart::Whole;
+        if whole_icmp && icmp::is_error(packet.ip.icmp_type) {
+            return self.icmp_error_v4(tables, packet, route);
         }
         let Some(packet) = self.admit_v4(tables, packet, route.next_hop) else {
             return;

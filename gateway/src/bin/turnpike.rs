@@ -1,3 +1,146 @@
-//! To be written.
+//! `turnpike`: the client.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use gateway::{Error, client, render};
+
+/// Client of a running turnpiked.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// API socket of the gateway (api.socket in its configuration).
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/turnpike/api.sock")]
+    socket: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what the gateway does.
+    #[command(subcommand)]
+    Show(Show),
+}
+
+#[derive(Args)]
+struct Output {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Show {
+    /// Revision, generation, ports, workers, VPCs, sessions.
+    Summary(Output),
+    /// Every route of every source, which one won, and why the others lost.
+    Routes {
+        /// Only this VRF: `default` or a VPC's name.
+        #[arg(long)]
+        vrf: Option<String>,
+        /// Only this prefix.
+        #[arg(long)]
+        prefix: Option<String>,
+        /// At most so many rows.
+        #[arg(long)]
+        limit: Option<usize>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// BGP sessions and the loc-rib.
+    Bgp(Output),
+    /// Neighbours, as ARP and ND of the kernel know them.
+    Neighbors(Output),
+    /// NAT connections.
+    Connections {
+        /// At most so many rows.
+        #[arg(long)]
+        limit: Option<usize>,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Published generations, and what each did to connections.
+    Generations(Output),
+    /// Connections installed in the NIC.
+    Offloads(Output),
+    /// Dropped packets by reason.
+    Drops(Output),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(text) => {
+            // A reader that closed the pipe has seen enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{:?}", miette::Report::new(error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<String, Error> {
+    let Command::Show(show) = &arguments.command;
+    let (path, json, render): (String, bool, fn(&serde_json::Value) -> String) = match show {
+        Show::Summary(output) => ("/v1/summary".to_owned(), output.json, render::summary),
+        Show::Routes {
+            vrf,
+            prefix,
+            limit,
+            output,
+        } => {
+            let limit = limit.map(|limit| limit.to_string());
+            let query = query(&[
+                ("vrf", vrf.as_ref()),
+                ("prefix", prefix.as_ref()),
+                ("limit", limit.as_ref()),
+            ]);
+            (format!("/v1/routes{query}"), output.json, render::routes)
+        }
+        Show::Bgp(output) => ("/v1/bgp".to_owned(), output.json, render::bgp),
+        Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
+        Show::Connections { limit, output } => {
+            let limit = limit.map(|limit| limit.to_string());
+            (
+                format!("/v1/connections{}", query(&[("limit", limit.as_ref())])),
+                output.json,
+                render::connections,
+            )
+        }
+        Show::Generations(output) => ("/v1/generations".to_owned(), output.json, render::generations),
+        Show::Offloads(output) => ("/v1/offloads".to_owned(), output.json, render::offloads),
+        Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
+    };
+    let value = client::get(&arguments.socket, &path).await?;
+    Ok(if json { format!("{value:#}\n") } else { render(&value) })
+}
+
+/// A query string of what is given, percent-encoded (RFC 3986 section 2.1).
+fn query(parameters: &[(&str, Option<&String>)]) -> String {
+    let given: Vec<String> = parameters
+        .iter()
+        .filter_map(|(key, value)| value.map(|value| format!("{key}={}", encode(value))))
+        .collect();
+    if given.is_empty() {
+        String::new()
+    } else {
+        format!("?{}", given.join("&"))
+    }
+}
+
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}

@@ -1,0 +1,233 @@
+//! What the API says, in JSON: one type for each `turnpike show`.
+
+use std::net::IpAddr;
+
+use net::{Generation, Revision};
+use serde::Serialize;
+
+/// `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct Summary {
+    pub name: String,
+    pub version: &'static str,
+    pub revision: Revision,
+    pub generation: Generation,
+    pub uptime_seconds: u64,
+    pub ports: Vec<PortView>,
+    pub workers: Vec<WorkerView>,
+    pub host: HostView,
+    pub vpcs: Vec<VpcView>,
+    pub bgp: BgpSummary,
+    pub kernel: netlink_sync::Status,
+    pub routes: usize,
+    pub connections: u64,
+    pub offloads: u64,
+    pub drops: u64,
+    pub buffers_in_use: u32,
+    pub buffers: u32,
+}
+
+/// A port in `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct PortView {
+    pub name: String,
+    pub device: String,
+    pub driver: String,
+    pub host_interface: String,
+    pub mac: net::Mac,
+    pub mtu: u16,
+    pub addresses: Vec<net::IpNet>,
+    pub link_up: bool,
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_missed: u64,
+}
+
+/// A worker in `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct WorkerView {
+    pub index: usize,
+    pub core: u16,
+    #[serde(flatten)]
+    pub counters: dataplane::CountersView,
+}
+
+/// The host interfaces' thread in `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct HostView {
+    pub delivered: u64,
+    pub refused: u64,
+    pub injected: u64,
+    pub lost: u64,
+}
+
+/// A VPC in `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct VpcView {
+    pub id: net::VpcId,
+    pub name: String,
+    pub vni: Option<net::Vni>,
+    pub vlan: Option<net::VlanId>,
+    pub host_interface: String,
+    pub addresses: Vec<net::IpNet>,
+}
+
+/// Sessions in `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct BgpSummary {
+    pub configured: usize,
+    pub established: usize,
+}
+
+/// `show bgp`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct Bgp {
+    pub asn: u32,
+    pub router_id: Option<std::net::Ipv4Addr>,
+    pub prefixes: usize,
+    pub paths: usize,
+    pub peers: Vec<PeerView>,
+    pub routes: Vec<bgp::RouteView>,
+}
+
+/// A peer in `show bgp`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct PeerView {
+    pub uptime_seconds: Option<u64>,
+    #[serde(flatten)]
+    pub peer: bgp::PeerView,
+}
+
+/// A row of `show routes`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct RouteRow {
+    pub vrf_name: String,
+    #[serde(flatten)]
+    pub route: rib::RouteView,
+}
+
+/// A row of `show neighbors`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct NeighborRow {
+    pub interface: String,
+    pub address: IpAddr,
+    pub mac: Option<net::Mac>,
+    pub state: &'static str,
+}
+
+/// A row of `show connections`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct ConnectionRow {
+    pub vpc_name: Option<String>,
+    #[serde(flatten)]
+    pub connection: nat::ConnectionView,
+}
+
+/// `show generations`.
+#[derive(Debug, Clone, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct Generations {
+    pub current: Generation,
+    pub revision: Revision,
+    pub workers_seen: Vec<u64>,
+    pub history: Vec<GenerationView>,
+}
+
+/// A generation in `show generations`.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct GenerationView {
+    /// Its number.
+    pub generation: Generation,
+    /// Revision of the configuration it came from.
+    pub revision: Revision,
+    /// Milliseconds after the gateway's start at which it was published.
+    pub published_ms: u64,
+    /// Changes it was made of.
+    pub changes: usize,
+    /// Workers that have revalidated their connections.
+    pub workers_done: usize,
+    /// Connections looked at.
+    pub examined: u64,
+    /// Connections found unchanged.
+    pub kept: u64,
+    /// Connections that got another next hop and kept their NAT port.
+    pub moved: u64,
+    /// Connections without a route, in their grace period.
+    pub unrouted: u64,
+    /// Connections that ended.
+    pub ended: u64,
+    /// From a worker's first burst in the generation to its last connection; the slowest worker's.
+    pub duration_us: u64,
+}
+
+/// `show offloads`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct Offloads {
+    pub ports: Vec<String>,
+    #[serde(flatten)]
+    pub counters: dataplane::OffloadCountersView,
+    pub list: Vec<dataplane::OffloadedRule>,
+}
+
+/// A row of `show drops`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct DropRow {
+    pub reason: &'static str,
+    pub packets: u64,
+    pub description: &'static str,
+}

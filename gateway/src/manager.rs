@@ -1,0 +1,298 @@
+//! The manager: every event of the control plane goes through it, and it alone owns the RIB.
+//!
+//! A batch is what has arrived when the inputs are empty, or [`BATCH`] changes, or what came in [`BATCH_TIME`],
+//! whichever is first; it is published as one generation. A single change in steady state is so published at once, and
+//! a full table in a handful of generations.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteKind, Source, VrfId};
+use netlink_sync::{KernelNextHop, KernelRoute, Mirror};
+use rib::{Rib, Winner};
+use tokio::sync::mpsc;
+
+use crate::api::GenerationView;
+
+/// Changes after which a batch is published though more are waiting.
+const BATCH: usize = 50_000;
+/// Time after which a batch is published though more are waiting.
+const BATCH_TIME: Duration = Duration::from_millis(50);
+/// Generations that `show generations` remembers.
+const HISTORY: usize = 256;
+/// Pause before publishing is tried again while a worker holds the tables.
+const STALLED: Duration = Duration::from_millis(1);
+
+/// Something to find out from, or do to, the manager.
+pub(crate) type Query = Box<dyn FnOnce(&mut Manager) + Send>;
+
+/// Ends of the channels that feed the manager.
+pub(crate) struct Inputs {
+    pub(crate) bgp: mpsc::Receiver<bgp::Event>,
+    pub(crate) kernel: mpsc::Receiver<Vec<KernelEvent>>,
+    pub(crate) dataplane: mpsc::UnboundedReceiver<dataplane::Event>,
+    pub(crate) queries: mpsc::Receiver<Query>,
+}
+
+/// The manager's state.
+pub(crate) struct Manager {
+    pub(crate) rib: Rib,
+    mirror: Mirror,
+    /// Kernel index of each host interface, both ways.
+    indices: HashMap<InterfaceId, IfIndex>,
+    /// Peers whose End-of-RIB is awaited before routes left in the kernel by an earlier run are removed.
+    unsynced: usize,
+    revision: Revision,
+    epoch: Instant,
+    pub(crate) history: VecDeque<GenerationView>,
+    /// Part that failed, and its last words.
+    failures: mpsc::UnboundedSender<(String, String)>,
+}
+
+impl Manager {
+    pub(crate) fn new(
+        rib: Rib,
+        mirror: Mirror,
+        indices: HashMap<InterfaceId, IfIndex>,
+        sessions: usize,
+        revision: Revision,
+        failures: mpsc::UnboundedSender<(String, String)>,
+    ) -> Self {
+        Self {
+            rib,
+            mirror,
+            indices,
+            unsynced: sessions,
+            revision,
+            epoch: clock(),
+            history: VecDeque::with_capacity(HISTORY),
+            failures,
+        }
+    }
+
+    /// Runs until every input is closed.
+    pub(crate) async fn run(mut self, mut inputs: Inputs) {
+        let mut publish_again = false;
+        loop {
+            let pause = if publish_again {
+                STALLED
+            } else {
+                Duration::from_secs(3_600)
+            };
+            tokio::select! {
+                event = inputs.bgp.recv() => match event {
+                    Some(event) => self.bgp(event),
+                    None => break,
+                },
+                events = inputs.kernel.recv() => match events {
+                    Some(events) => events.into_iter().for_each(|event| self.rib.kernel(event)),
+                    None => break,
+                },
+                event = inputs.dataplane.recv() => match event {
+                    Some(event) => self.dataplane(event),
+                    None => break,
+                },
+                query = inputs.queries.recv() => match query {
+                    Some(query) => query(&mut self),
+                    None => break,
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+            self.drain(&mut inputs);
+            publish_again = self.rib.pending() > 0 && !self.publish();
+        }
+    }
+
+    /// Takes in what waits, up to the bounds of a batch.
+    fn drain(&mut self, inputs: &mut Inputs) {
+        let began = clock();
+        while self.rib.pending() < BATCH && clock().duration_since(began) < BATCH_TIME {
+            let mut any = false;
+            if let Ok(event) = inputs.bgp.try_recv() {
+                self.bgp(event);
+                any = true;
+            }
+            if let Ok(events) = inputs.kernel.try_recv() {
+                events.into_iter().for_each(|event| self.rib.kernel(event));
+                any = true;
+            }
+            if let Ok(event) = inputs.dataplane.try_recv() {
+                self.dataplane(event);
+                any = true;
+            }
+            if !any {
+                return;
+            }
+        }
+    }
+
+    fn bgp(&mut self, event: bgp::Event) {
+        match event {
+            bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+            bgp::Event::PeerUp { peer } => tracing::info!(%peer, "BGP session established"),
+            bgp::Event::PeerDown { peer, reason } => tracing::warn!(%peer, reason, "BGP session down"),
+            bgp::Event::EndOfRib { peer, family } => {
+                tracing::info!(%peer, ?family, "End-of-RIB");
+                self.unsynced = self.unsynced.saturating_sub(1);
+                if self.unsynced == 0 && self.publish() {
+                    self.mirror.end_of_start();
+                }
+            }
+        }
+    }
+
+    fn dataplane(&mut self, event: dataplane::Event) {
+        match event {
+            dataplane::Event::NeighborWanted { interface, address } => {
+                if let Some(index) = self.indices.get(&interface) {
+                    self.mirror.request_neighbor(*index, address);
+                }
+            }
+            dataplane::Event::FdbLearned { interface, mac, vtep } => {
+                tracing::debug!(%interface, %mac, %vtep, "MAC learned");
+                self.rib.fdb(interface, mac, Some(vtep));
+            }
+            dataplane::Event::Revalidated {
+                worker: _,
+                generation,
+                summary,
+                duration,
+            } => {
+                self.revalidated(generation, &summary, duration);
+            }
+            dataplane::Event::Failed { thread, reason } => {
+                tracing::error!(thread, reason, "data plane thread failed");
+                // The receiver is gone only when the gateway is ending already.
+                let _ = self.failures.send((thread, reason));
+            }
+        }
+    }
+
+    fn revalidated(&mut self, generation: Generation, summary: &nat::RevalidationSummary, duration: Duration) {
+        let Some(view) = self.history.iter_mut().rev().find(|view| view.generation == generation) else {
+            return;
+        };
+        view.workers_done += 1;
+        view.examined += summary.examined;
+        view.kept += summary.kept;
+        view.moved += summary.moved;
+        view.unrouted += summary.unrouted;
+        view.ended += summary.ended;
+        view.duration_us = view.duration_us.max(duration.as_micros() as u64);
+        if summary.moved + summary.unrouted + summary.ended > 0 {
+            tracing::info!(
+                %generation,
+                kept = summary.kept,
+                moved = summary.moved,
+                unrouted = summary.unrouted,
+                ended = summary.ended,
+                "connections revalidated"
+            );
+        }
+    }
+
+    /// Publishes what is pending; false if a worker still holds the tables before the last generation.
+    pub(crate) fn publish(&mut self) -> bool {
+        let published = match self.rib.publish() {
+            Ok(published) => published,
+            Err(stalled) => {
+                tracing::debug!(%stalled, "publishing again in a moment");
+                return false;
+            }
+        };
+        tracing::debug!(generation = %published.generation, changes = published.changes, "published");
+        self.mirror
+            .submit(published.winners.into_iter().filter_map(kernel_route).collect());
+        for (interface, address) in published.wanted {
+            self.mirror.request_neighbor(interface, address);
+        }
+        if self.history.len() == HISTORY {
+            self.history.pop_front();
+        }
+        self.history.push_back(GenerationView {
+            generation: published.generation,
+            revision: self.revision,
+            published_ms: clock().duration_since(self.epoch).as_millis() as u64,
+            changes: published.changes,
+            ..GenerationView::default()
+        });
+        true
+    }
+}
+
+/// What the kernel is told of a winner: BGP's and static routes of the default VRF.
+fn kernel_route(winner: Winner) -> Option<KernelRoute> {
+    if winner.vrf != VrfId::DEFAULT {
+        return None;
+    }
+    let Some(route) = winner.route else {
+        return Some(KernelRoute::remove(winner.prefix));
+    };
+    let mirrored = matches!(route.source, Source::Ebgp | Source::Ibgp | Source::Static)
+        && !matches!(route.kind, RouteKind::Local | RouteKind::Nat)
+        && route.next_hops.iter().all(|hop| hop.vrf.is_none());
+    if !mirrored {
+        return Some(KernelRoute::remove(winner.prefix));
+    }
+    let next_hops = route
+        .next_hops
+        .iter()
+        .map(|hop| KernelNextHop {
+            gateway: hop.gateway,
+            interface: hop.interface,
+            weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
+        })
+        .collect();
+    Some(KernelRoute {
+        prefix: winner.prefix,
+        next_hops: Some(next_hops),
+        kind: route.kind,
+    })
+}
+
+/// The clock of batches and uptimes.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the manager is an edge: it decides when a batch closes"
+)]
+pub(crate) fn clock() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_gets_bgp_and_static_winners_of_the_default_vrf() {
+        let winner = |vrf, source, kind| Winner {
+            vrf,
+            prefix: net::Prefix::DEFAULT_V4,
+            route: Some(rib::WinnerRoute {
+                source,
+                kind,
+                next_hops: [].into(),
+            }),
+        };
+        let told = |winner| kernel_route(winner).map(|route| route.next_hops.is_some());
+        assert_eq!(
+            told(winner(VrfId::DEFAULT, Source::Ebgp, RouteKind::Unicast)),
+            Some(true)
+        );
+        assert_eq!(
+            told(winner(VrfId::DEFAULT, Source::Kernel, RouteKind::Unicast)),
+            Some(false)
+        );
+        assert_eq!(
+            told(winner(VrfId::DEFAULT, Source::Static, RouteKind::Nat)),
+            Some(false)
+        );
+        assert_eq!(told(winner(VrfId(1), Source::Ebgp, RouteKind::Unicast)), None);
+        let gone = Winner {
+            vrf: VrfId::DEFAULT,
+            prefix: net::Prefix::DEFAULT_V4,
+            route: None,
+        };
+        assert_eq!(told(gone), Some(false));
+    }
+}

@@ -1,0 +1,304 @@
+//! From the configuration to what each subsystem is started with.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use config::{Config, RouteTarget, Segment};
+use dataplane::{HostInterface, Memory, PollMode, PortInfo, PortSpec};
+use net::{InterfaceId, IpNet, Mac, NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use rib::{Attachment, Interface};
+
+use crate::Error;
+
+/// A logical interface: what the RIB, the data plane and the kernel are told of it.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedInterface {
+    pub(crate) interface: Interface,
+    pub(crate) host: HostInterface,
+    pub(crate) addresses: Vec<IpNet>,
+}
+
+/// What the data plane opens.
+pub(crate) fn dataplane(config: &Config, seed: u64, log_level: dataplane::LogLevel) -> dataplane::Config {
+    let megabytes = config.dataplane.memory_mb;
+    dataplane::Config {
+        program: "turnpiked".to_owned(),
+        workers: config.dataplane.workers.iter().map(|core| u32::from(*core)).collect(),
+        poll: match config.dataplane.poll {
+            config::Poll::Adaptive => PollMode::Adaptive,
+            config::Poll::Busy => PollMode::Busy,
+        },
+        memory: match config.dataplane.memory {
+            config::Memory::Hugepages => Memory::Hugepages { megabytes },
+            config::Memory::NoHuge => Memory::NoHuge { megabytes },
+        },
+        log_level,
+        buffers: config.dataplane.buffers,
+        connections: config.dataplane.connections,
+        seed,
+        ports: config
+            .ports
+            .iter()
+            .enumerate()
+            .map(|(index, port)| port_spec(index, port))
+            .collect(),
+    }
+}
+
+fn port_spec(index: usize, port: &config::Port) -> PortSpec {
+    let mut devices = vec![port.device.clone()];
+    if port.offload {
+        let wire = port.device.split(',').next().unwrap_or_default();
+        devices.push(format!("{}{index},wire={wire}", softasic::DRIVER));
+    }
+    PortSpec {
+        name: port.name.clone(),
+        devices,
+        mac: port.mac,
+        mtu: port.mtu,
+        offload: port.offload,
+    }
+}
+
+/// Every logical interface: ports first, in the configuration's order, then VPCs.
+pub(crate) fn interfaces(config: &Config, ports: &[PortInfo]) -> Result<Vec<PlannedInterface>, Error> {
+    let mut planned = Vec::with_capacity(config.ports.len() + config.vpcs.len());
+    for (port, info) in config.ports.iter().zip(ports) {
+        planned.push(planned_interface(
+            planned.len(),
+            &port.name,
+            VrfId::DEFAULT,
+            (info.mac, port.mtu),
+            Attachment::Port(info.id),
+            (&port.host_interface, Vec::new()),
+            &port.addresses,
+        ));
+    }
+    for vpc in &config.vpcs {
+        let (attachment, flood) = match &vpc.segment {
+            Segment::Vlan { port, id } => {
+                let Some(info) = ports.iter().find(|info| info.name == *port) else {
+                    continue;
+                };
+                (Attachment::Vlan { port: info.id, id: *id }, Vec::new())
+            }
+            Segment::Vxlan { vni, vteps } => {
+                let Some(vxlan) = &config.vxlan else { continue };
+                let source = v4("vxlan.address", vxlan.address)?;
+                let flood = vteps
+                    .iter()
+                    .map(|vtep| v4(&format!("VTEP of VPC `{}`", vpc.name), *vtep))
+                    .collect::<Result<_, _>>()?;
+                (
+                    Attachment::Vxlan {
+                        vni: *vni,
+                        source,
+                        udp_port: vxlan.port,
+                    },
+                    flood,
+                )
+            }
+        };
+        planned.push(planned_interface(
+            planned.len(),
+            &vpc.name,
+            vpc.id.vrf(),
+            (vpc.mac, vpc.mtu),
+            attachment,
+            (&vpc.host_interface, flood),
+            &vpc.addresses,
+        ));
+    }
+    Ok(planned)
+}
+
+fn planned_interface(
+    index: usize,
+    name: &str,
+    vrf: VrfId,
+    (mac, mtu): (Mac, u16),
+    attachment: Attachment,
+    (tap, flood): (&str, Vec<Ipv4Addr>),
+    addresses: &[IpNet],
+) -> PlannedInterface {
+    let id = InterfaceId(index as u16);
+    PlannedInterface {
+        interface: Interface {
+            id,
+            name: name.to_owned(),
+            host: None,
+            vrf,
+            mac,
+            mtu,
+            attachment,
+        },
+        host: HostInterface {
+            id,
+            name: tap.to_owned(),
+            mac,
+            mtu,
+            flood,
+        },
+        addresses: addresses.to_vec(),
+    }
+}
+
+fn v4(what: &str, address: IpAddr) -> Result<Ipv4Addr, Error> {
+    match address {
+        IpAddr::V4(address) => Ok(address),
+        IpAddr::V6(_) => Err(Error::TunnelFamily {
+            what: what.to_owned(),
+            address,
+        }),
+    }
+}
+
+/// How packets of each VRF arrive (index: VRF).
+pub(crate) fn ingress(interfaces: &[PlannedInterface]) -> Vec<Option<Attachment>> {
+    let mut ingress = Vec::new();
+    for planned in interfaces.iter().filter(|p| p.interface.vrf != VrfId::DEFAULT) {
+        let vrf = usize::from(planned.interface.vrf.0);
+        if ingress.len() <= vrf {
+            ingress.resize(vrf + 1, None);
+        }
+        ingress[vrf] = Some(planned.interface.attachment);
+    }
+    ingress
+}
+
+/// NAT policy.
+pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
+    let nat = &config.nat;
+    let spec = nat::PolicySpec {
+        masquerade: nat
+            .masquerades
+            .iter()
+            .map(|rule| nat::Masquerade {
+                vpc: rule.vpc,
+                sources: rule.sources.clone(),
+                pool: rule.pool.iter().flat_map(|net| every_address(*net)).collect(),
+                ports: (rule.ports.first(), rule.ports.last()),
+            })
+            .collect(),
+        port_forwards: nat
+            .port_forwards
+            .iter()
+            .map(|forward| nat::PortForward {
+                vpc: forward.vpc,
+                address: forward.address,
+                protocol: match forward.protocol {
+                    config::Protocol::Tcp => net::protocol::TCP,
+                    config::Protocol::Udp => net::protocol::UDP,
+                },
+                port: forward.port,
+                target: forward.target,
+                target_port: forward.target_port,
+            })
+            .collect(),
+        timers: nat::Timers {
+            tcp_established: nat.timers.tcp_established,
+            tcp_transitory: nat.timers.tcp_transitory,
+            udp: nat.timers.udp,
+            icmp: nat.timers.icmp,
+            ..nat::Timers::default()
+        },
+        ..nat::PolicySpec::default()
+    };
+    Ok(nat::Policy::compile(spec)?)
+}
+
+/// Every address of a pool's prefix, the first and last included: a pool is not a subnet.
+fn every_address(net: net::Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
+    (u32::from(net.network())..=u32::from(net.broadcast())).map(Ipv4Addr::from)
+}
+
+/// Static routes.
+pub(crate) fn routes(config: &Config) -> Vec<RouteChange> {
+    config
+        .routes
+        .iter()
+        .map(|route| {
+            let mut made = match &route.target {
+                RouteTarget::Via(gateways) => Route::multipath(gateways.iter().map(|g| NextHop::via(*g))),
+                RouteTarget::InVrf(vrf) => Route::unicast(NextHop::in_vrf(*vrf)),
+                RouteTarget::Blackhole => Route::special(RouteKind::Blackhole),
+                RouteTarget::Unreachable => Route::special(RouteKind::Unreachable),
+                RouteTarget::Prohibit => Route::special(RouteKind::Prohibit),
+            };
+            made.distance = Some(route.distance);
+            made.metric = route.metric;
+            RouteChange {
+                vrf: route.vrf,
+                prefix: route.prefix,
+                source: Source::Static,
+                route: Some(made),
+            }
+        })
+        .collect()
+}
+
+/// The speaker, if BGP is configured.
+pub(crate) fn speaker(config: &Config) -> Option<bgp::SpeakerConfig> {
+    let bgp = config.bgp.as_ref()?;
+    let mut speaker = bgp::SpeakerConfig::new(bgp.asn, bgp.router_id);
+    speaker.listen.clone_from(&bgp.listen);
+    speaker.originate.clone_from(&bgp.announce);
+    speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
+    speaker.peers = bgp.peers.iter().map(peer).collect();
+    Some(speaker)
+}
+
+fn peer(peer: &config::Peer) -> bgp::PeerConfig {
+    let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
+    made.port = peer.port;
+    made.passive = peer.passive;
+    made.hold_time = peer.hold_time;
+    made.connect_retry = Duration::from_secs(u64::from(peer.connect_retry));
+    made.families = peer
+        .families
+        .iter()
+        .map(|family| match family {
+            config::Family::Ipv4Unicast => bgp::Family::Ipv4Unicast,
+            config::Family::Ipv6Unicast => bgp::Family::Ipv6Unicast,
+        })
+        .collect();
+    made.import = policy(&peer.import);
+    made.export = policy(&peer.export);
+    made.max_prefixes = peer.max_prefixes;
+    made
+}
+
+fn policy(policy: &config::Policy) -> bgp::Policy {
+    let action = |action| match action {
+        config::Action::Accept => bgp::Action::Accept,
+        config::Action::Deny => bgp::Action::Deny,
+    };
+    if policy.rules.is_empty() {
+        return match policy.default {
+            config::Action::Accept => bgp::Policy::Accept,
+            config::Action::Deny => bgp::Policy::Deny,
+        };
+    }
+    let mut rules: Vec<bgp::PrefixRule> = policy
+        .rules
+        .iter()
+        .map(|rule| bgp::PrefixRule {
+            action: action(rule.action),
+            prefix: rule.prefix,
+            ge: Some(rule.ge),
+            le: Some(rule.le),
+        })
+        .collect();
+    // A prefix list ends in deny; another default is a last rule for each family.
+    if policy.default == config::Action::Accept {
+        for (prefix, longest) in [(Prefix::DEFAULT_V4, 32), (Prefix::DEFAULT_V6, 128)] {
+            rules.push(bgp::PrefixRule {
+                action: bgp::Action::Accept,
+                prefix,
+                ge: Some(0),
+                le: Some(longest),
+            });
+        }
+    }
+    bgp::Policy::PrefixList(bgp::PrefixList { rules })
+}

@@ -1,0 +1,316 @@
+//! Tables for people: one function for each `turnpike show`, from the API's JSON.
+
+use comfy_table::{Table, presets};
+use serde_json::Value;
+
+/// A table with these columns; each row is as long.
+fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_header(columns.iter().map(|column| column.to_uppercase()));
+    let mut count = 0;
+    for row in rows {
+        table.add_row(row);
+        count += 1;
+    }
+    if count == 0 {
+        "none\n".to_owned()
+    } else {
+        format!("{}\n", table.trim_fmt())
+    }
+}
+
+/// The value at a path of keys, as a person reads it.
+fn text(value: &Value, path: &[&str]) -> String {
+    let found = path.iter().fold(value, |value, key| &value[*key]);
+    match found {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
+        Value::Array(items) => items.iter().map(|item| text(item, &[])).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+/// The values at several keys, as one row.
+fn row(value: &Value, keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| text(value, &[key])).collect()
+}
+
+/// `turnpike show summary`.
+pub fn summary(value: &Value) -> String {
+    let mut out = format!(
+        "{} (turnpiked {}), up {} s\nrevision {}, generation {}\n",
+        text(value, &["name"]),
+        text(value, &["version"]),
+        text(value, &["uptime_seconds"]),
+        text(value, &["revision"]),
+        text(value, &["generation"]),
+    );
+    out += &format!(
+        "{} routes, {} connections, {} offloaded, {} of {} BGP sessions established, {} packets dropped\n",
+        text(value, &["routes"]),
+        text(value, &["connections"]),
+        text(value, &["offloads"]),
+        text(value, &["bgp", "established"]),
+        text(value, &["bgp", "configured"]),
+        text(value, &["drops"]),
+    );
+    out += &format!(
+        "kernel: {} routes installed, {} pending; packet buffers: {} of {} in use\n\nports\n",
+        text(value, &["kernel", "installed"]),
+        text(value, &["kernel", "pending"]),
+        text(value, &["buffers_in_use"]),
+        text(value, &["buffers"]),
+    );
+    let ports = [
+        "name",
+        "driver",
+        "host_interface",
+        "mac",
+        "mtu",
+        "link_up",
+        "rx_packets",
+        "tx_packets",
+        "addresses",
+    ];
+    let ports_shown = ["name", "driver", "host", "mac", "mtu", "up", "rx", "tx", "addresses"];
+    out += &table(&ports_shown, rows(&value["ports"]).map(|port| row(port, &ports)));
+    out += "\nVPCs\n";
+    let vpcs = ["id", "name", "vni", "vlan", "host_interface", "addresses"];
+    out += &table(
+        &["id", "name", "vni", "vlan", "host", "addresses"],
+        rows(&value["vpcs"]).map(|vpc| row(vpc, &vpcs)),
+    );
+    out += "\nworkers\n";
+    let workers = [
+        "index",
+        "core",
+        "generation",
+        "rx",
+        "tx",
+        "punted",
+        "injected",
+        "generated",
+        "dropped",
+        "held",
+    ];
+    out += &table(&workers, rows(&value["workers"]).map(|worker| row(worker, &workers)));
+    out
+}
+
+/// `turnpike show routes`.
+pub fn routes(value: &Value) -> String {
+    let shown = rows(value).map(|route| {
+        let best = if route["active"] == true { ">" } else { " " };
+        let hops = rows(&route["resolved"]).map(hop).collect::<Vec<_>>().join(", ");
+        let way = if hops.is_empty() { text(route, &["kind"]) } else { hops };
+        let mut cells = vec![best.to_owned()];
+        cells.extend(row(route, &["vrf_name", "prefix", "source", "distance", "metric"]));
+        cells.extend([way, text(route, &["reason"])]);
+        cells
+    });
+    table(
+        &[
+            "", "vrf", "prefix", "source", "distance", "metric", "next hop", "why not",
+        ],
+        shown,
+    )
+}
+
+fn hop(hop: &Value) -> String {
+    match (&hop["vrf"], &hop["gateway"]) {
+        (Value::Null, Value::Null) => format!("on link {}", text(hop, &["interface"])),
+        (Value::Null, _) => format!("via {}", text(hop, &["gateway"])),
+        _ => format!("in VRF {}", text(hop, &["vrf"])),
+    }
+}
+
+/// `turnpike show bgp`.
+pub fn bgp(value: &Value) -> String {
+    let mut out = format!(
+        "AS {}, router id {}, {} prefixes, {} paths\n\n",
+        text(value, &["asn"]),
+        text(value, &["router_id"]),
+        text(value, &["prefixes"]),
+        text(value, &["paths"]),
+    );
+    let peers = rows(&value["peers"]).map(|peer| {
+        let mut cells = row(peer, &["address", "remote_as", "state", "uptime_seconds"]);
+        for counter in ["received", "accepted", "advertised"] {
+            let sum: u64 = rows(&peer["families"])
+                .filter_map(|family| family[counter].as_u64())
+                .sum();
+            cells.push(sum.to_string());
+        }
+        cells.extend(row(peer, &["messages_in", "messages_out", "flaps", "last_error"]));
+        cells
+    });
+    out += &table(
+        &[
+            "peer",
+            "as",
+            "state",
+            "up (s)",
+            "received",
+            "accepted",
+            "advertised",
+            "in",
+            "out",
+            "flaps",
+            "last error",
+        ],
+        peers,
+    );
+    out += "\n";
+    let paths = rows(&value["routes"]).flat_map(|route| {
+        rows(&route["paths"]).map(move |path| {
+            let mark = match (path["best"] == true, path["multipath"] == true) {
+                (true, _) => ">",
+                (false, true) => "=",
+                (false, false) => " ",
+            };
+            let mut cells = vec![mark.to_owned(), text(route, &["prefix"])];
+            cells.extend(row(
+                path,
+                &["peer", "next_hop", "as_path", "origin", "local_pref", "med", "reason"],
+            ));
+            cells
+        })
+    });
+    out += &table(
+        &[
+            "", "prefix", "peer", "next hop", "as path", "origin", "pref", "med", "why not",
+        ],
+        paths,
+    );
+    out
+}
+
+/// `turnpike show neighbors`.
+pub fn neighbors(value: &Value) -> String {
+    let columns = ["interface", "address", "mac", "state"];
+    table(&columns, rows(value).map(|neighbor| row(neighbor, &columns)))
+}
+
+/// `turnpike show connections`.
+pub fn connections(value: &Value) -> String {
+    let end =
+        |tuple: &Value, address: &str, port: &str| format!("{}:{}", text(tuple, &[address]), text(tuple, &[port]));
+    let way = |tuple: &Value| {
+        format!(
+            "{} > {}",
+            end(tuple, "source", "source_port"),
+            end(tuple, "destination", "destination_port")
+        )
+    };
+    let shown = rows(value).map(|connection| {
+        let mut cells = row(connection, &["worker", "vpc_name", "protocol", "state"]);
+        cells.extend([way(&connection["original"]), way(&connection["translated"])]);
+        cells.extend(row(connection, &["generation", "offload", "packets", "idle_ms"]));
+        cells
+    });
+    let columns = [
+        "worker",
+        "vpc",
+        "protocol",
+        "state",
+        "original",
+        "translated",
+        "generation",
+        "offload",
+        "packets",
+        "idle (ms)",
+    ];
+    table(&columns, shown)
+}
+
+/// `turnpike show generations`.
+pub fn generations(value: &Value) -> String {
+    let columns = [
+        "generation",
+        "revision",
+        "published_ms",
+        "changes",
+        "examined",
+        "kept",
+        "moved",
+        "unrouted",
+        "ended",
+        "duration_us",
+    ];
+    format!(
+        "generation {}, revision {}, workers at {}\n\n{}",
+        text(value, &["current"]),
+        text(value, &["revision"]),
+        text(value, &["workers_seen"]),
+        table(
+            &columns,
+            rows(&value["history"]).map(|generation| row(generation, &columns))
+        ),
+    )
+}
+
+/// `turnpike show offloads`.
+pub fn offloads(value: &Value) -> String {
+    format!(
+        "ports {}: {} connections live, {} installed, {} destroyed, {} refused; {} packets, {} bytes by the NIC\n\n{}",
+        text(value, &["ports"]),
+        text(value, &["live"]),
+        text(value, &["installed_total"]),
+        text(value, &["destroyed_total"]),
+        text(value, &["refused"]),
+        text(value, &["hits_packets"]),
+        text(value, &["hits_bytes"]),
+        table(
+            &["worker", "rule", "packets", "bytes"],
+            rows(&value["list"]).map(|rule| row(rule, &["worker", "rule", "packets", "bytes"])),
+        ),
+    )
+}
+
+/// `turnpike show drops`: the reasons that occurred.
+pub fn drops(value: &Value) -> String {
+    let occurred = rows(value).filter(|drop| drop["packets"].as_u64().unwrap_or(0) > 0);
+    table(
+        &["reason", "packets", "meaning"],
+        occurred.map(|drop| row(drop, &["reason", "packets", "description"])),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_drops_that_occurred_are_listed() {
+        let value = json!([
+            {"reason": "no-route", "packets": 3, "description": "No route."},
+            {"reason": "martian", "packets": 0, "description": "Strange."},
+        ]);
+        let shown = drops(&value);
+        assert!(
+            shown.contains("no-route") && shown.contains('3') && !shown.contains("martian"),
+            "{shown}"
+        );
+        assert_eq!(drops(&json!([])), "none\n");
+    }
+
+    #[test]
+    fn a_route_shows_its_way_and_why_it_lost() {
+        let value = json!([{
+            "vrf_name": "default", "prefix": "10.0.0.0/8", "source": "ebgp", "distance": 20, "metric": 0, "kind": "unicast",
+            "active": false, "reason": "distance",
+            "resolved": [{"gateway": "192.0.2.0", "interface": 3, "vrf": null, "weight": 1}],
+        }]);
+        let shown = routes(&value);
+        assert!(shown.contains("via 192.0.2.0") && shown.contains("distance"), "{shown}");
+    }
+}

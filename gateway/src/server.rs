@@ -1,0 +1,422 @@
+//! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Query as Parameters, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use config::{Config, Segment};
+use dataplane::Dataplane;
+use net::{Drop, NeighborState, Prefix, Revision, VrfId};
+use netlink_sync::Mirror;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Error;
+use crate::api::{
+    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, NeighborRow, Offloads, PeerView, PortView,
+    RouteRow, Summary, VpcView, WorkerView,
+};
+use crate::manager::{Manager, Query};
+
+/// Rows of one answer, at most, unless the client says otherwise.
+const LIMIT: usize = 10_000;
+/// Connections copied from a worker between two of its bursts.
+const CHUNK: usize = 256;
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the handlers look at.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) revision: Revision,
+    pub(crate) dataplane: Arc<Dataplane>,
+    pub(crate) mirror: Mirror,
+    pub(crate) speaker: Option<Arc<bgp::Speaker>>,
+    pub(crate) manager: mpsc::Sender<Query>,
+    pub(crate) started: std::time::Instant,
+}
+
+type Shown<T> = Result<Json<T>, Failure>;
+
+/// An answer that is not there.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+/// Takes the socket. One that nobody answers on was left by a process that died, and is replaced.
+pub(crate) async fn listen(path: &Path) -> Result<UnixListener, Error> {
+    let failed = |source| Error::Socket {
+        path: path.to_owned(),
+        source,
+    };
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(Error::SocketInUse { path: path.to_owned() });
+    }
+    if let Some(folder) = path.parent() {
+        tokio::fs::create_dir_all(folder).await.map_err(failed)?;
+    }
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    UnixListener::bind(path).map_err(failed)
+}
+
+/// The socket's file, removed when the gateway ends.
+pub(crate) struct SocketFile(pub(crate) PathBuf);
+
+impl std::ops::Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// The routes of the API, one for each `turnpike show`.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/summary", get(summary))
+        .route("/v1/routes", get(routes))
+        .route("/v1/bgp", get(bgp_state))
+        .route("/v1/neighbors", get(neighbors))
+        .route("/v1/connections", get(connections))
+        .route("/v1/generations", get(generations))
+        .route("/v1/offloads", get(offloads))
+        .route("/v1/drops", get(drops))
+        .with_state(shared)
+}
+
+impl Shared {
+    /// Asks the manager.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Manager) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let gone = || Failure(StatusCode::SERVICE_UNAVAILABLE, "the gateway is ending".to_owned());
+        let (sender, receiver) = oneshot::channel();
+        let query: Query = Box::new(move |manager| {
+            // Nobody waits for the answer any more: nothing to do.
+            let _ = sender.send(question(manager));
+        });
+        self.manager.send(query).await.map_err(|_| gone())?;
+        tokio::time::timeout(PATIENCE, receiver)
+            .await
+            .map_err(|_| busy("manager"))?
+            .map_err(|_| gone())
+    }
+
+    /// Asks a worker about its connections.
+    async fn ask_worker<T: Send + 'static>(
+        &self,
+        worker: usize,
+        question: impl FnOnce(&mut nat::Engine) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let asked = self.dataplane.with_connections(worker, move |engine| {
+            // Nobody waits for the answer any more: nothing to do.
+            let _ = sender.send(question(engine));
+        });
+        let name = format!("worker {worker}");
+        if !asked {
+            return Err(busy(&name));
+        }
+        tokio::time::timeout(PATIENCE, receiver)
+            .await
+            .map_err(|_| busy(&name))?
+            .map_err(|_| busy(&name))
+    }
+
+    fn workers(&self) -> usize {
+        self.dataplane.counters().len()
+    }
+
+    fn vrf(&self, name: &str) -> Result<VrfId, Failure> {
+        if name == config::DEFAULT_VRF {
+            return Ok(VrfId::DEFAULT);
+        }
+        self.config
+            .vpcs
+            .iter()
+            .find(|vpc| vpc.name == name)
+            .map(|vpc| vpc.id.vrf())
+            .ok_or_else(|| Failure(StatusCode::NOT_FOUND, format!("no VRF is called `{name}`")))
+    }
+}
+
+fn busy(who: &str) -> Failure {
+    Failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("{who} did not answer in time: ask again"),
+    )
+}
+
+async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
+    let config = &shared.config;
+    let ports = config.ports.iter().zip(shared.dataplane.ports());
+    let ports = ports
+        .map(|(port, (info, link_up, stats))| PortView {
+            name: port.name.clone(),
+            device: port.device.clone(),
+            driver: info.driver,
+            host_interface: port.host_interface.clone(),
+            mac: info.mac,
+            mtu: port.mtu,
+            addresses: port.addresses.clone(),
+            link_up,
+            rx_packets: stats.rx_packets,
+            tx_packets: stats.tx_packets,
+            rx_missed: stats.rx_missed,
+        })
+        .collect();
+    let counters = shared.dataplane.counters();
+    let workers = config.dataplane.workers.iter().zip(counters).enumerate();
+    let workers: Vec<_> = workers
+        .map(|(index, (core, counters))| WorkerView {
+            index,
+            core: *core,
+            counters: counters.view(),
+        })
+        .collect();
+    let host = shared.dataplane.host_counters();
+    let vpcs = config
+        .vpcs
+        .iter()
+        .map(|vpc| {
+            let (vni, vlan) = match &vpc.segment {
+                Segment::Vxlan { vni, .. } => (Some(*vni), None),
+                Segment::Vlan { id, .. } => (None, Some(*id)),
+            };
+            let (name, host_interface) = (vpc.name.clone(), vpc.host_interface.clone());
+            VpcView {
+                id: vpc.id,
+                name,
+                vni,
+                vlan,
+                host_interface,
+                addresses: vpc.addresses.clone(),
+            }
+        })
+        .collect();
+    let established = match &shared.speaker {
+        Some(speaker) => speaker
+            .state()
+            .await
+            .peers
+            .iter()
+            .filter(|peer| peer.state == ESTABLISHED)
+            .count(),
+        None => 0,
+    };
+    let mut connections = 0;
+    for worker in 0..shared.workers() {
+        connections += u64::from(shared.ask_worker(worker, |engine| engine.stats().connections).await?);
+    }
+    let (generation, routes) = shared
+        .ask(|manager| {
+            let stats = manager.rib.stats();
+            (stats.generation, stats.prefixes_v4 + stats.prefixes_v6)
+        })
+        .await?;
+    let (buffers_in_use, buffers) = shared.dataplane.buffers();
+    Ok(Json(Summary {
+        name: config.gateway.name.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        revision: shared.revision,
+        generation,
+        uptime_seconds: crate::manager::clock().duration_since(shared.started).as_secs(),
+        ports,
+        drops: workers.iter().map(|worker| worker.counters.dropped).sum(),
+        workers,
+        host: HostView {
+            delivered: host.delivered.get(),
+            refused: host.refused.get(),
+            injected: host.injected.get(),
+            lost: host.lost.get(),
+        },
+        vpcs,
+        bgp: BgpSummary {
+            configured: config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()),
+            established,
+        },
+        kernel: shared.mirror.status(),
+        routes,
+        connections,
+        offloads: shared.dataplane.offload_counters().live.get(),
+        buffers_in_use,
+        buffers,
+    }))
+}
+
+/// State of a session that carries routes, as the speaker names it.
+const ESTABLISHED: &str = "Established";
+
+async fn routes(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<Vec<RouteRow>> {
+    let vrf = parameters.get("vrf").map(|name| shared.vrf(name)).transpose()?;
+    let bad = |error: &dyn std::fmt::Display| Failure(StatusCode::BAD_REQUEST, error.to_string());
+    let prefix = parameters
+        .get("prefix")
+        .map(|text| text.parse::<Prefix>())
+        .transpose()
+        .map_err(|e| bad(&e))?;
+    let limit = limit(&parameters)?;
+    let found = shared
+        .ask(move |manager| manager.rib.routes(vrf, prefix, limit))
+        .await?;
+    let named = found.into_iter().map(|route| RouteRow {
+        vrf_name: shared.config.vrf_name(route.vrf).to_owned(),
+        route,
+    });
+    Ok(Json(named.collect()))
+}
+
+fn limit(parameters: &HashMap<String, String>) -> Result<usize, Failure> {
+    match parameters.get("limit") {
+        None => Ok(LIMIT),
+        Some(text) => text
+            .parse()
+            .map_err(|_| Failure(StatusCode::BAD_REQUEST, format!("limit `{text}` is not a number"))),
+    }
+}
+
+async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
+    let Some(speaker) = &shared.speaker else {
+        return Ok(Json(Bgp {
+            asn: 0,
+            router_id: None,
+            prefixes: 0,
+            paths: 0,
+            peers: Vec::new(),
+            routes: Vec::new(),
+        }));
+    };
+    let state = speaker.state().await;
+    let peers = state
+        .peers
+        .into_iter()
+        .map(|peer| PeerView {
+            uptime_seconds: peer.uptime,
+            peer,
+        })
+        .collect();
+    Ok(Json(Bgp {
+        asn: state.local_as,
+        router_id: Some(state.router_id),
+        prefixes: state.prefixes,
+        paths: state.paths,
+        peers,
+        routes: speaker.routes().await.into_iter().take(LIMIT).collect(),
+    }))
+}
+
+async fn neighbors(State(shared): State<Arc<Shared>>) -> Shown<Vec<NeighborRow>> {
+    let (found, interfaces) = shared
+        .ask(|manager| (manager.rib.neighbors(), manager.rib.interfaces()))
+        .await?;
+    let rows = found.into_iter().map(|neighbor| {
+        let name = interfaces
+            .iter()
+            .find(|view| Some(view.interface.id) == neighbor.interface);
+        let (mac, state) = match neighbor.state {
+            NeighborState::Reachable(mac) => (Some(mac), "reachable"),
+            NeighborState::Incomplete => (None, "incomplete"),
+            NeighborState::Failed => (None, "failed"),
+            NeighborState::Gone => (None, "gone"),
+        };
+        let interface = name.map_or_else(
+            || format!("host interface {}", neighbor.host),
+            |view| view.interface.name.clone(),
+        );
+        NeighborRow {
+            interface,
+            address: neighbor.address,
+            mac,
+            state,
+        }
+    });
+    Ok(Json(rows.collect()))
+}
+
+async fn connections(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<Vec<ConnectionRow>> {
+    let limit = limit(&parameters)?;
+    let mut found = Vec::new();
+    for worker in 0..shared.workers() {
+        let mut from = Some(0);
+        while let (Some(at), true) = (from, found.len() < limit) {
+            let wanted = CHUNK.min(limit - found.len());
+            let (mut chunk, next) = shared
+                .ask_worker(worker, move |engine| {
+                    let mut chunk = Vec::with_capacity(wanted);
+                    let next = engine.snapshot(at, wanted, &mut chunk);
+                    (chunk, next)
+                })
+                .await?;
+            found.append(&mut chunk);
+            from = next;
+        }
+    }
+    let rows = found.into_iter().map(|connection| ConnectionRow {
+        vpc_name: connection.vpc.map(|vpc| shared.config.vrf_name(vpc.vrf()).to_owned()),
+        connection,
+    });
+    Ok(Json(rows.collect()))
+}
+
+async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
+    let (current, history) = shared
+        .ask(|manager| (manager.rib.generation(), manager.history.iter().cloned().collect()))
+        .await?;
+    let workers_seen = shared
+        .dataplane
+        .counters()
+        .iter()
+        .map(|counters| counters.generation.get())
+        .collect();
+    Ok(Json(Generations {
+        current,
+        revision: shared.revision,
+        workers_seen,
+        history,
+    }))
+}
+
+async fn offloads(State(shared): State<Arc<Shared>>) -> Shown<Offloads> {
+    let ports = shared
+        .config
+        .ports
+        .iter()
+        .filter(|port| port.offload)
+        .map(|port| port.name.clone())
+        .collect();
+    let counters = shared.dataplane.offload_counters().view();
+    Ok(Json(Offloads {
+        ports,
+        counters,
+        list: shared.dataplane.offloaded().unwrap_or_default(),
+    }))
+}
+
+async fn drops(State(shared): State<Arc<Shared>>) -> Shown<Vec<DropRow>> {
+    let workers = shared.dataplane.counters();
+    let rows = Drop::ALL.iter().map(|reason| DropRow {
+        reason: reason.name(),
+        packets: workers.iter().map(|counters| counters.dropped(*reason)).sum(),
+        description: reason.description(),
+    });
+    Ok(Json(rows.collect()))
+}
