@@ -354,7 +354,7 @@ impl Tables {
 
     /// From a FIB leaf in `vrf` to a next hop; `again` looks the same destination up in the VRF of a leak.
     #[inline(always)]
-    fn follow(&self, mut vrf: VrfId, mut leaf: u32, flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
+    fn follow(&self, mut vrf: VrfId, mut leaf: u32, mut flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
         for _ in 0..=MAX_LEAKS {
             let group = &self.groups[leaf as usize];
             let member = if group.mask == 0 {
@@ -371,6 +371,8 @@ impl Tables {
             }
             vrf = VrfId(member.0 as u16);
             leaf = again(vrf);
+            // The next VRF chooses anew, not by the bits that led here.
+            flow_hash = flow_hash.wrapping_mul(0x85eb_ca6b).rotate_left(13);
         }
         Lookup {
             next_hop: VRF_LOOP,
