@@ -158,7 +158,8 @@ impl Drop for Pool {
             );
             return;
         }
-        // SAFETY: this was the last handle and every buffer is back, so nobody can reach the pool any more.
+        // SAFETY: this was the last handle and every buffer is back, so nobody can reach the pool any more. A thread
+        // that counts as having given its last buffer back has left the pool but for the return from that call.
         unsafe { ffi::rte_mempool_free(self.raw.as_ptr()) };
     }
 }

@@ -7,6 +7,7 @@ use crate::flow::{
     Action, Attr, Completion, FlowAge, FlowConfig, FlowCount, FlowError, Item, TableAttr, TemplateAction,
 };
 use crate::mempool::Mempool;
+use crate::port::PortId;
 use crate::{Burst, ffi};
 
 /// What a device is.
@@ -81,13 +82,23 @@ pub trait Driver: Send + Sync + 'static {
     /// What the device is.
     fn info(&self) -> DriverInfo;
 
-    /// The port is to have this many queues.
+    /// The device has become this port.
+    fn attached(&self, port: PortId) {
+        let _ = port;
+    }
+
+    /// The port is to have this many queues; [`Driver::set_mtu`] follows.
     ///
     /// # Errors
     /// Why it cannot.
     fn configure(&self, rx_queues: u16, tx_queues: u16) -> Result<(), DriverError> {
         let _ = (rx_queues, tx_queues);
         Ok(())
+    }
+
+    /// The application chose the key of the flow hash; comes before [`Driver::configure`], and only if it chose one.
+    fn set_rss_key(&self, key: &[u8]) {
+        let _ = key;
     }
 
     /// Packets of this receive queue are to come from `mempool`.

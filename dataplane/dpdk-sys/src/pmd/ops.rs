@@ -54,6 +54,7 @@ pub(super) unsafe fn attach<D: Driver>(driver: D, device: *mut ffi::rte_vdev_dev
         (*(*port).data).numa_node = (*device).device.numa_node;
         (*(*port).data).dev_flags |= ffi::TP_ETH_DEV_FLOW_OPS_THREAD_SAFE;
         (*(*port).data).dev_link = link((*memory).driver.link_up());
+        (*memory).driver.attached(crate::port::PortId((*(*port).data).port_id));
         ffi::rte_eth_dev_probing_finish(port);
     }
     Ok(())
@@ -130,6 +131,12 @@ unsafe extern "C" fn configure<D: Driver>(port: *mut ffi::rte_eth_dev) -> i32 {
     // SAFETY: see above.
     unsafe {
         let (rx, tx) = ((*(*port).data).nb_rx_queues, (*(*port).data).nb_tx_queues);
+        let conf = &(*(*port).data).dev_conf;
+        let rss = &conf.rx_adv_conf.rss_conf;
+        let wanted = conf.rxmode.mq_mode & ffi::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS != 0;
+        if wanted && !rss.rss_key.is_null() {
+            driver::<D>(port).set_rss_key(std::slice::from_raw_parts(rss.rss_key, rss.rss_key_len.into()));
+        }
         status(driver::<D>(port).configure(rx, tx))
     }
 }

@@ -42,11 +42,10 @@ impl<T> PerQueue<T> {
         self.slot(queue, |value| value.as_mut().map(f))?
     }
 
-    /// Gives the queue a value and returns the one before. False in `Err` position: the value itself comes back if
-    /// there is no such queue or another thread is at it.
+    /// Gives the queue a value and returns the one before.
     ///
     /// # Errors
-    /// The value, if it could not be placed.
+    /// The value itself, if there is no such queue or another thread is at it.
     pub fn set(&self, queue: u16, value: T) -> Result<Option<T>, T> {
         let mut value = Some(value);
         match self.slot(queue, |place| std::mem::replace(place, value.take())) {

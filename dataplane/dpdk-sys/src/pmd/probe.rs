@@ -123,7 +123,7 @@ unsafe extern "C" fn probe(device: *mut ffi::rte_vdev_device) -> i32 {
         (text(raw.name), text(arguments))
     };
     // Longest name first, so that one driver's name may begin with another's; the lock is not held while the factory
-    // runs, because it may attach further devices.
+    // runs, which is not ours.
     let found = {
         let drivers = DRIVERS.lock().unwrap_or_else(PoisonError::into_inner);
         drivers

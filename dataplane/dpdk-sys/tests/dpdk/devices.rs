@@ -18,6 +18,9 @@ pub const MAC: [u8; 6] = [2, 0, 0, 0, 0, 42];
 /// Devices that exist now.
 pub static ALIVE: AtomicUsize = AtomicUsize::new(0);
 
+/// The last key that a device was given.
+pub static RSS_KEY: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
 /// What is sent on a queue is received on it, up to a capacity; it also has a flow engine that remembers rules.
 pub struct Loopback {
     queues: PerQueue<VecDeque<Mbuf>>,
@@ -60,6 +63,10 @@ impl Driver for Loopback {
             rss: true,
             ..DriverInfo::default()
         }
+    }
+
+    fn set_rss_key(&self, key: &[u8]) {
+        *RSS_KEY.lock().expect("key") = key.to_vec();
     }
 
     fn rx_queue_setup(&self, _queue: u16, _descriptors: u16, mempool: &Mempool) -> Result<(), DriverError> {

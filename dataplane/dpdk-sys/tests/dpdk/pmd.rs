@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use dpdk_sys::{Burst, Error, Mbuf, Port, PortConfig, Rss};
 
-use crate::devices::{ALIVE, Loopback, MAC};
+use crate::devices::{ALIVE, Loopback, MAC, RSS_KEY};
 use crate::isolated;
 use crate::process::{eal, pool};
 
@@ -25,6 +25,7 @@ isolated! {
             Port::configure(&eal, handle.port(), &config).expect("configured").start().expect("started");
         assert_eq!((port.mac(), port.mtu(), port.driver_name().as_str()), (MAC, 2000, "net_loopback"));
         assert!(port.capabilities().rss && port.link_up() && !port.capabilities().flow);
+        assert_eq!(*RSS_KEY.lock().expect("key"), [0x6d, 0x5a].repeat(20));
         port.set_mac([2, 0, 0, 0, 0, 43]).expect("MAC");
         assert_eq!(port.mac(), [2, 0, 0, 0, 0, 43]);
         assert!(matches!(port.set_mtu(1234), Err(Error::Port { .. })));
