@@ -238,6 +238,34 @@ fn a_killed_bgpd_takes_its_routes_along_and_comes_back() {
 }
 
 #[test]
+fn a_session_over_ipv6_carries_both_families() {
+    Lab::run(|lab| async move {
+        let mut bgpd = lab.start_bgpd();
+        let (sender, mut watch) = Watch::new(64);
+        let mut config = speaker_config();
+        config.peers[0].address = FRR_V6.parse().expect("ip");
+        config.originate = vec![prefix("203.0.113.0/24"), prefix("2001:db8:beef::/48")];
+        let speaker = Speaker::start(config, sender).await.expect("speaker starts");
+        let v4 = watch.wait("192.0.2.0/24", |event| change(event, "192.0.2.0/24")).await;
+        let v6 = watch
+            .wait("2001:db8:100::/48", |event| change(event, "2001:db8:100::/48"))
+            .await;
+        let gateway = |change: RouteChange| change.route.expect("announced").next_hops[0].gateway;
+        assert_eq!(gateway(v4), Some(FRR_V4.parse().expect("ip")));
+        assert_eq!(gateway(v6), Some(FRR_V6.parse().expect("ip")));
+        eventually("FRR has both prefixes with our next hops", async || {
+            let v4 = lab.vtysh("show bgp ipv4 unicast 203.0.113.0/24 json").await;
+            let v6 = lab.vtysh("show bgp ipv6 unicast 2001:db8:beef::/48 json").await;
+            v4["paths"][0]["nexthops"][0]["ip"] == "10.99.0.1"
+                && v6["paths"][0]["nexthops"][0]["ip"] == "2001:db8:99::1"
+        })
+        .await;
+        speaker.shutdown().await;
+        bgpd.kill();
+    });
+}
+
+#[test]
 fn frr_sees_the_administrative_shutdown() {
     Lab::run(|lab| async move {
         let mut bgpd = lab.start_bgpd();

@@ -55,7 +55,9 @@ pub(super) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListen
 /// Our addresses towards the peer: configured next hops first, then the session's own address, then an address of the
 /// other family on the same interface.
 pub(super) fn local_addresses(config: &PeerConfig, session: Option<IpAddr>) -> LocalAddresses {
+    let session = session.map(|address| address.to_canonical());
     let mut local = LocalAddresses {
+        session,
         v4: config.next_hop_v4,
         v6: config.next_hop_v6,
     };
@@ -64,7 +66,7 @@ pub(super) fn local_addresses(config: &PeerConfig, session: Option<IpAddr>) -> L
         IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_loopback() => {}
         IpAddr::V6(v6) => local.v6 = local.v6.or(Some(v6)),
     };
-    let Some(session) = session.map(|address| address.to_canonical()) else {
+    let Some(session) = session else {
         return local;
     };
     offer(session);

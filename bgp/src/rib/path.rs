@@ -41,19 +41,22 @@ pub struct PeerInfo {
 /// Our own addresses on the way to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LocalAddresses {
-    /// IPv4.
+    /// Our end of the session.
+    pub session: Option<IpAddr>,
+    /// IPv4, to announce as next hop.
     pub v4: Option<Ipv4Addr>,
-    /// IPv6, global.
+    /// IPv6, global, to announce as next hop.
     pub v6: Option<Ipv6Addr>,
 }
 
 impl LocalAddresses {
     /// True if `address` is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match address {
+        let announced = match address {
             IpAddr::V4(v4) => self.v4 == Some(v4),
             IpAddr::V6(v6) => self.v6 == Some(v6),
-        }
+        };
+        announced || self.session == Some(address)
     }
 }
 

@@ -35,6 +35,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
         enforce_first_as: true,
         max_prefixes: None,
         local: LocalAddresses {
+            session: Some(ip("192.0.2.253")),
             v4: Some(Ipv4Addr::new(192, 0, 2, 254)),
             v6: Some("2001:db8::254".parse().expect("ip")),
         },
@@ -199,7 +200,7 @@ fn ineligible_paths_are_kept_with_their_reason_and_not_told() {
         ),
         (
             "10.3.0.0/16",
-            announce_with(&one, &["10.3.0.0/16"], |a| a.next_hop = ip("192.0.2.254").into()),
+            announce_with(&one, &["10.3.0.0/16"], |a| a.next_hop = ip("192.0.2.253").into()),
         ),
         ("2001:db8:1::/48", announce_with(&one, &["2001:db8:1::/48"], link_local)),
     ] {

@@ -30,6 +30,10 @@ router bgp 65001
  neighbor 10.99.0.1 timers 3 9
  neighbor 10.99.0.1 timers connect 1
  neighbor 10.99.0.1 advertisement-interval 0
+ neighbor 2001:db8:99::1 remote-as 65000
+ neighbor 2001:db8:99::1 timers 3 9
+ neighbor 2001:db8:99::1 timers connect 1
+ neighbor 2001:db8:99::1 advertisement-interval 0
  address-family ipv4 unicast
   network 192.0.2.0/24
   network 198.51.100.0/24
@@ -37,6 +41,7 @@ router bgp 65001
  address-family ipv6 unicast
   network 2001:db8:100::/48
   neighbor 10.99.0.1 activate
+  neighbor 2001:db8:99::1 activate
  exit-address-family
 ";
 
