@@ -123,15 +123,22 @@ impl Connections {
         let slot = self.slots();
         self.cold.push(Cold::default());
         self.stamps.push(0);
-        self.entries.extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
+        self.entries
+            .extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
         slot
     }
 
     /// Gives a slot back; its id names nothing from here on.
     pub(crate) fn give_back(&mut self, connection: u32) {
         let cold = &mut self.cold[connection as usize];
-        *cold = Cold { epoch: cold.epoch.wrapping_add(1), next: NONE, ..Cold::default() };
-        self.pair_mut(connection).iter_mut().for_each(|entry| entry.flags = Entry::DEAD);
+        *cold = Cold {
+            epoch: cold.epoch.wrapping_add(1),
+            next: NONE,
+            ..Cold::default()
+        };
+        self.pair_mut(connection)
+            .iter_mut()
+            .for_each(|entry| entry.flags = Entry::DEAD);
         match self.free_last {
             NONE => self.free_first = connection,
             last => self.cold[last as usize].next = connection,
@@ -155,11 +162,16 @@ impl Connections {
     /// Sets the generation of both directions.
     pub(crate) fn stamp(&mut self, connection: u32, generation: u32) {
         self.stamps[connection as usize] = generation;
-        self.pair_mut(connection).iter_mut().for_each(|entry| entry.stamp = generation);
+        self.pair_mut(connection)
+            .iter_mut()
+            .for_each(|entry| entry.stamp = generation);
     }
 
     pub(crate) fn id(&self, connection: u32) -> ConnectionId {
-        ConnectionId { index: connection, epoch: self.cold[connection as usize].epoch }
+        ConnectionId {
+            index: connection,
+            epoch: self.cold[connection as usize].epoch,
+        }
     }
 
     /// The slot that an id still names: a connection or a zombie.
@@ -171,7 +183,11 @@ impl Connections {
     /// VRF of the inner end: that of the VPC.
     pub(crate) fn inner_vrf(&self, connection: u32) -> VrfId {
         let [original, reply] = self.pair(connection);
-        if original.key.vrf() == VrfId::DEFAULT { reply.key.vrf() } else { original.key.vrf() }
+        if original.key.vrf() == VrfId::DEFAULT {
+            reply.key.vrf()
+        } else {
+            original.key.vrf()
+        }
     }
 
     /// The later of both directions' last packets.

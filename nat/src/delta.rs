@@ -25,7 +25,10 @@ impl Delta {
 
     /// The delta of a generation that changes everything.
     pub fn everything() -> Self {
-        Self { everything: true, ..Self::default() }
+        Self {
+            everything: true,
+            ..Self::default()
+        }
     }
 
     /// True if a prefix that changed in `vrf` holds `destination` (host order). Linear in the number of prefixes.
@@ -93,7 +96,9 @@ impl DeltaIndex {
             return;
         }
         for (vrf, prefix) in &delta.prefixes {
-            let IpAddr::V4(address) = prefix.address() else { continue };
+            let IpAddr::V4(address) = prefix.address() else {
+                continue;
+            };
             let (network, length) = (u32::from(address), prefix.len());
             for vrf in [u32::from(vrf.0), ANY_VRF] {
                 self.networks.insert(network_id(vrf, length, network));
@@ -113,7 +118,11 @@ impl DeltaIndex {
     /// A lookup that ended where it began saw that VRF alone. One that was leaked may have passed through others on its
     /// way, so that a change of a covering prefix in any VRF counts.
     pub(crate) fn touches(&self, ingress: VrfId, egress: VrfId, destination: u32, next_hop: NextHopId) -> bool {
-        let vrf = if ingress == egress { u32::from(ingress.0) } else { ANY_VRF };
+        let vrf = if ingress == egress {
+            u32::from(ingress.0)
+        } else {
+            ANY_VRF
+        };
         self.touches_next_hop(next_hop) || self.touches_prefix(vrf, destination)
     }
 
@@ -122,7 +131,9 @@ impl DeltaIndex {
         self.everything || (!self.next_hops.is_empty() && self.next_hops.contains(&next_hop.0))
     }
     fn touches_prefix(&self, vrf: u32, destination: u32) -> bool {
-        let Some(lengths) = self.lengths.get(&vrf) else { return false };
+        let Some(lengths) = self.lengths.get(&vrf) else {
+            return false;
+        };
         let mut left = *lengths;
         while left != 0 {
             let length = left.trailing_zeros() as u8;
@@ -166,7 +177,10 @@ mod tests {
                 let destination = random.below(4) << 30 | random.below(8) << 8 | random.below(2);
                 let vrf = VrfId(random.below(3) as u16);
                 let none = NextHopId(0);
-                assert_eq!(index.touches(vrf, vrf, destination, none), delta.touches_v4(vrf, destination));
+                assert_eq!(
+                    index.touches(vrf, vrf, destination, none),
+                    delta.touches_v4(vrf, destination)
+                );
                 let other = VrfId(vrf.0 + 1);
                 let any = (0..3).any(|v| delta.touches_v4(VrfId(v), destination));
                 assert_eq!(index.touches(vrf, other, destination, none), any);
@@ -177,15 +191,24 @@ mod tests {
     #[test]
     fn a_next_hop_touches_whoever_uses_it() {
         let mut index = DeltaIndex::default();
-        index.add(&Delta { next_hops: vec![NextHopId(4)], ..Delta::default() });
+        index.add(&Delta {
+            next_hops: vec![NextHopId(4)],
+            ..Delta::default()
+        });
         assert!(index.touches(VrfId(1), VrfId(1), 1, NextHopId(4)));
         assert!(!index.touches(VrfId(1), VrfId(1), 1, NextHopId(5)));
     }
 
     #[test]
     fn merging_too_much_becomes_everything() {
-        let mut delta = Delta { prefixes: vec![(VrfId(1), prefix("10.0.0.0/8")); Delta::LIMIT], ..Delta::default() };
-        let more = Delta { prefixes: vec![(VrfId(1), prefix("10.0.0.0/8"))], ..Delta::default() };
+        let mut delta = Delta {
+            prefixes: vec![(VrfId(1), prefix("10.0.0.0/8")); Delta::LIMIT],
+            ..Delta::default()
+        };
+        let more = Delta {
+            prefixes: vec![(VrfId(1), prefix("10.0.0.0/8"))],
+            ..Delta::default()
+        };
         assert!(!delta.touches_v4(VrfId(2), 0));
         delta.merge(&more);
         assert!(delta.everything && delta.prefixes.is_empty() && delta.touches_v4(VrfId(2), 0));

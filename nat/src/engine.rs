@@ -110,7 +110,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] for a size or place that cannot be.
     pub fn new(config: EngineConfig, policy: Arc<Policy>) -> Result<Self, EngineError> {
-        let EngineConfig { capacity, worker, workers, seed } = config;
+        let EngineConfig {
+            capacity,
+            worker,
+            workers,
+            seed,
+        } = config;
         if !(1..=Self::MAX_CAPACITY).contains(&capacity) {
             return Err(EngineError::Capacity(capacity));
         }
@@ -155,7 +160,8 @@ impl Engine {
     /// looked up.
     #[inline]
     pub fn lookup_burst(&self, keys: &[FlowKey], out: &mut [Option<EntryRef>]) {
-        self.table.get_burst::<{ Self::BURST }>(keys, out, &self.connections.entries);
+        self.table
+            .get_burst::<{ Self::BURST }>(keys, out, &self.connections.entries);
     }
 
     /// Finds the connection of one packet.
@@ -194,7 +200,10 @@ impl Engine {
     #[cold]
     fn refuse(&self, at: EntryRef) -> Hit {
         let unrouted = self.connections.cold[at.connection() as usize].unrouted;
-        Hit { offload: false, refused: Some(unrouted.unwrap_or(Drop::NatPolicyDenied)) }
+        Hit {
+            offload: false,
+            refused: Some(unrouted.unwrap_or(Drop::NatPolicyDenied)),
+        }
     }
 
     /// Follows the state of a connection that is not quietly established.
@@ -221,7 +230,10 @@ impl Engine {
         self.set_state(connection, next);
         let asked = self.connections.cold[connection as usize].offload;
         let may_ask = matches!(asked, OffloadState::None | OffloadState::Dead);
-        Hit { offload: next == ConnectionState::Established && may_ask, refused: None }
+        Hit {
+            offload: next == ConnectionState::Established && may_ask,
+            refused: None,
+        }
     }
 
     fn set_state(&mut self, connection: u32, state: ConnectionState) {
@@ -288,7 +300,10 @@ impl Engine {
         if cold.offload.holds_rules() {
             cold.slot = Slot::Zombie;
             self.counters.zombies += 1;
-            self.connections.pair_mut(connection).iter_mut().for_each(|entry| entry.state = ConnectionState::Zombie);
+            self.connections
+                .pair_mut(connection)
+                .iter_mut()
+                .for_each(|entry| entry.state = ConnectionState::Zombie);
         } else {
             self.free(connection);
         }
@@ -316,5 +331,126 @@ fn next_tcp_state(state: ConnectionState, flags: u8, reply: bool) -> ConnectionS
         Unreplied if reply => Replied,
         Replied if !reply && has(tcp_flag::ACK) && !has(tcp_flag::SYN) => Established,
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use net::Generation;
+
+    use super::*;
+    use crate::support::*;
+    use crate::{Delta, Masquerade};
+
+    /// Random traffic, ends, offloads and policy edits; then everything is let go, and nothing may be left.
+    #[test]
+    fn churn_leaks_no_slot_table_entry_timer_or_port() {
+        let pools: [&[&str]; 3] = [&["192.0.2.1"], &["192.0.2.1", "192.0.2.2"], &["192.0.2.2", "192.0.2.3"]];
+        let rules =
+            |n: usize| -> Vec<Masquerade> { (1..3).map(|vpc| masquerade(vpc, pools[n], (3000, 3400))).collect() };
+        let forwards = |n: usize| vec![forward(1, UDP, "192.0.2.1", 3000 + n as u16, "10.0.0.9", 53)];
+        let mut routes = routes();
+        let mut engine = worker(500, 1, 2, policy(rules(0), forwards(0)));
+        let mut random = Random::new(11);
+        let mut now = Millis(1);
+        for step in 0..60_000u32 {
+            let vrf = 1 + random.below(2) as u16;
+            let inside = (
+                ["10.0.0.5", "10.0.0.6"][random.below(2) as usize],
+                random.below(400) as u16,
+            );
+            let outside = (["198.51.100.1", "198.51.100.2"][random.below(2) as usize], 53);
+            let headers = [udp(inside, outside), tcp(inside, outside, SYN)][random.below(2) as usize];
+            let fate = send(&mut engine, &routes, vrf, &build(&headers, b""), now);
+            if let (Fate::Sent(..), 0) = (&fate, random.below(3)) {
+                let reply = build(
+                    &answer(&fate.headers(), [ACK, RST, SYN | ACK][random.below(3) as usize]),
+                    b"",
+                );
+                send(&mut engine, &routes, 0, &reply, now);
+            }
+            let client = udp(
+                ("203.0.113.5", random.below(300) as u16),
+                ("192.0.2.1", 3000 + random.below(3) as u16),
+            );
+            send(&mut engine, &routes, 0, &build(&client, b""), now);
+            if step % 7 == 0 {
+                let slot = random.below(engine.connections.slots());
+                engine.set_offload(engine.connections.id(slot), OffloadState::Live);
+            }
+            if step % 500 == 0 {
+                let n = random.below(3) as usize;
+                engine.set_policy(policy(rules(n), forwards(n)));
+                routes.generation += 1;
+                routes.remove(0, "198.51.100.2/32");
+                if random.below(2) == 0 {
+                    routes.add(0, "198.51.100.2/32", To::Fail(Drop::Blackhole));
+                }
+                engine.on_generation(Generation(routes.generation), &Delta::everything());
+            }
+            engine.revalidate(20, &routes, &mut |_, _| {});
+            now.0 += u64::from(random.below(300));
+            engine.expire(now, 10, &mut |_, _| {});
+            let slot = random.below(engine.connections.slots());
+            engine.release(engine.connections.id(slot));
+        }
+        let stats = engine.stats();
+        assert!(
+            stats.ended.idle > 100 && stats.ended.policy > 100 && stats.ended.evicted > 100,
+            "{stats:?}"
+        );
+        assert!(
+            stats.ended.unrouted > 10 && stats.ended.closed > 10 && stats.zombies > 10,
+            "{stats:?}"
+        );
+        assert!(!engine.is_spotless());
+        now.0 += 10_000_000;
+        engine.expire(now, usize::MAX, &mut |_, _| {});
+        for slot in 0..engine.connections.slots() {
+            engine.release(engine.connections.id(slot));
+        }
+        assert!(engine.is_spotless(), "{:?}", engine.stats());
+        assert_eq!(engine.counters.created, engine.counters.ended.total());
+    }
+
+    #[test]
+    fn a_slot_freed_in_a_burst_has_no_next_owner_in_that_burst() {
+        let mut engine = worker(4, 0, 1, policy(vec![masquerade(1, &["192.0.2.1"], (1, 65535))], vec![]));
+        let routes = routes();
+        let mut last_burst: std::collections::VecDeque<u32> = Default::default();
+        for port in 1..5000 {
+            let request = udp(("10.0.0.5", port), ("198.51.100.9", 53));
+            assert!(matches!(
+                send(&mut engine, &routes, 1, &build(&request, b""), Millis(1)),
+                Fate::Sent(..)
+            ));
+            let key = FlowKey::v4(net::VrfId(1), UDP, request.source, request.destination, port, 53);
+            let slot = engine.lookup(&key).expect("made").connection();
+            assert!(!last_burst.contains(&slot));
+            last_burst.push_back(slot);
+            if last_burst.len() > Engine::BURST {
+                last_burst.pop_front();
+            }
+        }
+        assert!(engine.connections.slots() <= 4 + EntryRef::QUARANTINE);
+    }
+
+    #[test]
+    fn an_engine_of_no_size_or_place_is_refused() {
+        let make = |capacity, worker, workers| {
+            let config = EngineConfig {
+                capacity,
+                worker,
+                workers,
+                seed: 0,
+            };
+            Engine::new(config, policy(vec![], vec![]))
+                .map(|_| ())
+                .map_err(|e| e.to_string())
+        };
+        assert!(make(0, 0, 1).is_err_and(|e| e.contains("0 connections")));
+        assert!(make(1, 2, 2).is_err_and(|e| e.contains("worker 2 of 2")));
+        assert!(make(1, 0, 0).is_err());
+        assert_eq!(make(1, 1, 2), Ok(()));
     }
 }

@@ -29,10 +29,7 @@ impl FlowKey {
     ) -> Self {
         Self {
             addresses: (source as u64) << 32 | destination as u64,
-            rest: (vrf.0 as u64) << 48
-                | (protocol as u64) << 32
-                | (source_port as u64) << 16
-                | destination_port as u64,
+            rest: (vrf.0 as u64) << 48 | (protocol as u64) << 32 | (source_port as u64) << 16 | destination_port as u64,
         }
     }
 
@@ -137,7 +134,10 @@ mod tests {
 
     #[test]
     fn reversing_swaps_ends_and_nothing_else() {
-        assert_eq!(KEY.reversed(), FlowKey::v4(VrfId(0xfedc), 17, 0xc0a8_0102, 0x0a00_0001, 0xabcd, 0x1234));
+        assert_eq!(
+            KEY.reversed(),
+            FlowKey::v4(VrfId(0xfedc), 17, 0xc0a8_0102, 0x0a00_0001, 0xabcd, 0x1234)
+        );
         assert_eq!(KEY.reversed().reversed(), KEY);
     }
 
@@ -146,7 +146,14 @@ mod tests {
         let secret = Secret::new(&mut Random::new(7));
         let (mut high, mut low) = ([0u32; 64], [0u32; 64]);
         for i in 0..64_000u32 {
-            let key = FlowKey::v4(VrfId(1), 6, 0x0a00_0000 + i / 64, 0x0808_0808, 1024 + (i % 64) as u16, 443);
+            let key = FlowKey::v4(
+                VrfId(1),
+                6,
+                0x0a00_0000 + i / 64,
+                0x0808_0808,
+                1024 + (i % 64) as u16,
+                443,
+            );
             let hash = key.hash(&secret);
             high[(hash >> 58) as usize] += 1;
             low[(hash & 63) as usize] += 1;

@@ -16,6 +16,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+// The unit tests share the support of the integration tests, which knows the crate by its name.
+#[cfg(test)]
+extern crate self as nat;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 mod connections;
 mod delta;
 mod engine;
@@ -40,7 +47,5 @@ pub use policy::{Masquerade, Policy, PolicyError, PolicySpec, PortForward, Timer
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;
 pub use time::Millis;
-pub use verdict::{
-    EndReason, Hit, IcmpVerdict, NewPacket, OffloadState, Outcome, RevalidationSummary, Verdict,
-};
+pub use verdict::{EndReason, Hit, IcmpVerdict, NewPacket, OffloadState, Outcome, RevalidationSummary, Verdict};
 pub use view::{ConnectionView, EndCounts, PortUse, StateCounts, Stats, Tuple};

@@ -55,7 +55,13 @@ pub struct Timers {
 
 impl Default for Timers {
     fn default() -> Self {
-        Self { tcp_established: 7440, tcp_transitory: 240, udp: 300, icmp: 60, unrouted_grace: 30 }
+        Self {
+            tcp_established: 7440,
+            tcp_transitory: 240,
+            udp: 300,
+            icmp: 60,
+            unrouted_grace: 30,
+        }
     }
 }
 
@@ -226,23 +232,46 @@ impl Policy {
         self.by_vrf.entry(vpc.vrf()).or_default().push(index);
         self.mark(vpc.vrf());
         let pool = rule.pool.into_iter().map(u32::from).collect();
-        self.rules.push(MasqueradeRule { sources: rule.sources, pool, ports: rule.ports });
+        self.rules.push(MasqueradeRule {
+            sources: rule.sources,
+            pool,
+            ports: rule.ports,
+        });
         Ok(())
     }
 
     fn add_forward(&mut self, forward: &PortForward) -> Result<(), PolicyError> {
-        let PortForward { vpc, address, protocol, port, target, target_port } = *forward;
+        let PortForward {
+            vpc,
+            address,
+            protocol,
+            port,
+            target,
+            target_port,
+        } = *forward;
         check_address(address)?;
         check_address(target)?;
         if !matches!(protocol, protocol::TCP | protocol::UDP) {
-            return Err(PolicyError::Protocol { address, port, protocol });
+            return Err(PolicyError::Protocol {
+                address,
+                port,
+                protocol,
+            });
         }
         if port == 0 || target_port == 0 {
             return Err(PolicyError::ZeroPort(address));
         }
-        let to = Target { vrf: vpc.vrf(), address: u32::from(target), port: target_port };
+        let to = Target {
+            vrf: vpc.vrf(),
+            address: u32::from(target),
+            port: target_port,
+        };
         if self.forwards.insert((u32::from(address), protocol, port), to).is_some() {
-            return Err(PolicyError::DuplicateForward { address, port, protocol });
+            return Err(PolicyError::DuplicateForward {
+                address,
+                port,
+                protocol,
+            });
         }
         *self.targets.entry((to.vrf, to.address, protocol, to.port)).or_default() += 1;
         self.public.entry(u32::from(address)).or_insert(false);
@@ -290,7 +319,10 @@ impl Policy {
     /// The masquerade rule for `source` in `vrf`, and its index.
     pub(crate) fn masquerade(&self, vrf: VrfId, source: u32) -> Option<(usize, &MasqueradeRule)> {
         let indices = self.by_vrf.get(&vrf)?;
-        indices.iter().map(|i| (*i as usize, &self.rules[*i as usize])).find(|(_, rule)| rule.covers(source))
+        indices
+            .iter()
+            .map(|i| (*i as usize, &self.rules[*i as usize]))
+            .find(|(_, rule)| rule.covers(source))
     }
 
     /// Where a public address and port lead.
@@ -322,7 +354,11 @@ impl Policy {
 fn check_address(address: Ipv4Addr) -> Result<(), PolicyError> {
     let unusable =
         address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.octets()[0] >= 240;
-    if unusable { Err(PolicyError::Address(address)) } else { Ok(()) }
+    if unusable {
+        Err(PolicyError::Address(address))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -358,7 +394,11 @@ mod tests {
     }
 
     fn spec(masquerade: Vec<Masquerade>, port_forwards: Vec<PortForward>) -> PolicySpec {
-        PolicySpec { masquerade, port_forwards, ..PolicySpec::default() }
+        PolicySpec {
+            masquerade,
+            port_forwards,
+            ..PolicySpec::default()
+        }
     }
 
     #[test]
@@ -382,7 +422,11 @@ mod tests {
         let mut narrow = masquerade(&["192.0.2.1"]);
         narrow.sources = vec!["10.1.0.0/16".parse().expect("valid")];
         let policy = Policy::compile(spec(vec![narrow, masquerade(&["192.0.2.9"])], vec![])).expect("valid");
-        let rule = |source: &str| policy.masquerade(VrfId(7), address(source).into()).map(|(index, _)| index);
+        let rule = |source: &str| {
+            policy
+                .masquerade(VrfId(7), address(source).into())
+                .map(|(index, _)| index)
+        };
         assert_eq!(rule("10.1.2.3"), Some(0));
         assert_eq!(rule("10.2.2.3"), Some(1));
         assert!(policy.masquerade(VrfId(8), address("10.1.2.3").into()).is_none());
@@ -394,12 +438,33 @@ mod tests {
         assert!(error(spec(vec![masquerade(&[])], vec![])).contains("empty pool"));
         assert!(error(spec(vec![masquerade(&["224.0.0.1"])], vec![])).contains("224.0.0.1"));
         assert!(error(spec(vec![masquerade(&["192.0.2.1", "192.0.2.1"])], vec![])).contains("twice"));
-        let inverted = Masquerade { ports: (9, 8), ..masquerade(&["192.0.2.1"]) };
+        let inverted = Masquerade {
+            ports: (9, 8),
+            ..masquerade(&["192.0.2.1"])
+        };
         assert!(error(spec(vec![inverted], vec![])).contains("9-8"));
         assert!(error(spec(vec![], vec![forward(80), forward(80)])).contains("forwarded twice"));
         assert!(error(spec(vec![], vec![forward(0)])).contains("port 0"));
-        assert!(error(spec(vec![], vec![PortForward { protocol: 1, ..forward(80) }])).contains("protocol 1"));
-        let timers = Timers { udp: 0, ..Timers::default() };
-        assert!(error(PolicySpec { timers, ..PolicySpec::default() }).contains("`udp`"));
+        assert!(
+            error(spec(
+                vec![],
+                vec![PortForward {
+                    protocol: 1,
+                    ..forward(80)
+                }]
+            ))
+            .contains("protocol 1")
+        );
+        let timers = Timers {
+            udp: 0,
+            ..Timers::default()
+        };
+        assert!(
+            error(PolicySpec {
+                timers,
+                ..PolicySpec::default()
+            })
+            .contains("`udp`")
+        );
     }
 }

@@ -76,7 +76,12 @@ struct PortSet {
 impl PortSet {
     fn new(slice: Slice) -> Self {
         let words = slice.slots().div_ceil(64);
-        Self { used: vec![0; words].into(), blocked: vec![0; words].into(), full: [0; 16], in_use: 0 }
+        Self {
+            used: vec![0; words].into(),
+            blocked: vec![0; words].into(),
+            full: [0; 16],
+            in_use: 0,
+        }
     }
 
     fn is_free(&self, slot: u16) -> bool {
@@ -201,7 +206,12 @@ pub(crate) const fn protocol_index(protocol: u8) -> usize {
 
 impl Ports {
     pub(crate) fn new(slice: Slice) -> Self {
-        Self { slice, addresses: Vec::new(), numbers: HashMap::new(), pools: Vec::new() }
+        Self {
+            slice,
+            addresses: Vec::new(),
+            numbers: HashMap::new(),
+            pools: Vec::new(),
+        }
     }
 
     /// Follows a policy: sets appear with their addresses, and go when their address left and no port is in use.
@@ -212,7 +222,11 @@ impl Ports {
                 self.numbers.remove(&gone.address);
             }
         }
-        self.pools = policy.rules().iter().map(|rule| rule.pool.iter().map(|a| self.number(*a)).collect()).collect();
+        self.pools = policy
+            .rules()
+            .iter()
+            .map(|rule| rule.pool.iter().map(|a| self.number(*a)).collect())
+            .collect();
         for ports in self.addresses.iter_mut().flatten() {
             ports.sets.iter_mut().for_each(PortSet::unblock_all);
         }
@@ -231,7 +245,10 @@ impl Ports {
             return *number;
         }
         let set = PortSet::new(self.slice);
-        let ports = Some(AddressPorts { address, sets: [set.clone(), set.clone(), set] });
+        let ports = Some(AddressPorts {
+            address,
+            sets: [set.clone(), set.clone(), set],
+        });
         let number = match self.addresses.iter().position(Option::is_none) {
             Some(vacant) => {
                 self.addresses[vacant] = ports;
@@ -262,10 +279,16 @@ impl Ports {
         let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
         let mut preferred = self.slice.slot(source_port);
         for number in pool[first..].iter().chain(&pool[..first]) {
-            let ports = self.addresses[*number as usize].as_mut().expect("follow() made the sets of every pool");
+            let ports = self.addresses[*number as usize]
+                .as_mut()
+                .expect("follow() made the sets of every pool");
             let set = &mut ports.sets[protocol_index(protocol)];
             if let Some(slot) = set.allocate(slots, preferred.take(), random) {
-                return Some(Lease { pool: *number, address: ports.address, port: self.slice.port(slot) });
+                return Some(Lease {
+                    pool: *number,
+                    address: ports.address,
+                    port: self.slice.port(slot),
+                });
             }
         }
         None
@@ -274,7 +297,9 @@ impl Ports {
     /// Gives a port back.
     pub(crate) fn release(&mut self, pool: u32, protocol: u8, port: u16) {
         let slot = self.slice.slot(port).expect("a worker leases its own ports alone");
-        let ports = self.addresses[pool as usize].as_mut().expect("a set with a port in use is kept");
+        let ports = self.addresses[pool as usize]
+            .as_mut()
+            .expect("a set with a port in use is kept");
         ports.sets[protocol_index(protocol)].put_back(slot);
     }
 
@@ -282,7 +307,12 @@ impl Ports {
     pub(crate) fn in_use(&self) -> Vec<PortUse> {
         let port_use = |ports: &AddressPorts| {
             let [tcp, udp, icmp] = [0, 1, 2].map(|i| ports.sets[i].in_use);
-            PortUse { address: Ipv4Addr::from(ports.address), tcp, udp, icmp }
+            PortUse {
+                address: Ipv4Addr::from(ports.address),
+                tcp,
+                udp,
+                icmp,
+            }
         };
         let mut all: Vec<_> = self.addresses.iter().flatten().map(port_use).collect();
         all.sort_unstable_by_key(|p| p.address);

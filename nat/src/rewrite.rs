@@ -28,16 +28,24 @@ impl Rewrite {
         let mut ports = [0; 4];
         ports[..2].copy_from_slice(&to.source_port().to_be_bytes());
         ports[2..].copy_from_slice(&to.destination_port().to_be_bytes());
-        let header =
-            Delta::NONE.word32(from.source(), to.source()).word32(from.destination(), to.destination());
+        let header = Delta::NONE
+            .word32(from.source(), to.source())
+            .word32(from.destination(), to.destination());
         // An echo has one identifier and no pseudo-header (RFC 792).
         let identifier = Delta::NONE.word(from.source_port(), to.source_port());
         let layer4 = if from.protocol() == protocol::ICMP {
             identifier
         } else {
-            header.and(identifier).word(from.destination_port(), to.destination_port())
+            header
+                .and(identifier)
+                .word(from.destination_port(), to.destination_port())
         };
-        Self { addresses, ports, header, layer4 }
+        Self {
+            addresses,
+            ports,
+            header,
+            layer4,
+        }
     }
 
     /// New source address, host order.
@@ -76,17 +84,25 @@ impl Rewrite {
     /// the quote's end is not there to be rewritten.
     #[inline]
     pub(crate) fn apply_quoted(&self, packet: &mut [u8], l4: usize, protocol: u8) {
-        let Some((header, payload)) = packet.split_at_mut_checked(l4) else { return };
-        let Some(header) = header.first_chunk_mut::<20>() else { return };
+        let Some((header, payload)) = packet.split_at_mut_checked(l4) else {
+            return;
+        };
+        let Some(header) = header.first_chunk_mut::<20>() else {
+            return;
+        };
         match protocol {
             protocol::UDP => {
-                let Some(udp) = payload.first_chunk_mut::<8>() else { return };
+                let Some(udp) = payload.first_chunk_mut::<8>() else {
+                    return;
+                };
                 udp[..4].copy_from_slice(&self.ports);
                 let sum = self.layer4.apply_udp(u16::from_be_bytes([udp[6], udp[7]]));
                 udp[6..8].copy_from_slice(&sum.to_be_bytes());
             }
             protocol::TCP => {
-                let Some(ports) = payload.first_chunk_mut::<8>() else { return };
+                let Some(ports) = payload.first_chunk_mut::<8>() else {
+                    return;
+                };
                 ports[..4].copy_from_slice(&self.ports);
                 if let Some(tcp) = payload.first_chunk_mut::<18>() {
                     let sum = self.layer4.apply(u16::from_be_bytes([tcp[16], tcp[17]]));
@@ -94,7 +110,9 @@ impl Rewrite {
                 }
             }
             protocol::ICMP => {
-                let Some(icmp) = payload.first_chunk_mut::<8>() else { return };
+                let Some(icmp) = payload.first_chunk_mut::<8>() else {
+                    return;
+                };
                 icmp[4..6].copy_from_slice(&self.ports[..2]);
                 let sum = self.layer4.apply(u16::from_be_bytes([icmp[2], icmp[3]]));
                 icmp[2..4].copy_from_slice(&sum.to_be_bytes());

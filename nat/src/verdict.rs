@@ -36,7 +36,14 @@ impl NewPacket {
     /// What its connection is found by.
     pub const fn key(&self) -> FlowKey {
         let (source_port, destination_port) = (self.source_port, self.destination_port);
-        FlowKey::v4(self.vrf, self.protocol, self.source, self.destination, source_port, destination_port)
+        FlowKey::v4(
+            self.vrf,
+            self.protocol,
+            self.source,
+            self.destination,
+            source_port,
+            destination_port,
+        )
     }
 }
 

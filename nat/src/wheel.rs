@@ -18,7 +18,10 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) fn new() -> Self {
-        Self { heads: vec![NONE; SLOTS as usize].into(), cursor: 0 }
+        Self {
+            heads: vec![NONE; SLOTS as usize].into(),
+            cursor: 0,
+        }
     }
 
     /// Looks at `connection` at `second`, or as late as the wheel reaches.
@@ -35,7 +38,9 @@ impl Wheel {
 
     /// Takes `connection` off the wheel.
     pub(crate) fn disarm(&mut self, cold: &mut [Cold], connection: u32) {
-        let Cold { next, previous, second, .. } = cold[connection as usize];
+        let Cold {
+            next, previous, second, ..
+        } = cold[connection as usize];
         if previous == NONE {
             self.heads[(second % SLOTS) as usize] = next;
         } else {
@@ -92,7 +97,11 @@ mod tests {
         assert_eq!(drain(&mut wheel, &mut cold, 5), [0, 2]);
         assert_eq!(drain(&mut wheel, &mut cold, 5), []);
         assert_eq!(drain(&mut wheel, &mut cold, SLOTS - 2), [3]);
-        assert_eq!(drain(&mut wheel, &mut cold, SLOTS - 1), [5], "as far as the wheel reached");
+        assert_eq!(
+            drain(&mut wheel, &mut cold, SLOTS - 1),
+            [5],
+            "as far as the wheel reached"
+        );
         assert_eq!(wheel.armed(&cold), 0);
     }
 
@@ -103,6 +112,10 @@ mod tests {
         (0..100).for_each(|n| wheel.arm(&mut cold, n, n * 80));
         assert_eq!(drain(&mut wheel, &mut cold, u32::MAX / 10).len(), 100);
         wheel.arm(&mut cold, 0, 0);
-        assert_eq!(drain(&mut wheel, &mut cold, u32::MAX / 10 + 1), [0], "a time in the past is due at once");
+        assert_eq!(
+            drain(&mut wheel, &mut cold, u32::MAX / 10 + 1),
+            [0],
+            "a time in the past is due at once"
+        );
     }
 }

@@ -19,8 +19,8 @@ const ECHO_REQUEST: u8 = 8;
 /// Public ports tried when the reply's tuple belongs to an older connection of a port forward.
 const ATTEMPTS: usize = 4;
 
-/// Slots looked at for one to evict.
-const SAMPLE: usize = 16;
+/// Connections looked at for one to evict.
+const SAMPLE: u32 = 16;
 
 impl Engine {
     /// A packet that no connection was found for; `resolution` is that of its destination in its VRF.
@@ -63,10 +63,21 @@ impl Engine {
         resolution: Resolution,
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
-        let NewPacket { protocol, source, destination, source_port, destination_port, .. } = *packet;
+        let NewPacket {
+            protocol,
+            source,
+            destination,
+            source_port,
+            destination_port,
+            ..
+        } = *packet;
         if !self.policy.is_public(destination) {
             let to_nat = resolution.kind == RouteKind::Nat;
-            return if to_nat { Err(Drop::NatNoMapping) } else { Ok(Verdict::Forward) };
+            return if to_nat {
+                Err(Drop::NatNoMapping)
+            } else {
+                Ok(Verdict::Forward)
+            };
         }
         if packet.fragment_later {
             return Err(Drop::NatFragment);
@@ -88,7 +99,13 @@ impl Engine {
             let inward = self.inward(resolver, target.vrf, target.address, packet.flow_hash)?;
             let outward = self.outward(resolver, target.vrf, source, packet.flow_hash)?;
             self.make_room()?;
-            return Ok(Verdict::Connection(self.create(packet, reply, [inward, outward], None, resolver)));
+            return Ok(Verdict::Connection(self.create(
+                packet,
+                reply,
+                [inward, outward],
+                None,
+                resolver,
+            )));
         }
         if !is_translated(packet) {
             return Err(Drop::NatUnsupported);
@@ -107,7 +124,15 @@ impl Engine {
         resolution: Resolution,
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
-        let NewPacket { vrf, protocol, source, source_port, destination, destination_port, .. } = *packet;
+        let NewPacket {
+            vrf,
+            protocol,
+            source,
+            source_port,
+            destination,
+            destination_port,
+            ..
+        } = *packet;
         if !self.policy.translates(vrf) || resolution.vrf != VrfId::DEFAULT {
             return Ok(Verdict::Forward);
         }
@@ -127,7 +152,11 @@ impl Engine {
                 }
             }
         }
-        let Some((rule, range)) = self.policy.masquerade(vrf, source).map(|(index, rule)| (index, rule.ports)) else {
+        let Some((rule, range)) = self
+            .policy
+            .masquerade(vrf, source)
+            .map(|(index, rule)| (index, rule.ports))
+        else {
             return Ok(Verdict::Forward);
         };
         if packet.fragment_later {
@@ -144,9 +173,19 @@ impl Engine {
                 .ports
                 .allocate(rule, range, protocol, source, source_port, &mut self.random)
                 .ok_or(Drop::NatPortsExhausted)?;
-            let remote_port = if protocol == protocol::ICMP { lease.port } else { destination_port };
-            let reply =
-                FlowKey::v4(VrfId::DEFAULT, protocol, destination, lease.address, remote_port, lease.port);
+            let remote_port = if protocol == protocol::ICMP {
+                lease.port
+            } else {
+                destination_port
+            };
+            let reply = FlowKey::v4(
+                VrfId::DEFAULT,
+                protocol,
+                destination,
+                lease.address,
+                remote_port,
+                lease.port,
+            );
             if self.lookup(&reply).is_none() {
                 let at = self.create(packet, reply, [resolution, inward], Some(lease), resolver);
                 return Ok(Verdict::Connection(at));
@@ -163,7 +202,11 @@ impl Engine {
             protocol::TCP => {
                 let opens = packet.tcp_flags & CONTROL == tcp_flag::SYN;
                 let picked_up = self.policy.picks_up() && packet.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) == 0;
-                if opens || picked_up { Ok(()) } else { Err(Drop::NatStateInvalid) }
+                if opens || picked_up {
+                    Ok(())
+                } else {
+                    Err(Drop::NatStateInvalid)
+                }
             }
             protocol::ICMP if packet.icmp_type != ECHO_REQUEST => Err(Drop::NatNoMapping),
             _ => Ok(()),
@@ -179,7 +222,11 @@ impl Engine {
         flow_hash: u32,
     ) -> Result<Resolution, Drop> {
         let resolution = forwarding(resolver.resolve(vrf, destination, flow_hash)?)?;
-        if resolution.vrf == VrfId::DEFAULT { Err(Drop::NoRoute) } else { Ok(resolution) }
+        if resolution.vrf == VrfId::DEFAULT {
+            Err(Drop::NoRoute)
+        } else {
+            Ok(resolution)
+        }
     }
 
     /// The way from a VPC to the fabric: it must lead there.
@@ -191,7 +238,11 @@ impl Engine {
         flow_hash: u32,
     ) -> Result<Resolution, Drop> {
         let resolution = forwarding(resolver.resolve(vrf, destination, flow_hash)?)?;
-        if resolution.vrf == VrfId::DEFAULT { Ok(resolution) } else { Err(Drop::NoRoute) }
+        if resolution.vrf == VrfId::DEFAULT {
+            Ok(resolution)
+        } else {
+            Err(Drop::NoRoute)
+        }
     }
 
     /// Room for one more connection: a full table gives up the longest silent one of some that nobody ever answered.
@@ -199,9 +250,17 @@ impl Engine {
         if !self.connections.is_full() {
             return Ok(());
         }
+        let slots = self.connections.slots();
         let mut victim = None;
         for _ in 0..SAMPLE {
-            let connection = self.random.below(self.connections.slots());
+            let mut connection = self.random.below(slots);
+            // Only the slots held back can be free.
+            for _ in 0..EntryRef::QUARANTINE {
+                if self.connections.cold[connection as usize].slot != Slot::Free {
+                    break;
+                }
+                connection = if connection + 1 < slots { connection + 1 } else { 0 };
+            }
             let cold = &self.connections.cold[connection as usize];
             let unreplied = self.connections.pair(connection)[0].state == ConnectionState::Unreplied;
             if cold.slot == Slot::Live && unreplied && !cold.offload.holds_rules() {

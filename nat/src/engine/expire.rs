@@ -11,7 +11,9 @@ impl Engine {
     pub fn expire(&mut self, now: Millis, budget: usize, on_end: &mut impl FnMut(ConnectionId, EndReason)) {
         let second = self.clock.tick(now).second();
         for _ in 0..budget {
-            let Some(connection) = self.wheel.due(&mut self.connections.cold, second) else { break };
+            let Some(connection) = self.wheel.due(&mut self.connections.cold, second) else {
+                break;
+            };
             let deadline = self.deadline(connection).second_up();
             if deadline > second {
                 self.wheel.arm(&mut self.connections.cold, connection, deadline);

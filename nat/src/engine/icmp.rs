@@ -23,13 +23,7 @@ impl Engine {
     ///
     /// If it is about a packet of a connection, the quoted packet, the error's addresses and every checksum are
     /// translated in place. The timers of the connection don't change (RFC 5508 REQ-7 leaves them alone).
-    pub fn icmp_error(
-        &mut self,
-        vrf: VrfId,
-        packet: &mut [u8],
-        resolver: &impl Resolver,
-        now: Millis,
-    ) -> IcmpVerdict {
+    pub fn icmp_error(&mut self, vrf: VrfId, packet: &mut [u8], resolver: &impl Resolver, now: Millis) -> IcmpVerdict {
         self.clock.tick(now);
         let outer = match parse_v4(packet) {
             Ok(outer) => outer,
@@ -74,9 +68,16 @@ impl Engine {
             return Err(reason.unwrap_or(Drop::NoRoute));
         }
         let rewrite = entry.rewrite;
-        let source = if rewrite.source() == entry.key.source() { outer.source } else { rewrite.source() };
-        let resolution =
-            Resolution { next_hop: entry.next_hop, vrf: entry.egress_vrf, kind: RouteKind::Unicast };
+        let source = if rewrite.source() == entry.key.source() {
+            outer.source
+        } else {
+            rewrite.source()
+        };
+        let resolution = Resolution {
+            next_hop: entry.next_hop,
+            vrf: entry.egress_vrf,
+            kind: RouteKind::Unicast,
+        };
         let back = FlowKey::v4(
             quoted.vrf(),
             quoted.protocol(),
@@ -90,8 +91,9 @@ impl Engine {
         icmp[2..4].fill(0);
         let sum = checksum::checksum(icmp);
         icmp[2..4].copy_from_slice(&sum.to_be_bytes());
-        let delta =
-            Delta::NONE.word32(outer.source, source).word32(outer.destination, rewrite.destination());
+        let delta = Delta::NONE
+            .word32(outer.source, source)
+            .word32(outer.destination, rewrite.destination());
         let sum = delta.apply(u16::from_be_bytes([header[10], header[11]]));
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         header[12..16].copy_from_slice(&source.to_be_bytes());
@@ -100,24 +102,27 @@ impl Engine {
     }
 
     /// An error about no connection of this worker.
-    fn unknown_error(
-        &mut self,
-        outer: &V4,
-        quoted: &FlowKey,
-        resolver: &impl Resolver,
-    ) -> Result<IcmpVerdict, Drop> {
+    fn unknown_error(&mut self, outer: &V4, quoted: &FlowKey, resolver: &impl Resolver) -> Result<IcmpVerdict, Drop> {
         let protocol = quoted.protocol();
         let vrf = quoted.vrf();
         let owner = if vrf == VrfId::DEFAULT {
             if !self.policy.is_public(quoted.source()) {
                 return Ok(IcmpVerdict::NotOurs);
             }
-            if self.policy.forward(quoted.source(), protocol, quoted.source_port()).is_some() {
-                self.slice.client_owner(quoted.destination(), quoted.destination_port(), protocol)
+            if self
+                .policy
+                .forward(quoted.source(), protocol, quoted.source_port())
+                .is_some()
+            {
+                self.slice
+                    .client_owner(quoted.destination(), quoted.destination_port(), protocol)
             } else {
                 self.slice.owner(quoted.source_port())
             }
-        } else if self.policy.is_target(vrf, quoted.destination(), protocol, quoted.destination_port()) {
+        } else if self
+            .policy
+            .is_target(vrf, quoted.destination(), protocol, quoted.destination_port())
+        {
             self.slice.client_owner(quoted.source(), quoted.source_port(), protocol)
         } else {
             self.slice.worker()
@@ -126,7 +131,11 @@ impl Engine {
             self.counters.handed_over += 1;
             return Ok(IcmpVerdict::HandOver(owner));
         }
-        let leaves = || resolver.resolve(vrf, outer.destination, 0).is_ok_and(|way| way.vrf == VrfId::DEFAULT);
+        let leaves = || {
+            resolver
+                .resolve(vrf, outer.destination, 0)
+                .is_ok_and(|way| way.vrf == VrfId::DEFAULT)
+        };
         if vrf == VrfId::DEFAULT || (self.policy.masquerade(vrf, outer.source).is_some() && leaves()) {
             return Err(Drop::NatNoMapping);
         }
@@ -140,7 +149,9 @@ fn quoted_key(vrf: VrfId, packet: &[u8], outer: &V4) -> Result<(FlowKey, usize),
         return Err(Drop::NatFragment);
     }
     let quote = usize::from(outer.l4) + HEADER;
-    let quote = packet.get(quote..usize::from(outer.total_length)).ok_or(Drop::IcmpMalformed)?;
+    let quote = packet
+        .get(quote..usize::from(outer.total_length))
+        .ok_or(Drop::IcmpMalformed)?;
     let inner = parse_quoted_v4(quote)?;
     let translated = match inner.protocol {
         protocol::TCP | protocol::UDP => true,
@@ -154,7 +165,14 @@ fn quoted_key(vrf: VrfId, packet: &[u8], outer: &V4) -> Result<(FlowKey, usize),
         return Err(Drop::NatUnsupported);
     }
     let (source_port, destination_port) = (inner.source_port, inner.destination_port);
-    let key = FlowKey::v4(vrf, inner.protocol, inner.source, inner.destination, source_port, destination_port);
+    let key = FlowKey::v4(
+        vrf,
+        inner.protocol,
+        inner.source,
+        inner.destination,
+        source_port,
+        destination_port,
+    );
     Ok((key, usize::from(inner.l4)))
 }
 

@@ -26,14 +26,23 @@ impl Engine {
 
     /// How far the offload of a connection has come; `None` once id and port are free again.
     pub fn offload_state(&self, id: ConnectionId) -> Option<OffloadState> {
-        self.connections.find(id).map(|(connection, _)| self.connections.cold[connection as usize].offload)
+        self.connections
+            .find(id)
+            .map(|(connection, _)| self.connections.cold[connection as usize].offload)
     }
 
     /// The NIC carried packets and bytes of the original and of the reply direction since it was last asked.
     pub fn touch(&mut self, id: ConnectionId, packets: [u64; 2], bytes: [u64; 2], now: Millis) {
         let tick = self.clock.tick(now);
-        let Some((connection, Slot::Live)) = self.connections.find(id) else { return };
-        for (entry, (packets, bytes)) in self.connections.pair_mut(connection).iter_mut().zip(packets.into_iter().zip(bytes)) {
+        let Some((connection, Slot::Live)) = self.connections.find(id) else {
+            return;
+        };
+        for (entry, (packets, bytes)) in self
+            .connections
+            .pair_mut(connection)
+            .iter_mut()
+            .zip(packets.into_iter().zip(bytes))
+        {
             entry.packets += packets;
             entry.bytes += bytes;
             if packets != 0 && entry.flags & Entry::UNROUTED == 0 {

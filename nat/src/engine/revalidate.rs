@@ -63,7 +63,10 @@ impl Engine {
         pass.generation = generation;
         pass.left = self.connections.slots();
         pass.running = true;
-        pass.summary = RevalidationSummary { generation, ..RevalidationSummary::default() };
+        pass.summary = RevalidationSummary {
+            generation,
+            ..RevalidationSummary::default()
+        };
     }
 
     /// True while a pass is not finished.
@@ -150,7 +153,9 @@ impl Engine {
         }
         let vrf = self.connections.inner_vrf(connection);
         let touches = |entry: &Entry| {
-            self.pass.delta.touches(vrf, entry.egress_vrf, entry.rewrite.destination(), entry.next_hop)
+            self.pass
+                .delta
+                .touches(vrf, entry.egress_vrf, entry.rewrite.destination(), entry.next_hop)
         };
         self.connections.pair(connection).iter().any(touches)
     }
@@ -178,9 +183,7 @@ impl Engine {
             return Ways::Denied;
         }
         let vrf = self.connections.inner_vrf(connection);
-        let way = |entry: &Entry| {
-            forwarding(resolver.resolve(vrf, entry.rewrite.destination(), cold.flow_hash)?)
-        };
+        let way = |entry: &Entry| forwarding(resolver.resolve(vrf, entry.rewrite.destination(), cold.flow_hash)?);
         let [original, reply] = self.connections.pair(connection);
         let (there, back) = match (way(original), way(reply)) {
             (Ok(there), Ok(back)) => (there, back),
@@ -210,9 +213,10 @@ impl Engine {
             });
         }
         let address = reply.key.destination();
-        self.policy.masquerade(original.key.vrf(), original.key.source()).is_some_and(|(_, rule)| {
-            rule.pool.contains(&address) && (rule.ports.0..=rule.ports.1).contains(&cold.port)
-        }) && self.policy.forward(address, protocol, cold.port).is_none()
+        self.policy
+            .masquerade(original.key.vrf(), original.key.source())
+            .is_some_and(|(_, rule)| rule.pool.contains(&address) && (rule.ports.0..=rule.ports.1).contains(&cold.port))
+            && self.policy.forward(address, protocol, cold.port).is_none()
     }
 
     fn follow(&mut self, connection: u32, routes: [Resolution; 2]) -> Outcome {
@@ -228,7 +232,10 @@ impl Engine {
             entry.egress_vrf = route.vrf;
             entry.flags &= !Entry::UNROUTED;
         }
-        moved |= offloaded && routes.iter().any(|route| self.pass.delta.touches_next_hop(route.next_hop));
+        moved |= offloaded
+            && routes
+                .iter()
+                .any(|route| self.pass.delta.touches_next_hop(route.next_hop));
         if moved { Outcome::Moved } else { Outcome::Kept }
     }
 
@@ -238,7 +245,10 @@ impl Engine {
         if cold.unrouted.replace(reason).is_none() {
             cold.unrouted_since = now.0;
             self.counters.unrouted += 1;
-            self.connections.pair_mut(connection).iter_mut().for_each(|entry| entry.flags |= Entry::UNROUTED);
+            self.connections
+                .pair_mut(connection)
+                .iter_mut()
+                .for_each(|entry| entry.flags |= Entry::UNROUTED);
         }
         Outcome::Unrouted
     }

@@ -59,7 +59,10 @@ impl Engine {
             next_hops: [original.next_hop, reply.next_hop],
             packets: [original.packets, reply.packets],
             bytes: [original.bytes, reply.bytes],
-            idle_ms: self.clock.latest().millis_since(Tick(self.connections.last_seen(connection))),
+            idle_ms: self
+                .clock
+                .latest()
+                .millis_since(Tick(self.connections.last_seen(connection))),
             offload: cold.offload,
         }
     }
