@@ -21,9 +21,15 @@ fn main() {
         .cargo_metadata(false)
         .probe("libdpdk")
         .unwrap_or_else(|error| {
+            let reason = error.to_string();
+            let first = reason
+                .lines()
+                .map(str::trim)
+                .find(|line| !line.is_empty())
+                .unwrap_or_default();
             missing(&format!(
-                "libdpdk was not found by pkg-config (Debian: libdpdk-dev): {error}"
-            ));
+                "libdpdk was not found (Debian: libdpdk-dev, pkg-config): {first}"
+            ))
         });
     let headers = driver_headers();
     println!("cargo::rerun-if-changed={}", headers.join("VERSION").display());

@@ -137,7 +137,10 @@ unsafe extern "C" fn configure<D: Driver>(port: *mut ffi::rte_eth_dev) -> i32 {
         if wanted && !rss.rss_key.is_null() {
             driver::<D>(port).set_rss_key(std::slice::from_raw_parts(rss.rss_key, rss.rss_key_len.into()));
         }
-        status(driver::<D>(port).configure(rx, tx))
+        // DPDK takes the MTU of a configuration over without a word to the driver.
+        let mtu = (*(*port).data).mtu;
+        let driver = driver::<D>(port);
+        status(driver.configure(rx, tx).and_then(|()| driver.set_mtu(mtu)))
     }
 }
 
