@@ -280,24 +280,24 @@ fn replies_find_the_worker_that_owns_the_connection() {
         let out = send(&mut workers[owner], &routes, 1, &build(&request, b""), NOW).headers();
         let client = udp(("198.51.100.9", port), ("192.0.2.7", 53));
         let mut forwarded_by = vec![];
-        for w in 0..3 {
+        for (w, worker) in workers.iter_mut().enumerate() {
             let reply = build(&answer(&out, 0), b"");
-            match send(&mut workers[w], &routes, 0, &reply, NOW) {
+            match send(worker, &routes, 0, &reply, NOW) {
                 Fate::HandedOver(to) => {
                     handed_over += 1;
                     assert_eq!(usize::from(to), owner);
                 }
                 fate => assert_eq!((w, fate.headers()), (owner, answer(&request, 0))),
             }
-            if let Fate::Sent(..) = send(&mut workers[w], &routes, 0, &build(&client, b""), NOW) {
+            if let Fate::Sent(..) = send(worker, &routes, 0, &build(&client, b""), NOW) {
                 forwarded_by.push(w);
             }
         }
         assert_eq!(forwarded_by.len(), 1);
         let reply = udp(("10.0.0.9", 5353), ("198.51.100.9", port));
-        for w in 0..3 {
+        for (w, worker) in workers.iter_mut().enumerate() {
             let expected = forwarded_by[0];
-            match send(&mut workers[w], &routes, 2, &build(&reply, b""), NOW) {
+            match send(worker, &routes, 2, &build(&reply, b""), NOW) {
                 Fate::HandedOver(to) => assert_eq!(usize::from(to), expected),
                 fate => assert_eq!((w, fate.headers()), (expected, answer(&client, 0))),
             }
