@@ -288,20 +288,25 @@ fn frr_sees_the_administrative_shutdown() {
 #[test]
 fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
     Lab::run(|lab| async move {
+        // A MED of its own for each prefix, so that each needs an UPDATE of its own: more than the speaker queues.
+        let mut lines = String::new();
+        for i in 0..200 {
+            lines += &format!("route-map med{i} permit 10\n set metric {i}\n");
+        }
+        lines += "router bgp 65001\n address-family ipv4 unicast\n";
+        for i in 0..200 {
+            lines += &format!("  network 10.{i}.0.0/16 route-map med{i}\n");
+        }
+        lab.extend_bgpd_conf(&lines);
         let mut bgpd = lab.start_bgpd();
-        // One event fits, nobody reads for longer than the hold time of 9 s.
+        // One event fits, and nobody reads for longer than the hold time of 9 s.
         let (sender, mut watch) = Watch::new(1);
         let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
         eventually("session", async || {
             speaker.state().await.peers[0].state == "Established"
         })
         .await;
-        for i in 0..120 {
-            let network = format!("network 10.{i}.0.0/16");
-            lab.configure("router bgp 65001", "address-family ipv4 unicast", &network)
-                .await;
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(3)).await;
         let stalled = speaker.state().await.peers[0].messages_in;
         tokio::time::sleep(Duration::from_secs(10)).await;
         let state = speaker.state().await;
@@ -314,9 +319,10 @@ fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
             "our keepalives still go out"
         );
 
-        watch
-            .wait("the last route", |event| change(event, "10.119.0.0/16"))
-            .await;
+        let all = (0..200).map(|i| format!("10.{i}.0.0/16"));
+        for network in all {
+            watch.wait(&network, |event| change(event, &network)).await;
+        }
         assert_eq!(speaker.state().await.peers[0].flaps, 0);
         speaker.shutdown().await;
         bgpd.kill();

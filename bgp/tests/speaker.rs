@@ -101,8 +101,8 @@ async fn two_speakers_exchange_a_large_table_and_withdraw_it() {
 
     origin.originate.clear();
     left.apply(origin).await.expect("applies");
-    let (_, route) = change(&mut events, "2001:db8:1::/48").await;
-    assert_eq!(route, None);
+    // Its announcement may still wait in the channel.
+    while change(&mut events, "2001:db8:1::/48").await.1.is_some() {}
     left.shutdown().await;
     assert!(down(&mut events).await.contains("Administrative Shutdown"));
     right.shutdown().await;

@@ -162,6 +162,11 @@ impl Lab {
         daemon
     }
 
+    /// Adds to bgpd's configuration file, before it is started.
+    pub(crate) fn extend_bgpd_conf(&self, lines: &str) {
+        fs::write(self.path("bgpd.conf"), format!("{BGPD_CONF}{lines}")).expect("write");
+    }
+
     /// Asks bgpd; the answer is JSON.
     pub(crate) async fn vtysh(&self, command: &str) -> Value {
         let answer = self.vtysh_lines(&[command]).await;
