@@ -99,6 +99,32 @@ fn fill(engine: &mut Engine, connections: u32) -> [f64; 2] {
     spread(runs)
 }
 
+/// Packets of both directions, so that every connection is established.
+fn establish(engine: &mut Engine, connections: u32) {
+    for n in 0..connections {
+        let at = engine.lookup(&packet(n).key()).expect("made before");
+        let reply = engine.lookup(&reply_key(engine, at)).expect("made with it");
+        for at in [at, reply, at, reply] {
+            engine.hit(at, 0, 46, Millis(1));
+        }
+    }
+    assert_eq!(engine.stats().udp.established, u64::from(connections));
+}
+
+fn reply_key(engine: &Engine, at: EntryRef) -> FlowKey {
+    let rewrite = engine.entry(at).rewrite();
+    let (source, destination) = (rewrite.destination(), rewrite.source());
+    let (source_port, destination_port) = (rewrite.destination_port(), rewrite.source_port());
+    FlowKey::v4(
+        VrfId::DEFAULT,
+        protocol::UDP,
+        source,
+        destination,
+        source_port,
+        destination_port,
+    )
+}
+
 /// Both directions of random connections, in bursts: look-up, state, rewrite of a 64-byte frame's IP packet.
 fn hits(engine: &mut Engine, connections: u32, packets: u32) -> [f64; 2] {
     let mut random = 1u64;
@@ -110,15 +136,7 @@ fn hits(engine: &mut Engine, connections: u32, packets: u32) -> [f64; 2] {
         let n = ((random >> 33) as u32) % connections;
         let original = packet(n).key();
         let at = engine.lookup(&original).expect("made before");
-        let rewrite = engine.entry(at).rewrite();
-        let reply = FlowKey::v4(
-            VrfId::DEFAULT,
-            protocol::UDP,
-            rewrite.destination(),
-            rewrite.source(),
-            rewrite.destination_port(),
-            rewrite.source_port(),
-        );
+        let reply = reply_key(engine, at);
         keys.push(if random >> 63 == 0 { original } else { reply });
     }
     let mut runs = Vec::new();
@@ -160,6 +178,7 @@ fn main() {
     for connections in [1_000u32, 64_000, 1_000_000] {
         let mut engine = engine(connections);
         let new = fill(&mut engine, connections);
+        establish(&mut engine, connections);
         let hit = hits(&mut engine, connections, 1 << 22);
         let prefix = "192.0.2.0/24".parse::<Prefix>().expect("a prefix");
         let one = Delta {
