@@ -14,6 +14,7 @@ use dataplane::{Dataplane, LogLevel, Opened, Wiring};
 use net::{IfIndex, InterfaceId, VrfId};
 use netlink_sync::{Mirror, MirrorConfig};
 use rib::{Attachment, Reader, Rib, RibConfig};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -156,54 +157,66 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     };
     let manager = tokio::spawn(manager.run(inputs));
 
-    let started = set_up_host(&mirror, &interfaces, &indices).await;
-    let result = match started {
+    let result = match set_up_host(&mirror, &interfaces, &indices).await {
         Ok(()) => {
-            let speaker = match plan::speaker(config) {
-                Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, bgp_sender.clone()).await?)),
-                None => None,
-            };
-            let shared = Arc::new(Shared {
+            let shared = Shared {
                 config: config.clone(),
                 revision: committed.revision,
                 dataplane: Arc::clone(&dataplane),
                 mirror: mirror.clone(),
-                speaker: speaker.clone(),
-                manager: query_sender.clone(),
+                speaker: None,
+                manager: query_sender,
                 started: clock(),
-            });
-            let (stop_sender, mut stop) = watch::channel(());
-            let api = tokio::spawn(async move {
-                let ended = async move {
-                    // The sender gone says the same.
-                    let _ = stop.changed().await;
-                };
-                axum::serve(listener, server::router(shared))
-                    .with_graceful_shutdown(ended)
-                    .await
-            });
-            tracing::info!(socket = %config.api.socket.display(), "ready");
-            let result = tokio::select! {
-                name = signals.next() => {
-                    tracing::info!(signal = name, "ending");
-                    Ok(())
-                }
-                Some((part, reason)) = failures.recv() => Err(Error::Failed { part, reason }),
             };
-            drop(stop_sender);
-            if tokio::time::timeout(GRACE, api).await.is_err() {
-                tracing::warn!("an API client holds its connection: not waited for any longer");
-            }
-            if let Some(speaker) = speaker.and_then(Arc::into_inner) {
-                speaker.shutdown().await;
-            }
-            result
+            serve(shared, listener, bgp_sender, &mut signals, &mut failures).await
         }
         Err(error) => Err(error),
     };
     manager.abort();
     mirror.shutdown().await;
     stop_dataplane(dataplane).await;
+    result
+}
+
+/// Speaks BGP and answers the API until a signal or a failure.
+async fn serve(
+    mut shared: Shared,
+    listener: UnixListener,
+    routes: mpsc::Sender<bgp::Event>,
+    signals: &mut Signals,
+    failures: &mut mpsc::UnboundedReceiver<(String, String)>,
+) -> Result<(), Error> {
+    // Held for as long as the gateway runs: the manager ends when its inputs are closed, BGP or not.
+    let speaker = match plan::speaker(&shared.config) {
+        Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes.clone()).await?)),
+        None => None,
+    };
+    shared.speaker.clone_from(&speaker);
+    let socket = shared.config.api.socket.display().to_string();
+    let (stop_sender, mut stop) = watch::channel(());
+    let api = tokio::spawn(async move {
+        let ended = async move {
+            // The sender gone says the same.
+            let _ = stop.changed().await;
+        };
+        axum::serve(listener, server::router(Arc::new(shared))).with_graceful_shutdown(ended).await
+    });
+    tracing::info!(socket, "ready");
+    let result = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending");
+            Ok(())
+        }
+        Some((part, reason)) = failures.recv() => Err(Error::Failed { part, reason }),
+    };
+    drop(stop_sender);
+    if tokio::time::timeout(GRACE, api).await.is_err() {
+        tracing::warn!("an API client holds its connection: not waited for any longer");
+    }
+    if let Some(speaker) = speaker.and_then(Arc::into_inner) {
+        speaker.shutdown().await;
+    }
+    drop(routes);
     result
 }
 
