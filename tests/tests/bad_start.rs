@@ -1,6 +1,8 @@
 //! What cannot start says what is wrong and what to do, ends with a non-zero status, and leaves nothing behind.
 
+use std::fs::Permissions;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use turnpike_tests::turnpiked::{ended, program};
 use turnpike_tests::{Cables, Turnpiked};
@@ -90,7 +92,14 @@ fn wrong_configuration() {
 #[test]
 fn not_root() {
     let cables = Cables::new();
-    let config = cables.scratch.write("turnpike.toml", &cables.config());
+    // A folder that the other user may write, so that this is not what stops it.
+    let open = cables.scratch.path().join("open");
+    std::fs::create_dir(&open).expect("made");
+    std::fs::set_permissions(&open, Permissions::from_mode(0o777)).expect("ours");
+    let socket = Turnpiked::socket(&cables.scratch);
+    let text = cables.config();
+    let text = text.replace(&*socket.to_string_lossy(), &open.join("api.sock").to_string_lossy());
+    let config = cables.scratch.write("turnpike.toml", &text);
     // The build folder may be out of another user's reach.
     let copy = cables.scratch.path().join("turnpiked");
     std::fs::copy(program("turnpiked"), &copy).expect("copied");
@@ -99,7 +108,9 @@ fn not_root() {
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(copy)
         .arg("--config")
-        .arg(config);
+        .arg(config)
+        .arg("--state-dir")
+        .arg(open.join("state"));
     let (status, log) = ended(command, &cables.scratch);
     check(&cables, status, &log, &["root"]);
 }
@@ -117,6 +128,7 @@ fn port_and_socket_in_use() {
 
     // A second gateway with the socket, or the state, of one that runs; the first is not disturbed.
     let first = cables.start("");
+    let revision = first.show("summary")["revision"].clone();
     let second = Cables::new();
     let socket = Turnpiked::socket(&cables.scratch);
     let text = second.config().replace(
@@ -131,6 +143,6 @@ fn port_and_socket_in_use() {
     command.arg("--state-dir").arg(cables.scratch.path().join("state"));
     let (status, log) = ended(command, &second.scratch);
     check(&second, status, &log, &["state"]);
-    assert_eq!(first.show("summary")["revision"], 1);
+    assert_eq!(first.show("summary")["revision"], revision);
     cables.assert_alive();
 }

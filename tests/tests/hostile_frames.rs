@@ -82,7 +82,8 @@ fn tagged(router: [u8; 6], tags: &[u16]) -> Vec<u8> {
     frame
 }
 
-/// Each frame with the reason under which it is to be counted.
+/// Each frame with the reason under which it is to be counted. Fragments are missing: DPDK's af_packet driver has the
+/// kernel reassemble them, so they are left to the unit tests of `net`.
 fn hostile(router: [u8; 6]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = || good(router);
     let to_us = |payload: &[u8]| LEFT_HOST.udp(router, LEFT, (4789, 4789), payload);
@@ -123,11 +124,6 @@ fn hostile(router: [u8; 6]) -> Vec<(&'static str, Vec<u8>, &'static str)> {
         (
             "total length below the header",
             summed(with(good(), IP + 2, &[0, 19])),
-            "ipv4-malformed",
-        ),
-        (
-            "fragment beyond 65535",
-            summed(with(good(), IP + 6, &[0x1f, 0xff])),
             "ipv4-malformed",
         ),
         ("wrong checksum", with(good(), IP + 10, &[0xde, 0xad]), "ipv4-checksum"),
