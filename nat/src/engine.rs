@@ -156,8 +156,8 @@ impl Engine {
         &self.policy
     }
 
-    /// Finds the connections of a burst. `out` is as long as `keys`, [`Engine::BURST`] at most; keys beyond are not
-    /// looked up.
+    /// Finds the connections of a burst of [`Engine::BURST`] keys at most. `out` is as long as `keys`, or longer; what is
+    /// beyond is left as it is.
     #[inline]
     pub fn lookup_burst(&self, keys: &[FlowKey], out: &mut [Option<EntryRef>]) {
         self.table

@@ -83,6 +83,9 @@ fn a_pass_resolves_what_the_delta_touches_and_stamps_the_rest() {
         assert_eq!(entry.stamp(), 2);
         assert_eq!(entry.next_hop(), NextHopId(if n == 3 { 200 } else { 100 }));
     }
+    routes.generation = 3;
+    let (summary, _) = pass(&mut engine, &routes, &routed(0, "203.0.113.0/24"));
+    assert_eq!((summary.kept, summary.examined), (8, 0), "the delta of a finished pass is forgotten");
 }
 
 #[test]
