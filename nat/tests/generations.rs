@@ -85,7 +85,11 @@ fn a_pass_resolves_what_the_delta_touches_and_stamps_the_rest() {
     }
     routes.generation = 3;
     let (summary, _) = pass(&mut engine, &routes, &routed(0, "203.0.113.0/24"));
-    assert_eq!((summary.kept, summary.examined), (8, 0), "the delta of a finished pass is forgotten");
+    assert_eq!(
+        (summary.kept, summary.examined),
+        (8, 0),
+        "the delta of a finished pass is forgotten"
+    );
 }
 
 #[test]
