@@ -289,7 +289,7 @@ impl Rib {
     }
 
     /// The interface of ours that a host interface stands for, if it is up.
-    fn usable(&self, host: IfIndex) -> Result<&Interface, Reason> {
+    pub(crate) fn usable(&self, host: IfIndex) -> Result<&Interface, Reason> {
         let interface = self
             .hosts
             .get(&host)

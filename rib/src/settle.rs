@@ -118,22 +118,21 @@ impl Rib {
         let hosts = self.neighbors_by_vrf.get(&(vrf, address))?;
         let (_, group) = self.best_cover_of(vrf, prefix, |p| p != prefix)?;
         let subnet = &self.groups.get(group).key;
-        let interface = hosts.iter().copied().find(|host| {
-            let reachable = matches!(self.neighbors.get(&(*host, address)), Some(NeighborState::Reachable(_)));
-            let on_link = |h: &NextHop| h.gateway.is_none() && h.vxlan.is_none() && h.interface == Some(*host);
-            reachable && subnet.next_hops.iter().any(on_link)
+        let on_link = subnet
+            .next_hops
+            .iter()
+            .filter(|h| h.gateway.is_none() && h.vxlan.is_none());
+        let interface = on_link.filter_map(|h| h.interface).find(|host| {
+            let state = self.neighbors.get(&(*host, address));
+            let reachable = matches!(state, Some(NeighborState::Reachable(_)));
+            reachable && hosts.contains(host) && self.usable(*host).is_ok()
         })?;
         let next_hops = smallvec![NextHop::via(address).through(interface)];
-        let id = self.intern(GroupKey {
+        self.intern(GroupKey {
             vrf,
             kind: RouteKind::Unicast,
             next_hops,
-        })?;
-        if self.groups.get(id).problem.is_some() {
-            self.drop_unused_group(id);
-            return None;
-        }
-        Some(id)
+        })
     }
 
     /// Length and group of the best route to an address.

@@ -301,6 +301,21 @@ impl Reference {
         ends.into_keys().chain(further).collect()
     }
 
+    /// MACs that outer packets to a VXLAN endpoint may be sent to; none if they cannot be sent.
+    fn underlay_macs(&self, winners: &BTreeMap<Key, Route>, vtep: IpAddr) -> Vec<Mac> {
+        let route = Route::unicast(NextHop::via(vtep));
+        let under = self.resolve(winners, VrfId::DEFAULT, &route).0;
+        let mac = |end: &End| match end {
+            End::Neighbor(id, address) => {
+                let i = self.interfaces.get(id)?;
+                let overlay = matches!(i.attachment, Attachment::Vxlan { .. });
+                if overlay { None } else { self.mac(i, *address) }
+            }
+            _ => None,
+        };
+        under.keys().filter(|_| vtep.is_ipv4()).filter_map(mac).collect()
+    }
+
     /// Checks the bytes and the kind of an adjacency.
     fn check_adjacency(&self, winners: &BTreeMap<Key, Route>, end: End, found: &Adjacency) {
         let (id, mac, vtep) = match end {
@@ -324,22 +339,7 @@ impl Reference {
             Attachment::Port(port) => (port, Vec::new()),
             Attachment::Vlan { port, id } => tagged(port, id),
             Attachment::Vxlan { vni, source, .. } => {
-                let route = Route::unicast(NextHop::via(vtep.unwrap_or(Ipv4Addr::UNSPECIFIED.into())));
-                let under = self.resolve(winners, VrfId::DEFAULT, &route).0;
-                let macs: Vec<Mac> = under
-                    .keys()
-                    .filter_map(|end| match end {
-                        End::Neighbor(id, a) => {
-                            let i = &self.interfaces[id];
-                            if matches!(i.attachment, Attachment::Vxlan { .. }) {
-                                None
-                            } else {
-                                self.mac(i, *a)
-                            }
-                        }
-                        _ => None,
-                    })
-                    .collect();
+                let macs = vtep.map_or(Vec::new(), |vtep| self.underlay_macs(winners, vtep));
                 let Some(IpAddr::V4(vtep)) = vtep.filter(|_| !macs.is_empty()) else {
                     return assert_eq!(found.kind, AdjacencyKind::Incomplete, "{end:?}");
                 };
@@ -478,7 +478,10 @@ impl Check {
                                 (burst[0].next_hop, burst[0].vrf, burst[0].kind),
                                 (r.next_hop, r.vrf, r.kind)
                             );
-                            (self.end_of(&ends, tables.adjacency(r.next_hop)), Some(r.next_hop))
+                            (
+                                self.end_of(winners, &ends, tables.adjacency(r.next_hop)),
+                                Some(r.next_hop),
+                            )
                         }
                         Err(Drop::VrfLoop) => (Some(End::VrfLoop), None),
                         Err(_) => (Some(End::NoRoute), None),
@@ -495,7 +498,13 @@ impl Check {
                     }
                 }
                 let route = Reference::longest(winners, vrf, address).map(|(_, route)| route);
-                if route.is_none_or(|r| self.reference.resolve(winners, vrf, r).2.is_empty()) {
+                let incomplete = |end: &&End| match end {
+                    End::Tunnel(_, vtep, _) => self.reference.underlay_macs(winners, *vtep).is_empty(),
+                    _ => false,
+                };
+                // Several incomplete tunnels look alike; behind a leak a next hop may be too rare to be seen.
+                let alike = ends.iter().filter(incomplete).count() > 1;
+                if !alike && route.is_none_or(|r| self.reference.resolve(winners, vrf, r).2.is_empty()) {
                     assert_eq!(reached, ends, "{vrf} {address}: every next hop gets flows");
                 }
             }
@@ -505,16 +514,23 @@ impl Check {
     }
 
     /// Which of the possible ends an adjacency is.
-    fn end_of(&self, ends: &BTreeSet<End>, found: &Adjacency) -> Option<End> {
+    fn end_of(&self, winners: &BTreeMap<Key, Route>, ends: &BTreeSet<End>, found: &Adjacency) -> Option<End> {
         let is = |end: &&End| match **end {
             End::NoRoute | End::VrfLoop => false,
             End::Special(kind) => found.kind as u8 == kind,
             End::Glean(id) => found.kind == AdjacencyKind::Glean && found.interface == id,
             End::Neighbor(id, address) => found.interface == id && found.gateway == Some(address),
-            End::Tunnel(id, _, mac) => {
+            End::Tunnel(id, vtep, mac) => {
                 let bytes = found.rewrite();
-                let same = found.kind == AdjacencyKind::Incomplete || bytes[bytes.len() - 14..][..6] == mac.0;
-                found.interface == id && found.gateway.is_none() && found.kind != AdjacencyKind::Glean && same
+                let complete = !self.reference.underlay_macs(winners, vtep).is_empty();
+                let same = match (found.kind, vtep) {
+                    (AdjacencyKind::Vxlan, IpAddr::V4(vtep)) => {
+                        let inner = bytes.len() - 14;
+                        bytes[inner..][..6] == mac.0 && bytes[inner - 20..][..4] == vtep.octets()
+                    }
+                    (kind, _) => kind == AdjacencyKind::Incomplete && !complete,
+                };
+                found.interface == id && found.gateway.is_none() && same
             }
         };
         ends.iter().find(is).copied()
