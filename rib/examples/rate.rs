@@ -184,6 +184,29 @@ fn main() {
     );
     drop(tables);
     single_changes(&mut rib, &prefixes_v4);
+    small_vrfs(&mut random);
+}
+
+/// A thousand VRFs of a hundred routes each.
+fn small_vrfs(random: &mut Random) {
+    let (mut rib, _reader) = Rib::new(RibConfig::default());
+    fabric(&mut rib);
+    for vrf in (1..=1000).map(VrfId) {
+        for prefix in random.prefixes_v4(100) {
+            let next_hop = NextHop::via(gateway(1)).through(IfIndex(2));
+            let route = Some(Route::unicast(next_hop));
+            rib.route(RouteChange {
+                vrf,
+                prefix,
+                source: Source::Static,
+                route,
+            });
+        }
+    }
+    rib.publish().expect("no reader is inside");
+    let stats = rib.stats();
+    let (rib, tables) = (stats.rib_bytes >> 20, stats.table_bytes >> 20);
+    println!("1000 VRFs of 100 scattered routes: RIB {rib} MiB, one copy of the tables {tables} MiB");
 }
 
 /// Eight routers on one port, resolved.
