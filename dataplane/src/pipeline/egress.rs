@@ -150,9 +150,10 @@ impl Pipeline {
                 if mbuf.len() < eth::LENGTH {
                     return self.discard(mbuf, Drop::FrameTruncated);
                 }
-                let Some(data) = mbuf.prepend(TAG) else {
+                if mbuf.prepend(TAG).is_none() {
                     return self.discard(mbuf, Drop::HeadroomExhausted);
-                };
+                }
+                let data = mbuf.data_mut();
                 data.copy_within(TAG..TAG + 12, 0);
                 data[12..14].copy_from_slice(&eth::ether_type::VLAN.to_be_bytes());
                 data[14..16].copy_from_slice(&id.value().to_be_bytes());
@@ -191,9 +192,10 @@ impl Pipeline {
                 headers[port_at..port_at + 2].copy_from_slice(&udp_port.to_be_bytes());
                 let inner = mbuf.len();
                 let link = adjacency.rewrite();
-                let Some(frame) = mbuf.prepend(link.len() + vxlan::OUTER_V4 - eth::LENGTH) else {
+                if mbuf.prepend(link.len() + vxlan::OUTER_V4 - eth::LENGTH).is_none() {
                     return self.discard(mbuf, Drop::HeadroomExhausted);
-                };
+                }
+                let frame = mbuf.data_mut();
                 // The link header may carry a VLAN tag; what follows it is the same.
                 let start = link.len() - eth::LENGTH;
                 frame[start..start + vxlan::OUTER_V4].copy_from_slice(&headers);
@@ -227,7 +229,8 @@ fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
         mbuf.trim_front(l3 - header);
         Some(mbuf.data_mut())
     } else {
-        mbuf.prepend(header - l3)
+        mbuf.prepend(header - l3)?;
+        Some(mbuf.data_mut())
     }
 }
 
