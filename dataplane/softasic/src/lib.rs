@@ -14,6 +14,7 @@ mod classify;
 mod counters;
 mod flow;
 mod forward;
+pub mod generator;
 mod port;
 mod rule;
 mod switch;
@@ -26,6 +27,8 @@ use dpdk_sys::pmd;
 
 use port::AsicPort;
 use switch::Switch;
+
+pub use generator::{GENERATOR, register_generator};
 
 /// Prefix of the devices' names: `net_softasic0,wire=net_af_packet0`.
 pub const DRIVER: &str = "net_softasic";

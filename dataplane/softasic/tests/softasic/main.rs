@@ -4,7 +4,9 @@
 #![allow(unreachable_pub, reason = "modules of one test program")]
 
 mod bench;
+mod control;
 mod frames;
+mod generator;
 mod offload;
 mod process;
 mod rules;
