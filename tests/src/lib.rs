@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "scenarios watch real programs in real time")]
 
+pub mod bench;
 pub mod cables;
 pub mod config;
 pub mod frame;

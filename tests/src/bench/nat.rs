@@ -1,0 +1,117 @@
+//! Masquerade of a VPC's UDP: packets of known connections (`nat-hit-*`) and first packets (`nat-new`).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use softasic::generator;
+
+use super::frames;
+use super::gateway::{DEVICE, Gateway, Plan, TAGGED};
+use super::measure::Measurement;
+use super::random::Random;
+use super::scenario::Options;
+
+/// Connections of one host of the VPC.
+const EACH: u32 = 32;
+/// Connections that `nat-new` opens, and those of them before the timed part begins.
+const NEW: u32 = 4_000_000;
+const NEW_BEFORE: u32 = 1_000_000;
+
+/// What the default VRF needs to send packets on.
+pub fn plan(options: &Options, connections: u32) -> Plan {
+    Plan {
+        prefixes: vec![net::Prefix::DEFAULT_V4],
+        connections,
+        masquerade: true,
+        offload: false,
+        memory: options.memory,
+    }
+}
+
+/// Ends of connection `n` in the VPC, and its server. Distinct for distinct `n`.
+pub fn ends(n: u32) -> ((Ipv4Addr, u16), (Ipv4Addr, u16)) {
+    let host = Ipv4Addr::from(0x0a00_0000 + 1 + n / EACH);
+    let port = 20_000 + (n % EACH) as u16 * 1009;
+    let server = Random::new(u64::from(n)).public_v4();
+    ((host, port), (server, 443))
+}
+
+/// First packets of `count` connections.
+pub fn first_packets(count: u32) -> Vec<Vec<u8>> {
+    let make = |n| {
+        let ((host, port), (server, service)) = ends(n);
+        frames::udp(&TAGGED, (IpAddr::V4(host), port), (IpAddr::V4(server), service))
+    };
+    (0..count).map(make).collect()
+}
+
+/// Packets of `connections` connections, in random order.
+///
+/// # Errors
+/// As [`Gateway::measure`], or if not every connection came about.
+pub fn hit(options: &Options, connections: u32) -> Result<Measurement, String> {
+    let mut random = Random::new(7);
+    let mut frames = first_packets(connections);
+    random.shuffle(&mut frames);
+    let gateway = Gateway::start(plan(options, connections), &frames)?;
+    gateway.await_sent(&Default::default(), u64::from(connections))?;
+    let known = gateway.connections()?.connections;
+    if known != connections {
+        return Err(format!("{known} of {connections} connections were made"));
+    }
+    // Another order than the one in which they were made: neighbours in time are not neighbours in memory.
+    random.shuffle(&mut frames);
+    generator::replace(DEVICE, &frames);
+    drop(frames);
+    gateway.await_sent(&gateway.reading(), u64::from(connections) / 2)?;
+    let measured = gateway.measure(options.window)?;
+    let made = gateway.connections()?.created;
+    if made != u64::from(connections) {
+        return Err(format!("{made} connections were made, {connections} wanted"));
+    }
+    Ok(measured)
+}
+
+/// Each packet opens a connection, in a table that has a million already.
+///
+/// # Errors
+/// As [`Gateway::measure`], or if a packet did not open a connection.
+pub fn new(options: &Options) -> Result<Measurement, String> {
+    let mut frames = first_packets(NEW);
+    Random::new(8).shuffle(&mut frames);
+    let gateway = Gateway::start(plan(options, NEW), &frames)?;
+    gateway.await_sent(&Default::default(), u64::from(NEW_BEFORE))?;
+    let start = gateway.reading();
+    let measured = gateway.measure(options.window)?;
+    let sent = gateway.reading().sent;
+    if sent > u64::from(NEW) {
+        return Err(format!(
+            "{sent} packets were sent, but only {NEW} are first ones: choose a shorter `--seconds`"
+        ));
+    }
+    generator::pause(DEVICE, true);
+    let made = gateway.connections()?.created;
+    let sent = gateway.reading().sent;
+    if made != sent || sent <= start.sent {
+        return Err(format!("{sent} packets made {made} connections"));
+    }
+    Ok(Measurement {
+        value: 1e9 / measured.value,
+        by_wall_clock: 1e9 / measured.by_wall_clock,
+        count: measured.count,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn connections_are_distinct_and_within_the_vpc() {
+        let all: HashSet<_> = (0..100_000).map(ends).collect();
+        assert_eq!(all.len(), 100_000);
+        let ((last, port), _) = ends(NEW - 1);
+        assert!(last.octets()[0] == 10 && last.octets()[1] < 128 && port > 20_000);
+    }
+}
