@@ -46,25 +46,26 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        Self::with(None, "")
+        Self::with(None, "", 1500)
     }
 
-    /// With flow queues on port A, and further arguments for both ports.
-    pub fn with(flow: Option<FlowConfig>, arguments: &str) -> Self {
+    /// With flow queues on port A, further arguments for both ports, and an MTU of port B.
+    pub fn with(flow: Option<FlowConfig>, arguments: &str, mtu: u16) -> Self {
         let eal = eal();
         let pool = pool(&eal);
-        let a = side(&eal, &pool, 0, flow, arguments);
-        let b = side(&eal, &pool, 1, None, arguments);
+        let a = side(&eal, &pool, 0, flow, arguments, 1500);
+        let b = side(&eal, &pool, 1, None, arguments, mtu);
         Self { a, b, pool, eal }
     }
 }
 
-pub fn side(eal: &Eal, pool: &Mempool, number: u8, flow: Option<FlowConfig>, arguments: &str) -> Side {
+fn side(eal: &Eal, pool: &Mempool, number: u8, flow: Option<FlowConfig>, arguments: &str, mtu: u16) -> Side {
     eal.attach(&format!("net_ring{number}")).expect("ring");
     let device = format!("net_softasic{number},wire=net_ring{number}{arguments}");
     let handle = eal.attach(&device).expect("softasic");
     let config = PortConfig {
         flow,
+        mtu,
         mac: Some(mac(number)),
         ..PortConfig::new(pool.clone())
     };

@@ -114,13 +114,13 @@ isolated! {
             .expect_err("one e-switch");
         assert!(error.message.contains("EEXIST"), "{error}");
         bench.a.port.flow_destroy(first).expect("destroyed");
-        bench.create(1).expect("there is room again");
+        let _again = bench.create(1).expect("there is room again");
     }
 }
 
 isolated! {
     fn the_table_of_all_ports_has_an_end() {
-        let mut bench = Bench::with(None, ",rules=3");
+        let mut bench = Bench::with(None, ",rules=3", 1500);
         let _entrance = open(&bench.a);
         let mut flows: Vec<Flow> = (1..=3).map(|number| bench.create(number).expect("room")).collect();
         let error = bench.create(4).expect_err("full");
@@ -136,8 +136,8 @@ isolated! {
     fn flush_takes_the_rules_of_one_port() {
         let mut bench = Bench::new();
         let _entrance = open(&bench.b);
-        bench.create(1).expect("rule of A");
-        bench.b.port
+        let _of_a = bench.create(1).expect("rule of A");
+        let _of_b = bench.b.port
             .flow_create(
                 &Attr::transfer(1), &items(Way::Plain, from(2)), &actions(Way::Plain, Way::Plain, to(2), bench.b.id()),
             )
@@ -148,7 +148,7 @@ isolated! {
         bench.b.port.flow_flush().expect("flushed");
         assert!(!bench.forwards(2));
         let _entrance = open(&bench.a);
-        bench.create(1).expect("rule");
+        let _rule = bench.create(1).expect("rule");
         assert!(bench.forwards(1));
     }
 }
@@ -162,6 +162,7 @@ fn asynchronous() -> (Bench, FlowQueue, TemplateTable) {
             ..FlowConfig::default()
         }),
         "",
+        1500,
     );
     let queue = bench.a.port.take_flow_queues().remove(0);
     let attr = Attr::transfer(1);
@@ -192,7 +193,9 @@ fn enter(
 fn pulled(queue: &mut FlowQueue) -> Vec<(u64, bool)> {
     let mut out: Vec<Completion> = Vec::new();
     while queue.pull(&mut out).expect("pulled") > 0 {}
-    out.iter().map(|completion| (completion.user_data, completion.ok)).collect()
+    out.iter()
+        .map(|completion| (completion.user_data, completion.ok))
+        .collect()
 }
 
 isolated! {

@@ -193,12 +193,30 @@ isolated! {
 
 /// As a remote endpoint sends it to the gateway.
 fn to_vtep(vni: u32, inner: &[u8]) -> Vec<u8> {
-    vxlan(GATEWAY, mac(0), None, (REMOTE, VTEP), (64, 0), (50000, 4789), vni, inner)
+    vxlan(
+        GATEWAY,
+        mac(0),
+        None,
+        (REMOTE, VTEP),
+        (64, 0),
+        (50000, 4789),
+        vni,
+        inner,
+    )
 }
 
 /// As the gateway sends it to a remote endpoint.
 fn to_remote(vlan: Option<u16>, vni: u32, inner: &[u8]) -> Vec<u8> {
-    vxlan(mac(1), GATEWAY, vlan, (VTEP, REMOTE), (61, 0xb8), (0xc0de, 4789), vni, inner)
+    vxlan(
+        mac(1),
+        GATEWAY,
+        vlan,
+        (VTEP, REMOTE),
+        (61, 0xb8),
+        (0xc0de, 4789),
+        vni,
+        inner,
+    )
 }
 
 isolated! {
@@ -247,13 +265,13 @@ isolated! {
 
 isolated! {
     fn what_does_not_fit_the_way_out_goes_to_software() {
-        let mut bench = Bench::new();
+        let mut bench = Bench::with(None, "", 1000);
         let _entrance = open(&bench.a);
         let _rules = [
             bench.rule(Way::Plain, FROM, Way::Plain, TO),
             bench.rule(Way::Plain, TCP_FROM, Way::Vxlan(88), TCP_TO),
         ];
-        bench.b.port.set_mtu(1000).expect("MTU");
+        assert_eq!(bench.b.port.mtu(), 1000);
         let udp = |payload: usize| frame(PEER, mac(0), None, FROM, &vec![7; payload]);
         bench.leaves_as(&udp(1000 - 28), &frame(mac(1), PEER, None, TO, &vec![7; 1000 - 28]));
         bench.goes_to_software("one byte more", &udp(1000 - 27));
@@ -295,11 +313,11 @@ isolated! {
 
 isolated! {
     fn a_port_that_is_closed_takes_its_rules_along_and_is_no_way_out() {
-        let mut bench = Bench::new();
+        let bench = Bench::new();
         let _entrance = open(&bench.a);
         let _rule = bench.rule(Way::Plain, FROM, Way::Plain, TO);
         let back = actions(Way::Plain, Way::Plain, TCP_TO, bench.a.id());
-        bench.b.port
+        let _rule = bench.b.port
             .flow_create(&Attr::transfer(1), &items(Way::Plain, TCP_FROM), &back)
             .expect("a rule made through port B");
         let Bench { mut a, b, pool, eal } = bench;
@@ -335,6 +353,6 @@ isolated! {
         assert_eq!(create(Attr::ingress(0), &any, &[Action::Jump(1)]).kind, FlowErrorKind::Attr);
         assert_eq!(create(Attr::transfer(2), &any, &[Action::Jump(1)]).kind, FlowErrorKind::Attr);
         bench.a.port.flow_destroy(entrance).expect("destroyed");
-        open(&bench.a);
+        let _entrance = open(&bench.a);
     }
 }
