@@ -101,12 +101,8 @@ impl Pipeline {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
                 Outcome::Kept => {}
-                Outcome::Moved => self.reoffload(tables, id, Outcome::Moved),
-                outcome @ Outcome::Unrouted => {
-                    self.reoffload(tables, id, outcome);
-                    self.answer_v4(tables, &packet, icmp::Error::NetUnreachable);
-                    return self.discard(packet.mbuf, Drop::NoRoute);
-                }
+                // Without a route, `hit` refuses the packet below, as it does the ones after it.
+                outcome @ (Outcome::Moved | Outcome::Unrouted) => self.reoffload(tables, id, outcome),
                 outcome @ Outcome::Ended(reason) => {
                     self.reoffload(tables, id, outcome);
                     return self.discard(packet.mbuf, reason);
@@ -122,7 +118,7 @@ impl Pipeline {
             .engine
             .hit(at, packet.ip.tcp_flags, packet.ip.total_length, self.now);
         if let Some(reason) = hit.refused {
-            return self.discard(packet.mbuf, reason);
+            return self.refuse_v4(tables, packet, reason);
         }
         let l3 = usize::from(packet.l3);
         let bytes = &mut packet.mbuf.data_mut()[l3..];
@@ -178,13 +174,23 @@ impl Pipeline {
             Verdict::Connection(at) => self.connected_v4(tables, packet, at),
             Verdict::Forward => self.send_on_v4(tables, packet, route),
             Verdict::HandOver(worker) => self.hand_over(packet, worker),
-            Verdict::Drop(reason) => {
-                if reason == Drop::NoRoute {
-                    self.answer_v4(tables, &packet, icmp::Error::NetUnreachable);
-                }
-                self.discard(packet.mbuf, reason);
-            }
+            Verdict::Drop(reason) => self.refuse_v4(tables, packet, reason),
         }
+    }
+
+    /// Drops a packet that has no way, and tells its sender where a packet without NAT would have been told.
+    #[cold]
+    fn refuse_v4(&mut self, tables: &Tables, packet: Packet4, reason: Drop) {
+        let error = match reason {
+            Drop::NoRoute => Some(icmp::Error::NetUnreachable),
+            Drop::Unreachable => Some(icmp::Error::HostUnreachable),
+            Drop::Prohibited => Some(icmp::Error::AdminProhibited),
+            _ => None,
+        };
+        if let Some(error) = error {
+            self.answer_v4(tables, &packet, error);
+        }
+        self.discard(packet.mbuf, reason);
     }
 
     /// An ICMP error about a translated packet (RFC 5508 section 4).
@@ -354,7 +360,7 @@ impl Pipeline {
 }
 
 /// True if a packet with this next hop leaves the gateway, at once or when the neighbour is known.
-fn leaves(kind: AdjacencyKind) -> bool {
+pub(super) fn leaves(kind: AdjacencyKind) -> bool {
     use AdjacencyKind::{Forward, Glean, Incomplete, Vxlan};
     matches!(kind, Forward | Vxlan | Glean | Incomplete)
 }

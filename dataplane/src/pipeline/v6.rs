@@ -7,6 +7,7 @@ use net::parse::{FragmentPart, protocol};
 use net::{Drop, VrfId, eth, icmpv6};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
+use super::v4::leaves;
 use super::{BURST, Packet6, Packets, Pipeline};
 use crate::hold::Held;
 
@@ -25,12 +26,12 @@ impl Pipeline {
     #[inline]
     fn send_on_v6(&mut self, tables: &Tables, mut packet: Packet6, way: Lookup) {
         let adjacency = tables.adjacency(way.next_hop);
+        let length = packet.ip.payload_length.saturating_add(HEADER);
+        if (packet.ip.hop_limit <= 1 || length > adjacency.mtu) && leaves(adjacency.kind) {
+            return self.refuse_v6(tables, packet, adjacency);
+        }
         if !matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan) {
             return self.end_v6(tables, packet, way, adjacency);
-        }
-        let length = packet.ip.payload_length.saturating_add(HEADER);
-        if packet.ip.hop_limit <= 1 || length > adjacency.mtu {
-            return self.refuse_v6(tables, packet, adjacency);
         }
         packet.mbuf.data_mut()[usize::from(packet.l3) + 7] -= 1;
         self.encapsulate(

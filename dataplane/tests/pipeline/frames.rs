@@ -282,7 +282,7 @@ pub fn icmp_error(about: &Frame, source: &str, kind: u8, code: u8, rest: [u8; 4]
         source: source.parse().expect("an address"),
         destination: about.source,
         ttl: TTL - 1,
-        tos: if about.source.is_ipv4() { 0xc0 } else { 0 },
+        tos: 0xc0,
         identification: 0,
         dont_fragment: true,
         fragment: (0, false),
