@@ -39,6 +39,18 @@ pub fn ping(from: &Namespace, to: &str, count: u32) -> Result<(), String> {
 /// # Errors
 /// What curl says.
 pub fn fetch(from: &Namespace, url: &str) -> Result<Vec<u8>, String> {
+    curl(from, &[url])
+}
+
+/// The same from an address of `from` that the kernel would not choose by itself.
+///
+/// # Errors
+/// What curl says.
+pub fn fetch_as(from: &Namespace, address: &str, url: &str) -> Result<Vec<u8>, String> {
+    curl(from, &["--interface", address, url])
+}
+
+fn curl(from: &Namespace, arguments: &[&str]) -> Result<Vec<u8>, String> {
     let mut curl = from.command("curl");
     curl.args([
         "--silent",
@@ -48,8 +60,8 @@ pub fn fetch(from: &Namespace, url: &str) -> Result<Vec<u8>, String> {
         "*",
         "--max-time",
         "5",
-        url,
-    ]);
+    ])
+    .args(arguments);
     let output = curl.output().map_err(|error| format!("cannot start curl: {error}"))?;
     if output.status.success() {
         Ok(output.stdout)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use turnpike_tests::topology::{FORWARDED, SERVER, TENANT};
-use turnpike_tests::traffic::{HttpServer, fetch, file};
+use turnpike_tests::traffic::{HttpServer, fetch, fetch_as, file};
 use turnpike_tests::turnpiked::rows;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
@@ -18,7 +18,7 @@ fn one_public_port_leads_to_red() {
     let _http = HttpServer::start(&net.red, &format!("{TENANT}:80"), content.clone());
 
     let url = format!("http://{FORWARDED}:8080/file");
-    assert_eq!(eventually(SOON, || fetch(&net.server, &url)), content);
+    assert_eq!(eventually(SOON, || fetch_as(&net.server, SERVER, &url)), content);
     // From elsewhere in the fabric too.
     assert_eq!(eventually(SOON, || fetch(&net.fabric[1], &url)), content);
 
@@ -39,7 +39,7 @@ fn one_public_port_leads_to_red() {
 
     let before = gateway.dropped("nat-no-mapping");
     assert!(
-        fetch(&net.server, &format!("http://{FORWARDED}:8081/file")).is_err(),
+        fetch_as(&net.server, SERVER, &format!("http://{FORWARDED}:8081/file")).is_err(),
         "8081 is not forwarded"
     );
     let counted = || {

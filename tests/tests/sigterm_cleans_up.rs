@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use turnpike_tests::topology::GATEWAY;
+use turnpike_tests::turnpiked::count;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, Turnpiked, eventually};
 
@@ -14,6 +15,7 @@ fn nothing_is_left_after_either_signal() {
     let net = Topology::new();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut gateway = net.converged();
+        let notified = notifications(&net);
         assert!(
             net.gateway.interfaces().iter().any(|name| name.starts_with("tp-")),
             "taps are there while it runs"
@@ -40,10 +42,15 @@ fn nothing_is_left_after_either_signal() {
         );
         // RFC 4271 section 8: an orderly end is a Cease NOTIFICATION.
         eventually(SOON, || {
-            let told = net.fabric_frr[0].show("bgp neighbors")[GATEWAY[0]]["lastResetDueTo"].to_string();
-            ensure(told.contains("Notification received"), || {
-                format!("{signal}: FRR's last reset is due to {told}")
+            let (was, is) = (notified, notifications(&net));
+            ensure(is > was, || {
+                format!("{signal}: fabric1 has received {is} NOTIFICATIONs, {was} before")
             })
         });
     }
+}
+
+/// NOTIFICATIONs that fabric1 has received from the gateway.
+fn notifications(net: &Topology) -> u64 {
+    count(&net.fabric_frr[0].show("bgp neighbors")[GATEWAY[0]]["messageStats"]["notificationsRecv"])
 }

@@ -16,7 +16,7 @@ use turnpike_tests::topology::{
     BLUE_PUBLIC, FABRIC, FABRIC_HOSTS_V6, FABRIC_V6, FORWARDED, GATEWAY, GREEN_VLAN, PUBLIC, RED_PUBLIC, SERVER,
     SERVER_PREFIXES, SERVER_V6, SESSIONS, TENANT, TENANT_ROUTER,
 };
-use turnpike_tests::traffic::{EchoClient, EchoServer, Flow, HttpServer, Seen, fetch, file, ping};
+use turnpike_tests::traffic::{EchoClient, EchoServer, Flow, HttpServer, Seen, fetch, fetch_as, file, ping};
 use turnpike_tests::turnpiked::{count, rows};
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Namespace, Topology, Turnpiked, Wire, eventually, janitor, within};
@@ -139,9 +139,8 @@ fn sessions_and_routes(story: &mut Story, net: &Topology, gateway: &Turnpiked) {
     eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[1], FABRIC_V6[0]));
     for (prefix, peers) in SERVER_PREFIXES.into_iter().zip([FABRIC, FABRIC_V6]) {
         for peer in peers {
-            let path = gateway
-                .bgp_path(prefix, peer)
-                .unwrap_or_else(|| panic!("{peer} does not announce {prefix}"));
+            let path = || gateway.bgp_path(prefix, peer).ok_or_else(|| format!("{peer} does not announce {prefix}"));
+            let path = eventually(SOON, path);
             let best = path["best"] == true;
             let verdict = if best {
                 "best".to_owned()
@@ -233,7 +232,7 @@ fn tenants_reach_the_server(story: &mut Story, net: &Topology, gateway: &Turnpik
 fn port_forward(story: &mut Story, net: &Topology, servers: &Servers) {
     story.step("A port forward leads from the server's side to red");
     let url = format!("http://{FORWARDED}:8080/file");
-    let fetched = eventually(SOON, || fetch(&net.server, &url));
+    let fetched = eventually(SOON, || fetch_as(&net.server, SERVER, &url));
     assert!(
         fetched == servers.red_file,
         "{} bytes came, and they differ",
