@@ -5,8 +5,9 @@
 //! are pushed down into every slot they cover, so a lookup never goes back up, and each carries its prefix length,
 //! so that inserting or removing a covering prefix repaints only the slots that are its own.
 //!
-//! IPv6 slots may also point to a [`Skip`]: one long prefix, or one deep chunk, alone below a slot. It stands for the
-//! chain of chunks that would lead there, which would cost 1 KiB and a cache miss a level.
+//! A slot may also point to a [`Skip`]: one long prefix, or one deep chunk, alone below it. It stands for the chain of
+//! chunks that would lead there, which would cost 1 KiB and a cache miss a level. A large IPv4 VRF does without: its
+//! chains are at most two chunks long, and a lookup that never has to tell the two apart is faster.
 //!
 //! Slots of all VRFs live in one arena, so a lookup is plain indexing, and a burst of lookups is done level by level
 //! with the loads of one level independent of each other.
@@ -22,8 +23,8 @@ pub(crate) const MAX_LEAVES: u32 = 1 << 23;
 
 /// An address as the trie reads it.
 pub(crate) trait Key: Copy + Eq + Default + fmt::Debug {
-    /// Long prefixes that are alone are stored as [`Skip`] instead of a chain of chunks.
-    const SKIPS: bool;
+    /// Roots of 16 bits have skips below them too; roots of 8 bits always do.
+    const SKIPS_WHEN_WIDE: bool;
     /// `count` bits (8 or 16) that follow the first `from`.
     fn bits(self, from: u32, count: u32) -> usize;
     /// Leading bits that both have in common.
@@ -31,7 +32,7 @@ pub(crate) trait Key: Copy + Eq + Default + fmt::Debug {
 }
 
 impl Key for u32 {
-    const SKIPS: bool = false;
+    const SKIPS_WHEN_WIDE: bool = false;
     #[inline]
     fn bits(self, from: u32, count: u32) -> usize {
         ((self << from) >> (32 - count)) as usize
@@ -42,7 +43,7 @@ impl Key for u32 {
 }
 
 impl Key for u128 {
-    const SKIPS: bool = true;
+    const SKIPS_WHEN_WIDE: bool = true;
     #[inline]
     fn bits(self, from: u32, count: u32) -> usize {
         ((self << from) >> (128 - count)) as usize
@@ -129,6 +130,8 @@ struct Change<K> {
     key: K,
     length: u32,
     slot: Slot,
+    /// May be stored as a skip.
+    skips: bool,
 }
 
 /// The tries of every VRF of one address family.
@@ -194,24 +197,23 @@ impl<K: Key> Forest<K> {
     /// The slot below pointer `slot` on the way to `key`.
     #[inline(always)]
     fn step(&self, slot: Slot, key: K, depth: &mut u32) -> Slot {
-        if K::SKIPS && slot.is_skip() {
-            let skip = &self.skips[slot.number()];
-            *depth = skip.depth;
-            return if skip.key.common(key) >= skip.depth {
-                self.below(skip.inner, key, depth)
-            } else {
-                skip.cover
-            };
+        if !slot.is_skip() {
+            return self.below(slot, key, depth);
         }
-        self.below(slot, key, depth)
+        let skip = &self.skips[slot.number()];
+        *depth = skip.depth;
+        if skip.key.common(key) < skip.depth {
+            skip.cover
+        } else if skip.inner.is_pointer() {
+            self.below(skip.inner, key, depth)
+        } else {
+            skip.inner
+        }
     }
 
-    /// The slot of `key` in the chunk that `slot` points to; a leaf stays what it is.
+    /// The slot of `key` in the chunk that `slot` points to.
     #[inline(always)]
     fn below(&self, slot: Slot, key: K, depth: &mut u32) -> Slot {
-        if K::SKIPS && !slot.is_pointer() {
-            return slot;
-        }
         let index = slot.number() * CHUNK + key.bits(*depth, 8);
         *depth += 8;
         self.slots[index]
@@ -226,6 +228,7 @@ impl<K: Key> Forest<K> {
             key,
             length: length.into(),
             slot: Slot::leaf(id, length),
+            skips: K::SKIPS_WHEN_WIDE || root.stride == 8,
         };
         self.insert_below(root.chunk as usize * CHUNK, 0, root.stride, change);
     }
@@ -237,6 +240,7 @@ impl<K: Key> Forest<K> {
                 key,
                 length: length.into(),
                 slot: cover,
+                skips: false,
             };
             self.remove_below(root.chunk as usize * CHUNK, 0, root.stride, change);
         }
@@ -289,7 +293,7 @@ impl<K: Key> Forest<K> {
             self.insert_at_skip(index, end, change);
         } else if slot.is_pointer() {
             self.insert_below(slot.number() * CHUNK, end, 8, change);
-        } else if K::SKIPS {
+        } else if change.skips {
             let skip = Skip {
                 key: change.key,
                 inner: change.slot,
@@ -349,6 +353,7 @@ impl<K: Key> Forest<K> {
                 key: skip.key,
                 length: skip.depth,
                 slot: skip.inner,
+                skips: false,
             };
             for index in range(base, at, 8, change) {
                 self.slots[index] = skip.inner;
