@@ -139,7 +139,11 @@ fn sessions_and_routes(story: &mut Story, net: &Topology, gateway: &Turnpiked) {
     eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[1], FABRIC_V6[0]));
     for (prefix, peers) in SERVER_PREFIXES.into_iter().zip([FABRIC, FABRIC_V6]) {
         for peer in peers {
-            let path = || gateway.bgp_path(prefix, peer).ok_or_else(|| format!("{peer} does not announce {prefix}"));
+            let path = || {
+                gateway
+                    .bgp_path(prefix, peer)
+                    .ok_or_else(|| format!("{peer} does not announce {prefix}"))
+            };
             let path = eventually(SOON, path);
             let best = path["best"] == true;
             let verdict = if best {
