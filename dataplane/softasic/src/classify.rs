@@ -24,7 +24,8 @@ pub(crate) struct Candidate {
 /// What to look a frame up by; `None` if it is for software whatever the rules: not to `mac`, not IPv4, broken, with
 /// a bad header checksum, IPv4 options or a source route, a fragment, TTL 1 or less, a TCP segment with SYN, FIN or
 /// RST, a protocol other than TCP and UDP, more than one tag or a priority tag.
-#[inline]
+// Through memory the results cost as much again as parsing.
+#[inline(always)]
 pub(crate) fn candidate(table: &Table, frame: &[u8], mac: [u8; 6]) -> Option<Candidate> {
     let (link, ip) = outer(frame, mac)?;
     if ip.protocol == protocol::UDP
@@ -34,16 +35,16 @@ pub(crate) fn candidate(table: &Table, frame: &[u8], mac: [u8; 6]) -> Option<Can
     {
         return Some(inner);
     }
-    plain(frame, &link, &ip)
+    plain(&link, &ip)
 }
 
 /// The same without a look inside tunnels.
 pub(crate) fn candidate_outside(frame: &[u8], mac: [u8; 6]) -> Option<Candidate> {
     let (link, ip) = outer(frame, mac)?;
-    plain(frame, &link, &ip)
+    plain(&link, &ip)
 }
 
-#[inline]
+#[inline(always)]
 fn outer(frame: &[u8], mac: [u8; 6]) -> Option<(Link, V4)> {
     let link = parse_link(frame).ok()?;
     if link.destination.0 != mac || link.source.is_multicast() {
@@ -54,7 +55,7 @@ fn outer(frame: &[u8], mac: [u8; 6]) -> Option<(Link, V4)> {
 }
 
 /// The IPv4 packet of a frame, if it is whole and without options.
-#[inline]
+#[inline(always)]
 fn packet(frame: &[u8], link: &Link) -> Option<V4> {
     let bytes = frame.get(usize::from(link.l3)..)?;
     // A tag without a VLAN would be lost by rules that know nothing of it.
@@ -67,8 +68,8 @@ fn packet(frame: &[u8], link: &Link) -> Option<V4> {
     (!ip.options && ip.fragment == FragmentPart::Whole && !reserved_flag).then_some(ip)
 }
 
-#[inline]
-fn plain(_frame: &[u8], link: &Link, ip: &V4) -> Option<Candidate> {
+#[inline(always)]
+fn plain(link: &Link, ip: &V4) -> Option<Candidate> {
     let framing = link.vlan.map_or(Framing::Untagged, |id| Framing::Vlan(id.value()));
     finish(framing, ip, link.l3)
 }
@@ -92,7 +93,7 @@ fn tunnelled(frame: &[u8], link: &Link, ip: &V4) -> Option<Candidate> {
     finish(framing, &inner, start as u16 + inner_link.l3)
 }
 
-#[inline]
+#[inline(always)]
 fn finish(framing: Framing, ip: &V4, l3: u16) -> Option<Candidate> {
     let connection_changes = ip.tcp_flags & (tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST) != 0;
     if ip.ttl <= 1 || connection_changes || !matches!(ip.protocol, protocol::TCP | protocol::UDP) {

@@ -46,7 +46,7 @@ pub(crate) fn rewrite(mbuf: &mut Mbuf, candidate: &Candidate, rewrite: &Rewrite)
 
 /// Addresses, ports, TTL and checksums of the packet that starts at its IPv4 header without options.
 #[inline]
-fn rewrite_packet(packet: &mut [u8], protocol: u8, rewrite: &Rewrite) {
+pub(crate) fn rewrite_packet(packet: &mut [u8], protocol: u8, rewrite: &Rewrite) {
     let Some((ip, layer4)) = packet.split_first_chunk_mut::<{ ipv4::LENGTH }>() else {
         return;
     };

@@ -180,22 +180,25 @@ impl Source {
         if !self.pool.alloc_bulk(out, max) {
             return (0, 0, max);
         }
-        let mut bytes = 0;
+        let (mut bytes, mut too_long) = (0, 0);
         for packet in out.iter_mut() {
             let frame = self.frames.get(self.next);
             if let Some(room) = packet.append(frame.len()) {
                 room.copy_from_slice(frame);
                 bytes += frame.len();
+            } else {
+                too_long += 1;
             }
             self.next += self.step;
             if self.next >= count {
                 self.next = self.first;
             }
         }
-        let generated = out.len();
         // Frames too long for the pool's buffers leave empty packets, which nobody wants to see.
-        out.retain(|packet| packet.len() > 0);
-        (out.len(), bytes, generated - out.len())
+        if too_long > 0 {
+            out.retain(|packet| packet.len() > 0);
+        }
+        (out.len(), bytes, too_long)
     }
 }
 

@@ -78,6 +78,8 @@ struct Receiver {
     leaving: Vec<Burst>,
     /// Ports that have packets in `leaving`.
     pending: Vec<u16>,
+    /// What the packets of a burst are looked up by.
+    candidates: Vec<Option<Candidate>>,
 }
 
 /// The driver of one port.
@@ -230,6 +232,7 @@ impl Driver for AsicPort {
                 table: self.switch.reader(),
                 leaving: Vec::new(),
                 pending: Vec::new(),
+                candidates: Vec::with_capacity(MAX_BURST),
             };
             self.receivers.set(index, receiver).map_err(|_| DriverError::BUSY)?;
         }
@@ -344,17 +347,17 @@ impl Receiver {
             mbuf.prefetch();
         }
         let mac = wire.mac();
-        let mut candidates: [Option<Candidate>; MAX_BURST] = [None; MAX_BURST];
-        for (place, mbuf) in candidates.iter_mut().zip(out.iter()) {
-            *place = if mbuf.is_contiguous() {
+        self.candidates.clear();
+        self.candidates.extend(out.iter().map(|mbuf| {
+            if mbuf.is_contiguous() {
                 candidate(&table, mbuf.data(), mac)
             } else {
                 None
-            };
-        }
+            }
+        }));
         let (port, now) = (wire.id(), switch.packet_time());
-        for (mut mbuf, candidate) in std::mem::take(out).into_iter().zip(candidates) {
-            let verdict = match &candidate {
+        for (mut mbuf, candidate) in std::mem::take(out).into_iter().zip(&self.candidates) {
+            let verdict = match candidate {
                 Some(candidate) => decide(&table, &mut mbuf, candidate, port, mac, now),
                 None => Verdict::Pass,
             };

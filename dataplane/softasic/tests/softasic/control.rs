@@ -278,3 +278,50 @@ isolated! {
         assert_eq!((age.aged, age.idle_seconds), (false, Some(0)));
     }
 }
+
+isolated! {
+    fn rules_come_and_go_while_packets_flow() {
+        let mut bench = Bench::new();
+        let _entrance = open(&bench.a);
+        let _steady = bench.create(1).expect("rule");
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let Bench { a, b, pool, .. } = &mut bench;
+        let (port, egress, rx, tx) = (&a.port, b.id(), &mut a.rx[0], &mut a.tx[0]);
+        let other = &mut b.rx[0];
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 0..2000 {
+                    let number = 2 + round % 8;
+                    let actions = actions(Way::Plain, Way::Plain, to(number), egress);
+                    let flow = port
+                        .flow_create(&Attr::transfer(1), &items(Way::Plain, from(number)), &actions)
+                        .expect("rule");
+                    port.flow_destroy(flow).expect("destroyed");
+                }
+                done.store(true, std::sync::atomic::Ordering::Release);
+            });
+            let mut burst = dpdk_sys::Burst::new();
+            let mut rounds = 0;
+            while !done.load(std::sync::atomic::Ordering::Acquire) || rounds < 100 {
+                for number in 1..10 {
+                    let input = frame(PEER, mac(0), None, from(number), PAYLOAD);
+                    burst.push(dpdk_sys::Mbuf::from_bytes(pool, &input).expect("packet"));
+                }
+                assert_eq!(tx.burst(&mut burst), 9);
+                let software = rx.burst(&mut burst, 64);
+                for packet in burst.drain(..) {
+                    let port = u16::from_be_bytes([packet.data()[34], packet.data()[35]]);
+                    assert_ne!(port, 1, "its rule is always there");
+                    assert_eq!(packet.data(), frame(PEER, mac(0), None, from(port), PAYLOAD));
+                }
+                assert_eq!(software + other.burst(&mut burst, 64), 9, "none is lost");
+                for packet in burst.drain(..) {
+                    let port = u16::from_be_bytes([packet.data()[34], packet.data()[35]]) - 20000;
+                    assert_eq!(packet.data(), frame(mac(1), PEER, None, to(port), PAYLOAD));
+                }
+                rounds += 1;
+            }
+        });
+        assert_eq!(pool.in_use(), 0);
+    }
+}
