@@ -110,10 +110,7 @@ mod tests {
     fn every_frame_has_64_bytes_and_its_tag() {
         let v4 = |n| (IpAddr::from([10, 0, 0, n]), 1000);
         let v6 = (IpAddr::from([1, 0, 0, 0, 0, 0, 0, 1]), 1000);
-        let tagged = Link {
-            vlan: Some(7),
-            ..LINK
-        };
+        let tagged = Link { vlan: Some(7), ..LINK };
         let host = (Ipv4Addr::new(10, 0, 0, 1), 1000);
         for (frame, vlan) in [
             (udp(&LINK, v4(1), v4(2)), None),

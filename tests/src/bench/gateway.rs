@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use dataplane::{Config, Dataplane, Event, Memory, Opened, PollMode, PortSpec, Wiring};
+use dataplane::{Config, Counters, Dataplane, Event, Memory, Opened, PollMode, PortSpec, Wiring};
 use net::{
     AddressChange, IfIndex, InterfaceId, KernelEvent, Mac, NeighborChange, NeighborState, NextHop, Prefix, Revision,
     Route, RouteChange, Source, VlanId, VpcId, VrfId,
@@ -184,14 +184,14 @@ impl Gateway {
 
     /// What the worker counts now.
     pub fn reading(&self) -> Reading {
-        let counters = &self.dataplane.counters()[0];
-        Reading {
-            received: counters.received.get(),
-            sent: counters.transmitted.get(),
-            lost: counters.dropped_total() + counters.punted.get() + counters.held.get(),
-            busy: counters.busy_polls.get(),
-            idle: counters.idle_polls.get(),
-        }
+        reading(&self.dataplane.counters()[0])
+    }
+
+    /// Stops the gateway; what the worker has counted to its end.
+    pub fn finish(self) -> Reading {
+        let counters = Arc::clone(&self.dataplane.counters()[0]);
+        drop(self);
+        reading(&counters)
     }
 
     /// Measures the worker for `window`.
@@ -241,7 +241,10 @@ impl Gateway {
     ///
     /// # Errors
     /// If it does not answer.
-    pub fn ask<T: Send + 'static>(&self, question: impl FnOnce(&nat::Engine) -> T + Send + 'static) -> Result<T, String> {
+    pub fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&nat::Engine) -> T + Send + 'static,
+    ) -> Result<T, String> {
         let (sender, answer) = mpsc::channel();
         let asked = self.dataplane.with_connections(0, move |engine| {
             // The receiver waits below.
@@ -261,6 +264,16 @@ impl Gateway {
         reasons
             .map(|reason| format!("; dropped {}: {}", reason.name(), counters.dropped(*reason)))
             .collect()
+    }
+}
+
+fn reading(counters: &Counters) -> Reading {
+    Reading {
+        received: counters.received.get(),
+        sent: counters.transmitted.get(),
+        lost: counters.dropped_total() + counters.punted.get() + counters.held.get(),
+        busy: counters.busy_polls.get(),
+        idle: counters.idle_polls.get(),
     }
 }
 

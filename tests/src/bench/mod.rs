@@ -10,13 +10,13 @@
 
 pub mod frames;
 pub mod gateway;
-
+pub mod instructions;
 pub mod interrupt;
 pub mod measure;
 pub mod nat;
 pub mod null;
 pub mod offload;
-
+pub mod peers;
 pub mod random;
 pub mod report;
 pub mod routes;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane::Memory;
 use softasic::generator;
 
 use super::frames;
@@ -17,13 +18,13 @@ const NEW: u32 = 4_000_000;
 const NEW_BEFORE: u32 = 1_000_000;
 
 /// What the default VRF needs to send packets on.
-pub fn plan(options: &Options, connections: u32) -> Plan {
+pub fn plan(memory: Memory, connections: u32) -> Plan {
     Plan {
         prefixes: vec![net::Prefix::DEFAULT_V4],
         connections,
         masquerade: true,
         offload: false,
-        memory: options.memory,
+        memory,
     }
 }
 
@@ -52,7 +53,7 @@ pub fn hit(options: &Options, connections: u32) -> Result<Measurement, String> {
     let mut random = Random::new(7);
     let mut frames = first_packets(connections);
     random.shuffle(&mut frames);
-    let gateway = Gateway::start(plan(options, connections), &frames)?;
+    let gateway = Gateway::start(plan(options.memory, connections), &frames)?;
     gateway.await_sent(&Default::default(), u64::from(connections))?;
     let known = gateway.connections()?.connections;
     if known != connections {
@@ -78,7 +79,7 @@ pub fn hit(options: &Options, connections: u32) -> Result<Measurement, String> {
 pub fn new(options: &Options) -> Result<Measurement, String> {
     let mut frames = first_packets(NEW);
     Random::new(8).shuffle(&mut frames);
-    let gateway = Gateway::start(plan(options, NEW), &frames)?;
+    let gateway = Gateway::start(plan(options.memory, NEW), &frames)?;
     gateway.await_sent(&Default::default(), u64::from(NEW_BEFORE))?;
     let start = gateway.reading();
     let measured = gateway.measure(options.window)?;

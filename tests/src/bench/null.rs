@@ -3,18 +3,22 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
 
+use dataplane::Memory;
 use dpdk_sys::{Burst, ConfiguredPort, DEFAULT_DATA_ROOM, Eal, EalConfig, Mempool, PortConfig, RxQueue, TxQueue};
 use softasic::generator;
 
 use super::gateway::{BUFFERS, DEVICE, leave_the_worker_core, worker_core};
+use super::instructions;
 use super::measure::{self, Measurement, Reading, ThreadTime};
 use super::random::Random;
 use super::routes::{DESTINATIONS, frames_into};
 use super::scenario::Options;
-use crate::within;
+use crate::wait::{ensure, within};
 
 const BURST: usize = 32;
+const PATIENCE: Duration = Duration::from_secs(60);
 const THREAD: &str = "tp-null";
 
 #[derive(Default)]
@@ -31,13 +35,38 @@ struct Counts {
 /// # Errors
 /// Whatever refuses, in its own words.
 pub fn run(options: &Options) -> Result<Measurement, String> {
+    with_loop(options.memory, DESTINATIONS, |counts| {
+        let (time, _) = within(PATIENCE, || ThreadTime::find(std::process::id(), THREAD))?;
+        measure::saturated(&time, options.window, || Ok(counts.reading()))
+    })
+    .map(|(measured, _)| measured)
+}
+
+/// Runs the loop for at least so many packets and says how many it were.
+///
+/// # Errors
+/// Whatever refuses, in its own words.
+pub fn count(packets: u64) -> Result<u64, String> {
+    let enough = |counts: &Counts| {
+        let sent = || counts.sent.load(Ordering::Relaxed);
+        within(PATIENCE, || ensure(sent() >= packets, || format!("{} packets", sent())))
+    };
+    with_loop(instructions::MEMORY, instructions::SMALL, enough).map(|(_, reading)| reading.sent)
+}
+
+/// Runs the loop on another thread while `watch` looks at its counters; what those were at the end.
+fn with_loop<T>(
+    memory: Memory,
+    destinations: usize,
+    watch: impl FnOnce(&Counts) -> Result<T, String>,
+) -> Result<(T, Reading), String> {
     let mut random = Random::new(4);
     let prefixes = random.prefixes_v4(1000);
-    let frames = frames_into(&mut random, &prefixes, DESTINATIONS);
+    let frames = frames_into(&mut random, &prefixes, destinations);
     leave_the_worker_core()?;
     softasic::register_generator().map_err(text)?;
     generator::load(DEVICE, &frames);
-    let eal = Eal::init(EalConfig::new("bench", options.memory)).map_err(text)?;
+    let eal = Eal::init(EalConfig::new("bench", memory)).map_err(text)?;
     let pool = Mempool::new(&eal, "packets", BUFFERS, 256, DEFAULT_DATA_ROOM).map_err(text)?;
     let id = eal.attach(DEVICE).map_err(text)?.port();
     let configured = ConfiguredPort::configure(&eal, id, &PortConfig::new(pool)).map_err(text)?;
@@ -47,21 +76,19 @@ pub fn run(options: &Options) -> Result<Measurement, String> {
     };
 
     let counts = Counts::default();
-    thread::scope(|scope| {
+    let watched = thread::scope(|scope| {
         let forwarding = thread::Builder::new()
             .name(THREAD.to_owned())
             .spawn_scoped(scope, || forward(eal, rx, tx, &counts))
             .map_err(text)?;
-        let measured = within(std::time::Duration::from_secs(5), || {
-            ThreadTime::find(std::process::id(), THREAD)
-        })
-        .and_then(|(time, _)| measure::saturated(&time, options.window, || Ok(counts.reading())));
+        let watched = watch(&counts);
         counts.stop.store(true, Ordering::Relaxed);
         match forwarding.join() {
-            Ok(outcome) => outcome.and(measured),
+            Ok(outcome) => outcome.and(watched),
             Err(panic) => std::panic::resume_unwind(panic),
         }
-    })
+    })?;
+    Ok((watched, counts.reading()))
 }
 
 fn forward(eal: Eal, mut rx: RxQueue, mut tx: TxQueue, counts: &Counts) -> Result<(), String> {
@@ -83,10 +110,7 @@ fn forward(eal: Eal, mut rx: RxQueue, mut tx: TxQueue, counts: &Counts) -> Resul
 
 impl Counts {
     fn reading(&self) -> Reading {
-        let (received, sent) = (
-            self.received.load(Ordering::Relaxed),
-            self.sent.load(Ordering::Relaxed),
-        );
+        let (received, sent) = (self.received.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed));
         Reading {
             received,
             sent,

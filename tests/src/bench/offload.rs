@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn install(options: &Options) -> Result<Measurement, String> {
     let plan = super::gateway::Plan {
         offload: true,
-        ..plan(options, CONNECTIONS as u32)
+        ..plan(options.memory, CONNECTIONS as u32)
     };
     let originals = |segment| -> Vec<Vec<u8>> {
         let make = |n| {

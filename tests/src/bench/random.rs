@@ -33,6 +33,9 @@ const MIX_V6: &[(u8, u64)] = &[
     (56, 1),
 ];
 
+/// First octets that are no server's: tenants, the fabric's own network, loopback, the NAT pool.
+const OURS: [u8; 4] = [10, 100, 127, 198];
+
 /// xorshift64*, from a fixed seed.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
@@ -68,7 +71,7 @@ impl Random {
         loop {
             let address = Ipv4Addr::from((self.bits() >> 32) as u32);
             let first = address.octets()[0];
-            if (1..224).contains(&first) && ![10, 127].contains(&first) {
+            if (1..224).contains(&first) && !OURS.contains(&first) {
                 return address;
             }
         }
@@ -76,9 +79,7 @@ impl Random {
 
     /// Distinct IPv4 prefixes.
     pub fn prefixes_v4(&mut self, count: usize) -> Vec<Prefix> {
-        self.distinct(count, |random| {
-            (IpAddr::V4(random.public_v4()), random.length(MIX_V4))
-        })
+        self.distinct(count, |random| (IpAddr::V4(random.public_v4()), random.length(MIX_V4)))
     }
 
     /// Distinct IPv6 prefixes within 4,096 allocations of /29, as operators' blocks are.

@@ -155,7 +155,17 @@ mod tests {
         let names: Vec<_> = json.as_object().expect("an object").keys().cloned().collect();
         assert_eq!(
             names,
-            ["max", "min", "name", "peer", "peer_value", "ratio", "runs", "unit", "value"]
+            [
+                "max",
+                "min",
+                "name",
+                "peer",
+                "peer_value",
+                "ratio",
+                "runs",
+                "unit",
+                "value"
+            ]
         );
         assert!(json["peer"].is_null() && json["ratio"].is_null() && json["peer_value"].is_null());
     }

@@ -88,7 +88,10 @@ fn one(scenario: &Scenario, arguments: &Arguments) -> Result<(), String> {
         },
     };
     let measured = (scenario.run)(&options)?;
-    println!("{}", serde_json::to_string(&measured).map_err(|error| error.to_string())?);
+    println!(
+        "{}",
+        serde_json::to_string(&measured).map_err(|error| error.to_string())?
+    );
     Ok(())
 }
 
@@ -173,7 +176,10 @@ fn report(arguments: &Arguments, runs: &BTreeMap<&str, Vec<Measurement>>) -> Res
         groups.entry(scenario.group).or_default().push(row.clone());
         lines.push((row, remark));
     }
-    print!("{}", report::table(lines.iter().map(|(row, remark)| (row, remark.clone()))));
+    print!(
+        "{}",
+        report::table(lines.iter().map(|(row, remark)| (row, remark.clone())))
+    );
     for file in report::write(&groups)? {
         println!("wrote {}", file.display());
     }
