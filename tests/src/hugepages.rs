@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::janitor;
+use crate::wait::{ensure, within};
 
 const NAME: &str = "hugepages";
+const SETTLE: Duration = Duration::from_secs(2);
 const FOLDER: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
 /// Free 2 MiB pages, reserved from the kernel where there were too few; the number is put back when dropped.
@@ -61,14 +64,20 @@ pub(crate) fn is_record(path: &Path) -> bool {
     path.to_string_lossy().ends_with(&format!("-{NAME}"))
 }
 
-/// Puts back the number of hugepages that `record` notes.
+/// Puts back the number of hugepages that `record` notes. Waits a moment: pages of a process that is just being killed
+/// are counted until its last thread is gone.
 pub(crate) fn restore(record: &Path) {
-    let before = fs::read_to_string(record)
+    let Some(before) = fs::read_to_string(record)
         .ok()
-        .and_then(|text| text.trim().parse().ok());
-    if let Some(before) = before {
-        let _ = write(before);
-    }
+        .and_then(|text| text.trim().parse().ok())
+    else {
+        return;
+    };
+    let _ = write(before);
+    // Somebody else may have reserved some meanwhile: then there are more, and that is right.
+    let _ = within(SETTLE, || {
+        ensure(total() <= before, || "pages are still in use".to_owned())
+    });
 }
 
 fn read(name: &str) -> Result<u64, String> {

@@ -30,6 +30,7 @@ const FILE_BYTES: usize = 100_000;
 fn main() -> ExitCode {
     clean_up_after_signals();
     let start = clock();
+    janitor::once();
     let pages = hugepages::total();
     let outcome = catch_unwind(AssertUnwindSafe(|| run(&mut Story { start, step: 0 })));
     let ending = Story { start, step: 0 };
