@@ -157,7 +157,10 @@ impl Host {
         let mut buffer = vec![0; LARGEST_FRAME];
         while !stop.load(Ordering::Relaxed) {
             self.pump_events();
-            if !self.deliver() && !self.collect(&mut buffer) {
+            // Both get their turn: a flood of punted frames must not silence the kernel.
+            let delivered = self.deliver();
+            let collected = self.collect(&mut buffer);
+            if !delivered && !collected {
                 self.wait();
             }
         }

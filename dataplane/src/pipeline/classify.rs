@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use dpdk_sys::Mbuf;
 use net::parse::{FragmentPart, Link, parse_link, parse_v4, parse_v6, protocol};
+use net::udp::Udp;
 use net::vxlan::Vxlan;
 use net::{Drop, InterfaceId, PortId, VrfId, eth};
 use rib::{TableInterface, Tables};
@@ -86,11 +87,11 @@ impl Pipeline {
                     Ok(ip) => ip,
                     Err(reason) => return self.discard(mbuf, reason),
                 };
-                if ip.is_martian() {
-                    return self.discard(mbuf, Drop::Martian);
-                }
                 if ip.is_multicast() || ip.destination == u32::MAX {
                     return self.punt(mbuf, id, link.l3, vtep);
+                }
+                if ip.is_martian() {
+                    return self.discard(mbuf, Drop::Martian);
                 }
                 if ip.protocol == protocol::UDP
                     && interface.vrf == VrfId::DEFAULT
@@ -164,7 +165,17 @@ impl Pipeline {
         v4: &mut Packets<Packet4>,
         v6: &mut Packets<Packet6>,
     ) {
+        let udp = usize::from(inner - UDP_AND_VXLAN);
         let header = usize::from(inner) - 8;
+        // The inner frame ends with its datagram, whatever the outer frame goes on with.
+        match mbuf.data().get(udp..).map(Udp::new) {
+            Some(Ok(datagram)) => {
+                let end = udp + usize::from(datagram.length());
+                mbuf.truncate(end);
+            }
+            Some(Err(reason)) => return self.discard(mbuf, reason),
+            None => return self.discard(mbuf, Drop::UdpMalformed),
+        }
         let vni = match Vxlan::new(mbuf.data().get(header..).unwrap_or_default()) {
             Ok(vxlan) => vxlan.vni(),
             Err(reason) => return self.discard(mbuf, reason),

@@ -269,30 +269,38 @@ impl Gateway {
 
     /// Masquerade for both tenants and a port forward, or no NAT at all.
     pub fn set_policy(&mut self, on: bool) {
+        if on {
+            self.set_masquerade(&[1, 2]);
+        } else {
+            self.set_spec(PolicySpec::default());
+        }
+    }
+
+    /// Masquerade for these VPCs, and the port forward.
+    pub fn set_masquerade(&mut self, vpcs: &[u16]) {
         let vpc = |n| VpcId::new(n).expect("valid");
         let v4 = |text: &str| -> Ipv4Addr { text.parse().expect("an address") };
-        let masquerade = |n| Masquerade {
-            vpc: vpc(n),
+        let masquerade = vpcs.iter().map(|n| Masquerade {
+            vpc: vpc(*n),
             sources: Vec::new(),
             pool: vec![v4(POOL)],
             ports: (20_000, 60_000),
-        };
-        let spec = if on {
-            PolicySpec {
-                masquerade: vec![masquerade(1), masquerade(2)],
-                port_forwards: vec![PortForward {
-                    vpc: vpc(1),
-                    address: v4(FORWARDED),
-                    protocol: 6,
-                    port: 80,
-                    target: v4(TENANT),
-                    target_port: 8080,
-                }],
-                ..PolicySpec::default()
-            }
-        } else {
-            PolicySpec::default()
-        };
+        });
+        self.set_spec(PolicySpec {
+            masquerade: masquerade.collect(),
+            port_forwards: vec![PortForward {
+                vpc: vpc(1),
+                address: v4(FORWARDED),
+                protocol: 6,
+                port: 80,
+                target: v4(TENANT),
+                target_port: 8080,
+            }],
+            ..PolicySpec::default()
+        });
+    }
+
+    fn set_spec(&mut self, spec: PolicySpec) {
         let policy = Policy::compile(spec).expect("a policy");
         self.rib.set_policy(Arc::new(policy), Revision(1));
     }
@@ -314,6 +322,11 @@ impl Gateway {
             address: address(of),
             state: mac.map_or(NeighborState::Gone, NeighborState::Reachable),
         }));
+    }
+
+    /// Kernel index of a host interface.
+    pub fn host(&self, interface: InterfaceId) -> IfIndex {
+        self.hosts[&interface]
     }
 
     /// A host interface goes up or down.
