@@ -337,7 +337,11 @@ fn tenant(name: &str, tenants: &Namespace, vni: u32, underlay: &str) -> Namespac
 /// bgpd of a fabric router: originates the server's networks; fabric2 lengthens every path, so fabric1 is preferred.
 fn fabric_bgp(i: usize) -> String {
     let (asn, number) = (65001 + i, i + 1);
-    let lengthen = if i == 0 { "" } else { " set as-path prepend 65002 65002\n" };
+    let lengthen = if i == 0 {
+        ""
+    } else {
+        " set as-path prepend 65002 65002\n"
+    };
     let v4 = [GATEWAY[i], &format!("198.18.{number}.2")].map(str::to_owned);
     let v6 = [GATEWAY_V6[i], &format!("2001:db8:1:{number}::2")].map(str::to_owned);
     let mut text = format!("route-map OUT permit 10\n{lengthen}");
