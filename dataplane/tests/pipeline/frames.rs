@@ -1,12 +1,12 @@
 //! Frames as values: a test makes one, says what the gateway shall have changed in it, and compares bytes. Lengths and
 //! checksums are etherparse's, so that equal bytes mean that each was recomputed rightly.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use etherparse::{
     ArpHardwareId, ArpOperation, ArpPacket, EtherType, IcmpEchoHeader, Icmpv4Header, Icmpv4Type, Icmpv6Header,
-    Icmpv6Type, IpFragOffset, IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader,
-    UdpHeader, VlanId,
+    Icmpv6Type, IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder, TcpHeader, UdpHeader,
+    VlanId,
 };
 use net::Mac;
 
@@ -201,12 +201,8 @@ impl Frame {
                 header.fin = flags & 1 != 0;
                 header.rst = flags & 4 != 0;
                 header.checksum = match (self.source, self.destination) {
-                    (IpAddr::V4(s), IpAddr::V4(d)) => {
-                        header.calc_checksum_ipv4_raw(s.octets(), d.octets(), payload)
-                    }
-                    (IpAddr::V6(s), IpAddr::V6(d)) => {
-                        header.calc_checksum_ipv6_raw(s.octets(), d.octets(), payload)
-                    }
+                    (IpAddr::V4(s), IpAddr::V4(d)) => header.calc_checksum_ipv4_raw(s.octets(), d.octets(), payload),
+                    (IpAddr::V6(s), IpAddr::V6(d)) => header.calc_checksum_ipv6_raw(s.octets(), d.octets(), payload),
                     _ => panic!("two families in one packet"),
                 }
                 .expect("a segment fits");
@@ -377,9 +373,4 @@ pub fn assert_frames(got: &[Vec<u8>], expected: &[Vec<u8>], what: &str) {
             .collect()
     };
     assert_eq!(text(got), text(expected), "{what}");
-}
-
-/// An IPv6 address from text.
-pub fn v6(text: &str) -> Ipv6Addr {
-    text.parse().expect("an address")
 }

@@ -11,7 +11,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dataplane::{Config, Counters, Dataplane, Event, HostInterface, LogLevel, Memory, Opened, PollMode, PortSpec, Wiring};
+use dataplane::{
+    Config, Counters, Dataplane, Event, HostInterface, LogLevel, Memory, Opened, PollMode, PortSpec, Wiring,
+};
 use nat::{ConnectionView, Masquerade, Policy, PolicySpec, PortForward};
 use net::{
     AddressChange, Drop, IfIndex, InterfaceId, KernelEvent, LinkChange, Mac, NeighborChange, NeighborState, NextHop,
@@ -62,7 +64,8 @@ pub const FORWARDED: &str = "203.0.113.2";
 pub const MTU: [u16; 4] = [1500, 1400, 1400, 1450];
 
 const NAMES: [&str; 4] = ["fabric", "uplink", "red", "blue"];
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer than anything takes: a packet waits three seconds for its neighbour, and the error about it may wait as long.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The gateway under test.
 pub struct Gateway {
@@ -134,6 +137,15 @@ impl Gateway {
     pub fn with_workers(workers: u32) -> Self {
         Wire::register();
         let ((fabric, fabric_device), (uplink, uplink_device)) = (Wire::new(0), Wire::new(1));
+        Self::between(workers, [fabric, uplink], [fabric_device, uplink_device])
+    }
+
+    /// Starts between devices other than the wires, whose ends stay loose.
+    pub fn between_devices(workers: u32, devices: [String; 2]) -> Self {
+        Self::between(workers, [Wire::new(0).0, Wire::new(1).0], devices)
+    }
+
+    fn between(workers: u32, wires: [Wire; 2], [fabric_device, uplink_device]: [String; 2]) -> Self {
         let port = |name: &str, device, mac, mtu| PortSpec {
             name: name.to_owned(),
             devices: vec![device],
@@ -159,7 +171,11 @@ impl Gateway {
         let opened = Opened::new(config).expect("ports open");
         let infos: Vec<_> = opened.ports().cloned().collect();
         let macs: Vec<Mac> = infos.iter().map(|info| info.mac).collect();
-        assert_eq!(macs, [FABRIC_MAC, UPLINK_MAC], "ports take the MACs of the configuration");
+        assert_eq!(
+            macs,
+            [FABRIC_MAC, UPLINK_MAC],
+            "ports take the MACs of the configuration"
+        );
         let (ports, macs) = ([infos[0].id, infos[1].id], [FABRIC_MAC, UPLINK_MAC, RED_MAC, BLUE_MAC]);
         let (rib, reader) = Rib::new(RibConfig::default());
         let events: Arc<Mutex<Vec<Event>>> = Arc::default();
@@ -182,7 +198,7 @@ impl Gateway {
         let hosts = dataplane.host_indices().iter().copied().collect();
         let mut gateway = Self {
             rib,
-            wires: [fabric, uplink],
+            wires,
             dataplane,
             events,
             hosts,
@@ -381,13 +397,17 @@ impl Gateway {
 
     /// Waits until everything that was received, or handed over, or punted, has come to its end.
     pub fn settle(&self) {
-        self.wait("the ports to take every frame", || self.wires.iter().all(Wire::is_drained));
+        self.wait("the ports to take every frame", || {
+            self.wires.iter().all(Wire::is_drained)
+        });
         // A burst ends with the poll that received it; what is handed over, with the next one or two.
         let polls = |counters: &Counters| counters.busy_polls.get() + counters.idle_polls.get();
         let before: Vec<u64> = self.dataplane.counters().iter().map(|c| polls(c)).collect();
         self.wait("workers to poll", || {
             let after = self.dataplane.counters().iter();
-            after.zip(&before).all(|(counters, before)| polls(counters) >= before + 4)
+            after
+                .zip(&before)
+                .all(|(counters, before)| polls(counters) >= before + 4)
         });
         self.wait("the host interfaces to take every frame", || {
             let host = self.dataplane.host_counters();
@@ -418,7 +438,10 @@ impl Gateway {
             .zip(before)
             .map(|(reason, before)| (*reason, drops(*reason) - before));
         Outcome {
-            sent: self.wires.each_ref().map(|wire| wire.take().into_iter().map(|(_, frame)| frame).collect()),
+            sent: self
+                .wires
+                .each_ref()
+                .map(|wire| wire.take().into_iter().map(|(_, frame)| frame).collect()),
             drops: changed.filter(|(_, count)| *count > 0).collect(),
             punted: self.sum(|c| c.punted.get()) - punted,
             generated: self.sum(|c| c.generated.get()) - generated,
@@ -429,16 +452,17 @@ impl Gateway {
     /// Every packet that came in is accounted for.
     pub fn assert_conservation(&self) {
         let came = self.sum(|c| c.received.get() + c.injected.get() + c.generated.get() + c.taken_over.get());
-        let went = self.sum(|c| {
-            c.transmitted.get() + c.punted.get() + c.handed_over.get() + c.dropped_total() + c.held.get()
-        });
+        let went =
+            self.sum(|c| c.transmitted.get() + c.punted.get() + c.handed_over.get() + c.dropped_total() + c.held.get());
         let views: Vec<_> = self.dataplane.counters().iter().map(|c| c.view()).collect();
         assert_eq!(came, went, "packets that came and went: {views:?}");
     }
 
     /// No packet buffer was lost: as many are in use as before the first packet.
     pub fn assert_no_leak(&self) {
-        self.wait("every packet buffer to return", || self.dataplane.buffers().0 == self.buffers);
+        self.wait("every packet buffer to return", || {
+            self.dataplane.buffers().0 == self.buffers
+        });
     }
 
     /// Waits for an event.
@@ -453,7 +477,12 @@ impl Gateway {
 
     /// How many such events there were.
     pub fn count_events(&self, wanted: impl Fn(&Event) -> bool) -> usize {
-        self.events.lock().expect("events").iter().filter(|event| wanted(event)).count()
+        self.events
+            .lock()
+            .expect("events")
+            .iter()
+            .filter(|event| wanted(event))
+            .count()
     }
 
     /// Every connection of a worker.

@@ -106,7 +106,8 @@ isolated! {
         let answer = arp(true, (BLUE_MAC, GATEWAY), from, None);
         let wanted = |f: &[u8]| f.len() >= 50 && f[50..] == answer;
         let out = carried(FABRIC, tunnel_in().around(&question), &wanted);
-        assert_frames(&[out.clone()], &[tunnel_out(source_port(&out)).around(&answer)], "to the learned endpoint alone");
+        let expected = tunnel_out(source_port(&out)).around(&answer);
+        assert_frames(&[out], &[expected], "to the learned endpoint alone");
         for name in ["red", "blue"] {
             let known = ip(&format!("neighbor show dev {name}"));
             assert!(known.contains("10.0.0.5") && known.contains("02:00:00:00:01:05"), "{name}: {known}");

@@ -38,7 +38,9 @@ impl Target {
 /// An IPv4 packet whose header is as given but for its checksum, which is right.
 fn with_checksum(mut frame: Vec<u8>, l3: usize, length: usize) -> Vec<u8> {
     frame[l3 + 10..l3 + 12].fill(0);
-    let words = frame[l3..l3 + length].chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
+    let words = frame[l3..l3 + length]
+        .chunks(2)
+        .map(|w| u32::from(w[0]) << 8 | u32::from(w[1]));
     let mut sum: u32 = words.sum();
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);

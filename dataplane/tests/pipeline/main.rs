@@ -11,6 +11,7 @@ mod frames;
 mod gateway;
 mod host;
 mod hostile;
+mod load;
 mod nat;
 mod neighbors;
 mod process;

@@ -28,7 +28,9 @@ fn masqueraded(sent: &Frame, port: u16) -> Frame {
 
 /// What the server answers, as it comes in on the fabric.
 fn answered(outside: &Frame) -> Frame {
-    outside.reply().with(|f| (f.source_mac, f.destination_mac) = (PEER_MAC, FABRIC_MAC))
+    outside
+        .reply()
+        .with(|f| (f.source_mac, f.destination_mac) = (PEER_MAC, FABRIC_MAC))
 }
 
 /// The answer as the tenant of VPC 1 gets it.
