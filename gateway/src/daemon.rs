@@ -165,13 +165,15 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
                 dataplane: Arc::clone(&dataplane),
                 mirror: mirror.clone(),
                 speaker: None,
-                manager: query_sender,
+                manager: query_sender.clone(),
                 started: clock(),
             };
-            serve(shared, listener, bgp_sender, &mut signals, &mut failures).await
+            serve(shared, listener, bgp_sender.clone(), &mut signals, &mut failures).await
         }
         Err(error) => Err(error),
     };
+    // The manager, and with it the tables that workers read, lives as long as its inputs: until here.
+    drop((query_sender, bgp_sender));
     manager.abort();
     mirror.shutdown().await;
     stop_dataplane(dataplane).await;
@@ -186,9 +188,8 @@ async fn serve(
     signals: &mut Signals,
     failures: &mut mpsc::UnboundedReceiver<(String, String)>,
 ) -> Result<(), Error> {
-    // Held for as long as the gateway runs: the manager ends when its inputs are closed, BGP or not.
     let speaker = match plan::speaker(&shared.config) {
-        Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes.clone()).await?)),
+        Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes).await?)),
         None => None,
     };
     shared.speaker.clone_from(&speaker);
@@ -215,13 +216,17 @@ async fn serve(
     }
     if let Some(speaker) = speaker.and_then(Arc::into_inner) {
         speaker.shutdown().await;
+        // The NOTIFICATIONs are in the kernel's send queues: workers and taps carry them out before they end.
+        tokio::time::sleep(LAST_WORDS).await;
     }
-    drop(routes);
     result
 }
 
 /// How long API clients may take to get their answers at the end.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long the last packets of BGP sessions get to leave.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 fn start_dataplane(
     opened: Opened,

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("state directory {path}: {source}")]
     #[diagnostic(
         code(turnpike::state),
-        help("name a directory that this user may write with --state-dir")
+        help("run turnpiked as root, or name a directory that this user may write with --state-dir")
     )]
     StateDir {
         /// The directory.
