@@ -242,3 +242,18 @@ isolated! {
         gateway.assert_no_leak();
     }
 }
+
+isolated! {
+    fn taps_go_with_the_data_plane() {
+        let gateway = Gateway::start();
+        // In the middle of work: packets held, punted, on their way.
+        let held = from_host(Layer4::Udp(1, 2)).with(|f| f.destination = "192.0.2.77".parse().expect("an address"));
+        let punted = arp(false, (HOST_MAC, Ipv4Addr::new(198, 51, 100, 2)), (Mac::default(), OUR_VTEP), None);
+        gateway.exchange(UPLINK, [held.bytes()]);
+        gateway.wires[UPLINK].send(0, (0..5_000).map(|_| punted.clone()));
+        let names = || ip("-brief link show");
+        assert!(["fabric", "uplink", "red", "blue"].iter().all(|name| names().contains(name)));
+        drop(gateway);
+        assert!(["fabric", "uplink", "red", "blue"].iter().all(|name| !names().contains(name)), "{}", names());
+    }
+}

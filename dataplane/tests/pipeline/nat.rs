@@ -4,8 +4,8 @@ use net::{Drop, RouteKind, VrfId};
 
 use crate::frames::{ACK, Frame, Layer4, SYN, icmp_error, payload, source_port};
 use crate::gateway::{
-    FABRIC, FABRIC_MAC, FORWARDED, Gateway, PEER_MAC, POOL, RED, RED_MAC, SERVER, TENANT, TENANT_MAC, UPLINK, VLAN,
-    address, from_blue, from_host, from_red, special, tunnel_in, tunnel_out, via,
+    FABRIC, FABRIC_MAC, FORWARDED, Gateway, HOST_MAC, PEER_MAC, POOL, RED, RED_MAC, SERVER, TENANT, TENANT_MAC, UPLINK,
+    UPLINK_MAC, VLAN, address, from_blue, from_host, from_red, special, tunnel_in, tunnel_out, via,
 };
 use crate::isolated;
 
@@ -247,6 +247,31 @@ isolated! {
         let expected = tunnel_out(source_port(outcome.only(FABRIC))).around(&inner.bytes());
         outcome.is_answered(FABRIC, &expected, &[(Drop::PacketTooBig, 1)], "too big");
         assert_eq!(gateway.connections(0), [], "no connection for a packet that did not leave");
+    }
+}
+
+isolated! {
+    fn a_packet_too_big_is_translated_and_then_cut() {
+        let mut gateway = Gateway::start();
+        gateway.route(VrfId::DEFAULT, "198.18.0.0/24", Some(via("198.51.100.2")));
+        gateway.publish();
+        let sent = from_blue(Layer4::Udp(4000, 53)).with(|f| f.payload = payload(1430 - 28));
+        let outcome = gateway.exchange(FABRIC, [tunnel_in().around(&sent.bytes())]);
+        assert_eq!((outcome.sent[UPLINK].len(), &outcome.drops), (2, &vec![]));
+        let port = source_port(&outcome.sent[UPLINK][0]);
+        let whole = masqueraded(&sent, port).with(|f| {
+            (f.source_mac, f.destination_mac) = (UPLINK_MAC, HOST_MAC);
+        });
+        let segment = whole.packet()[20..].to_vec();
+        let piece = |range: std::ops::Range<usize>, more| {
+            whole.clone().with(|f| {
+                f.layer4 = Layer4::Raw(17);
+                f.fragment = ((range.start / 8) as u16, more);
+                f.payload = segment[range].to_vec();
+            })
+        };
+        let expected = [piece(0..1376, true).bytes(), piece(1376..segment.len(), false).bytes()];
+        crate::frames::assert_frames(&outcome.sent[UPLINK], &expected, "two fragments");
     }
 }
 
