@@ -18,7 +18,7 @@ const TTL: u8 = 64;
 
 impl Pipeline {
     /// Puts the adjacency's headers in front of the IP packet at `l3`, `length` bytes long, and queues it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn encapsulate(
         &mut self,
         mut mbuf: Mbuf,
@@ -33,9 +33,7 @@ impl Pipeline {
             let Some(frame) = make_room(&mut mbuf, usize::from(l3), header.len()) else {
                 return self.discard(mbuf, Drop::HeadroomExhausted);
             };
-            frame[..header.len()].copy_from_slice(header);
-            // The adjacency knows its gateway's family, which need not be the packet's (RFC 8950).
-            frame[header.len() - 2..header.len()].copy_from_slice(&ether_type.to_be_bytes());
+            put_header(frame, header, ether_type);
             return self.queue(adjacency.port, mbuf);
         }
         // Padding of a short Ethernet frame is not part of the packet.
@@ -43,8 +41,7 @@ impl Pipeline {
         let Some(frame) = make_room(&mut mbuf, usize::from(l3), header.len()) else {
             return self.discard(mbuf, Drop::HeadroomExhausted);
         };
-        frame[..header.len()].copy_from_slice(header);
-        frame[header.len() - 2..header.len()].copy_from_slice(&ether_type.to_be_bytes());
+        put_header(frame, header, ether_type);
         let inner = eth::LENGTH + usize::from(length);
         let outer = &mut frame[header.len() - vxlan::OUTER_V4 - eth::LENGTH..];
         if let Err(reason) = vxlan::finish_outer(outer, inner, vxlan::entropy_port(hash)) {
@@ -54,7 +51,7 @@ impl Pipeline {
     }
 
     /// Queues a whole frame on a port.
-    #[inline]
+    #[inline(always)]
     fn queue(&mut self, port: PortId, mbuf: Mbuf) {
         let Some(Some(egress)) = self.tx.get_mut(usize::from(port.0)) else {
             return self.discard(mbuf, Drop::InterfaceDown);
@@ -222,6 +219,25 @@ impl Pipeline {
     }
 }
 
+/// Copies an adjacency's headers to the front of a frame. Their last two bytes are the EtherType of the gateway's family,
+/// which need not be the packet's (RFC 8950).
+#[inline(always)]
+fn put_header(frame: &mut [u8], header: &[u8], ether_type: u16) {
+    // The usual lengths are copied in registers.
+    if let (eth::LENGTH, Some(to), Some(from)) = (header.len(), frame.first_chunk_mut(), header.first_chunk()) {
+        *to = *from as [u8; eth::LENGTH];
+    } else if let (VXLAN_HEADERS, Some(to), Some(from)) = (header.len(), frame.first_chunk_mut(), header.first_chunk())
+    {
+        *to = *from as [u8; VXLAN_HEADERS];
+    } else {
+        frame[..header.len()].copy_from_slice(header);
+    }
+    frame[header.len() - 2..header.len()].copy_from_slice(&ether_type.to_be_bytes());
+}
+
+/// Headers of a VXLAN next hop over an untagged underlay.
+const VXLAN_HEADERS: usize = eth::LENGTH + rib::VXLAN_OVERHEAD;
+
 /// Makes the frame start `header` bytes before its network header, which is at `l3`.
 #[inline]
 fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
@@ -234,7 +250,7 @@ fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
     }
 }
 
-/// Decrements the TTL of the IPv4 packet at `l3`, with its checksum (RFC 1141). The TTL is at least 1.
+/// Decrements the TTL of the IPv4 packet at `l3`, with its checksum. The TTL is at least 1.
 #[inline]
 pub(super) fn decrement_ttl(mbuf: &mut Mbuf, l3: u16) {
     let at = usize::from(l3) + 8;
@@ -242,8 +258,15 @@ pub(super) fn decrement_ttl(mbuf: &mut Mbuf, l3: u16) {
         return;
     };
     bytes[0] = bytes[0].wrapping_sub(1);
-    let sum = u32::from(u16::from_be_bytes([bytes[2], bytes[3]])) + 0x0100;
-    bytes[2..4].copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
+    let checksum = u16::from_be_bytes([bytes[2], bytes[3]]);
+    bytes[2..4].copy_from_slice(&after_ttl(checksum).to_be_bytes());
+}
+
+/// The checksum of an IPv4 header whose TTL is one less: `~(~HC + ~m + m')` with m - m' = 0x0100 (RFC 1624 equation 3).
+#[inline]
+fn after_ttl(checksum: u16) -> u16 {
+    let sum = u32::from(!checksum) + u32::from(!0x0100_u16);
+    !((sum + (sum >> 16)) as u16)
 }
 
 /// Takes the VLAN tag off a frame whose network header is at `l3`.
@@ -267,4 +290,20 @@ fn next_hop_of(tables: &Tables, held: &Held) -> NextHopId {
 pub(super) fn waits_for_neighbor(tables: &Tables, held: &Held) -> bool {
     let kind = tables.adjacency(next_hop_of(tables, held)).kind;
     matches!(kind, AdjacencyKind::Glean | AdjacencyKind::Incomplete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_after_the_ttl_is_that_of_every_other_rewrite() {
+        for checksum in 0..=u16::MAX {
+            assert_eq!(
+                after_ttl(checksum),
+                net::checksum::incremental16(checksum, 0x0100, 0),
+                "{checksum:#06x}"
+            );
+        }
+    }
 }

@@ -150,10 +150,10 @@ impl Pipeline {
             self.classify(tables, port, mbuf, &mut v4, &mut v6);
         }
         if !v4.is_empty() {
-            self.forward_v4(tables, v4);
+            self.forward_v4(tables, &mut v4);
         }
         if !v6.is_empty() {
-            self.forward_v6(tables, v6);
+            self.forward_v6(tables, &mut v6);
         }
     }
 
@@ -163,7 +163,7 @@ impl Pipeline {
         packet.taken_over = true;
         let mut one = Packets::new();
         one.push(packet);
-        self.forward_v4(tables, one);
+        self.forward_v4(tables, &mut one);
     }
 
     /// Sends a frame that the kernel sent on a host interface.

@@ -1,25 +1,43 @@
 //! A worker's side of offload: what it asks of the offload thread, and what it does with the answers.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use nat::{ConnectionId, OffloadState, Outcome};
-use rib::{Attachment, Tables};
+use nat::{ConnectionId, Direction, OffloadState, Outcome};
+use net::PortId;
+use rib::Tables;
 use rtrb::{Consumer, Producer};
 
 use super::Pipeline;
-use crate::offload::{ConnectionOffload, OffloadReply, OffloadRequest};
+use crate::offload::{ConnectionOffload, NotOffloaded, OffloadCounters, OffloadReply, OffloadRequest};
 
 /// Rings to and from the offload thread.
 pub(crate) struct OffloadOutlet {
     pub(crate) requests: Producer<OffloadRequest>,
     pub(crate) replies: Consumer<OffloadReply>,
-    /// How packets of each VRF arrive; index is the VRF, `None` where they arrive untagged on a port.
-    pub(crate) ingress: Vec<Option<Attachment>>,
+    /// Ports that take rules.
+    pub(crate) ports: Arc<[PortId]>,
+    /// Where this worker counts what stays in software, by its number.
+    pub(crate) counters: Arc<OffloadCounters>,
+    pub(crate) worker: usize,
     /// Removals that found the ring full: those must not be lost, for the NIC would go on forwarding.
     pub(crate) backlog: VecDeque<OffloadRequest>,
 }
 
 impl OffloadOutlet {
+    fn count(&self, reason: NotOffloaded) {
+        if let Some(reasons) = self.counters.reasons.get(self.worker) {
+            reasons.count(reason);
+        }
+    }
+
+    /// The connection as rules, or why not, which is counted.
+    fn describe(&self, tables: &Tables, id: ConnectionId, directions: [Direction; 2]) -> Option<ConnectionOffload> {
+        ConnectionOffload::new(tables, &self.ports, id, directions)
+            .inspect_err(|reason| self.count(*reason))
+            .ok()
+    }
+
     fn remove(&mut self, request: OffloadRequest) {
         if self.backlog.is_empty() {
             if let Err(rtrb::PushError::Full(request)) = self.requests.push(request) {
@@ -38,10 +56,13 @@ impl Pipeline {
         let Some(directions) = self.engine.directions(id) else {
             return;
         };
-        let Some(install) = ConnectionOffload::new(tables, &outlet.ingress, id, directions) else {
+        let Some(install) = outlet.describe(tables, id, directions) else {
             return;
         };
         let queued = outlet.backlog.is_empty() && outlet.requests.push(OffloadRequest::Install(install)).is_ok();
+        if !queued {
+            outlet.count(NotOffloaded::QueueFull);
+        }
         self.engine.set_offload(
             id,
             if queued {
@@ -67,7 +88,7 @@ impl Pipeline {
             Outcome::Moved => self
                 .engine
                 .directions(id)
-                .and_then(|d| ConnectionOffload::new(tables, &outlet.ingress, id, d)),
+                .and_then(|directions| outlet.describe(tables, id, directions)),
             Outcome::Unrouted | Outcome::Ended(_) => None,
         };
         match again {
@@ -127,7 +148,8 @@ impl Pipeline {
                 OffloadReply::Live(id) => {
                     self.engine.set_offload(id, OffloadState::Live);
                 }
-                OffloadReply::Refused(id) => {
+                OffloadReply::Refused(id, reason) => {
+                    outlet.count(reason);
                     self.engine.set_offload(id, OffloadState::Refused);
                 }
                 OffloadReply::Removed(id) => {

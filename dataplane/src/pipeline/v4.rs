@@ -24,78 +24,63 @@ struct Way {
 }
 
 impl Pipeline {
-    /// Takes the IPv4 packets of a burst to their ends.
-    pub(super) fn forward_v4(&mut self, tables: &Tables, packets: Packets<Packet4>) {
+    /// Takes the IPv4 packets of a burst to their ends; `packets` is empty afterwards. Packets are large to move: they
+    /// stay where they are until their way is known.
+    pub(super) fn forward_v4(&mut self, tables: &Tables, packets: &mut Packets<Packet4>) {
         let policy = tables.nat();
         if policy.is_empty() {
             return self.route_v4(tables, packets, false);
         }
-        let mut translated = Packets::new();
-        let mut plain = Packets::new();
-        for packet in packets {
-            let tenant = packet.vrf != VrfId::DEFAULT && policy.translates(packet.vrf);
-            if tenant || packet.taken_over {
-                translated.push(packet);
-            } else {
-                plain.push(packet);
-            }
+        let tenant = |p: &Packet4| p.taken_over || p.vrf != VrfId::DEFAULT && policy.translates(p.vrf);
+        if !packets.iter().any(tenant) {
+            return self.route_v4(tables, packets, true);
         }
-        if !translated.is_empty() {
-            self.connections_v4(tables, translated, &mut plain);
-        }
-        if !plain.is_empty() {
-            self.route_v4(tables, plain, true);
-        }
-    }
-
-    /// Forwards the packets that belong to a connection and returns the others in `unmatched`.
-    fn connections_v4(&mut self, tables: &Tables, packets: Packets<Packet4>, unmatched: &mut Packets<Packet4>) {
         let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
         keys.extend(packets.iter().map(key_of));
         let mut found = [None; BURST];
         self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
-        for (packet, at) in packets.into_iter().zip(found) {
+        let mut plain = Packets::new();
+        for (packet, at) in packets.drain(..).zip(found) {
             match at {
+                // One of the default VRF is to a public address and would be looked up behind its route.
                 Some(at) => self.connected_v4(tables, packet, at),
-                None => unmatched.push(packet),
+                None => plain.push(packet),
             }
+        }
+        if !plain.is_empty() {
+            self.route_v4(tables, &mut plain, true);
         }
     }
 
     /// Looks up routes for a burst and acts on them.
-    fn route_v4(&mut self, tables: &Tables, packets: Packets<Packet4>, nat: bool) {
+    fn route_v4(&mut self, tables: &Tables, packets: &mut Packets<Packet4>, nat: bool) {
         let mut queries: ArrayVec<(VrfId, u32, u32), BURST> = ArrayVec::new();
         queries.extend(packets.iter().map(|p| (p.vrf, p.ip.destination, p.hash)));
         let mut ways = [Lookup::default(); BURST];
         tables.resolve_v4_burst(&queries, &mut ways[..queries.len()]);
-        let mut public = Packets::new();
-        let mut public_ways: ArrayVec<Lookup, BURST> = ArrayVec::new();
-        for (packet, route) in packets.into_iter().zip(ways) {
-            if nat && route.kind == RouteKind::Nat && !packet.taken_over {
-                public.push(packet);
-                public_ways.push(route);
-            } else if nat {
-                self.routed_v4(tables, packet, route);
-            } else {
-                self.send_on_v4(tables, packet, route);
+        let routes = &ways[..queries.len()];
+        if !nat {
+            for (packet, route) in packets.drain(..).zip(routes) {
+                self.send_on_v4(tables, packet, *route);
             }
-        }
-        if public.is_empty() {
             return;
         }
-        let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
-        keys.extend(public.iter().map(key_of));
         let mut found = [None; BURST];
-        self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
-        for ((packet, at), route) in public.into_iter().zip(found).zip(public_ways) {
+        if routes.iter().any(|route| route.kind == RouteKind::Nat) {
+            let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
+            keys.extend(packets.iter().map(key_of));
+            self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
+        }
+        for ((packet, route), at) in packets.drain(..).zip(routes).zip(found) {
             match at {
-                Some(at) => self.connected_v4(tables, packet, at),
-                None => self.routed_v4(tables, packet, route),
+                Some(at) if route.kind == RouteKind::Nat => self.connected_v4(tables, packet, at),
+                _ => self.routed_v4(tables, packet, *route),
             }
         }
     }
 
     /// A packet of a known connection.
+    #[inline(always)]
     fn connected_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
         if self.engine.entry(at).stamp() != tables.generation().0 as u32 {
             let id = self.engine.id_of(at);
@@ -223,6 +208,7 @@ impl Pipeline {
     }
 
     /// Forwards by the route alone.
+    #[inline(always)]
     fn send_on_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
         let Some(packet) = self.admit_v4(tables, packet, route.next_hop) else {
             return;
@@ -237,7 +223,7 @@ impl Pipeline {
 
     /// Checks what must hold before a packet is translated, so that an ICMP error quotes it as its sender sent it: TTL
     /// and size. `None` means that it was answered and dropped.
-    #[inline]
+    #[inline(always)]
     fn admit_v4(&mut self, tables: &Tables, packet: Packet4, next_hop: NextHopId) -> Option<Packet4> {
         let adjacency = tables.adjacency(next_hop);
         if packet.ip.ttl > 1 && packet.ip.total_length <= adjacency.mtu {
@@ -265,7 +251,7 @@ impl Pipeline {
     }
 
     /// Sends a packet, translated if need be, to its next hop.
-    #[inline]
+    #[inline(always)]
     fn transmit_v4(&mut self, tables: &Tables, mut packet: Packet4, way: Way) {
         let adjacency = tables.adjacency(way.next_hop);
         if !matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan) {

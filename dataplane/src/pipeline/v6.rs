@@ -13,17 +13,17 @@ use crate::hold::Held;
 
 impl Pipeline {
     /// Takes the IPv6 packets of a burst to their ends.
-    pub(super) fn forward_v6(&mut self, tables: &Tables, packets: Packets<Packet6>) {
+    pub(super) fn forward_v6(&mut self, tables: &Tables, packets: &mut Packets<Packet6>) {
         let mut queries: ArrayVec<(VrfId, u128, u32), BURST> = ArrayVec::new();
         queries.extend(packets.iter().map(|p| (p.vrf, p.ip.destination, p.hash)));
         let mut ways = [Lookup::default(); BURST];
         tables.resolve_v6_burst(&queries, &mut ways[..queries.len()]);
-        for (packet, way) in packets.into_iter().zip(ways) {
+        for (packet, way) in packets.drain(..).zip(ways) {
             self.send_on_v6(tables, packet, way);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send_on_v6(&mut self, tables: &Tables, mut packet: Packet6, way: Lookup) {
         let adjacency = tables.adjacency(way.next_hop);
         let length = packet.ip.payload_length.saturating_add(HEADER);
