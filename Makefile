@@ -58,7 +58,7 @@ bench-instructions: setup ## Count instructions a packet with callgrind
 
 fuzz: setup ## Fuzz frame parsing for FUZZ_SECONDS (60)
 	@./setup.sh fuzz
-	cd net && cargo +nightly fuzz run frame -- -max_total_time=$(FUZZ_SECONDS)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir net/fuzz frame -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## Remove everything that was built
 	cargo clean

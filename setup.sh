@@ -2,7 +2,7 @@
 # Installs what Turnpike needs to be built, tested and shown. Idempotent: with everything there it returns at once.
 #
 #   ./setup.sh                     build, test, demo and bench
-#   ./setup.sh fuzz                also cargo-fuzz and the nightly compiler that it needs
+#   ./setup.sh fuzz                also cargo-fuzz
 #   ./setup.sh bench-peers         also OVS-DPDK, the peer of `make bench-peers`
 #   ./setup.sh bench-instructions  also valgrind
 #
@@ -102,7 +102,6 @@ case ${1:-} in
     '') ;;
     fuzz)
         cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
-        rustc +nightly --version >/dev/null 2>&1 || rustup toolchain install nightly --profile minimal
         install_packages g++
         ;;
     bench-peers) install_packages openvswitch-switch-dpdk ;;

@@ -200,7 +200,9 @@ async fn serve(
             // The sender gone says the same.
             let _ = stop.changed().await;
         };
-        axum::serve(listener, server::router(Arc::new(shared))).with_graceful_shutdown(ended).await
+        axum::serve(listener, server::router(Arc::new(shared)))
+            .with_graceful_shutdown(ended)
+            .await
     });
     tracing::info!(socket, "ready");
     let result = tokio::select! {
@@ -237,7 +239,6 @@ fn start_dataplane(
     let wiring = Wiring {
         reader,
         host_interfaces: interfaces.iter().map(|planned| planned.host.clone()).collect(),
-        ingress: plan::ingress(interfaces),
         events: Arc::new(move |event| {
             // Without a manager the gateway is ending.
             let _ = events.send(event);

@@ -153,19 +153,6 @@ fn v4(what: &str, address: IpAddr) -> Result<Ipv4Addr, Error> {
     }
 }
 
-/// How packets of each VRF arrive (index: VRF).
-pub(crate) fn ingress(interfaces: &[PlannedInterface]) -> Vec<Option<Attachment>> {
-    let mut ingress = Vec::new();
-    for planned in interfaces.iter().filter(|p| p.interface.vrf != VrfId::DEFAULT) {
-        let vrf = usize::from(planned.interface.vrf.0);
-        if ingress.len() <= vrf {
-            ingress.resize(vrf + 1, None);
-        }
-        ingress[vrf] = Some(planned.interface.attachment);
-    }
-    ingress
-}
-
 /// NAT policy.
 pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
     let nat = &config.nat;

@@ -259,7 +259,8 @@ pub fn generations(value: &Value) -> String {
 /// `turnpike show offloads`.
 pub fn offloads(value: &Value) -> String {
     format!(
-        "ports {}: {} connections live, {} installed, {} destroyed, {} refused; {} packets, {} bytes by the NIC\n\n{}",
+        "ports {}: {} connections live, {} installed, {} destroyed, {} refused; {} packets, {} bytes by the NIC\n\
+         stayed in software: {}\n\n{}",
         text(value, &["ports"]),
         text(value, &["live"]),
         text(value, &["installed_total"]),
@@ -267,11 +268,28 @@ pub fn offloads(value: &Value) -> String {
         text(value, &["refused"]),
         text(value, &["hits_packets"]),
         text(value, &["hits_bytes"]),
+        reasons(&value["not_offloaded"]),
         table(
             &["worker", "rule", "packets", "bytes"],
             rows(&value["list"]).map(|rule| row(rule, &["worker", "rule", "packets", "bytes"])),
         ),
     )
+}
+
+/// Those that occurred, with how often.
+fn reasons(value: &Value) -> String {
+    let occurred: Vec<String> = value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(_, count)| count.as_u64().unwrap_or(0) > 0)
+        .map(|(reason, count)| format!("{count} {reason}"))
+        .collect();
+    if occurred.is_empty() {
+        "none".to_owned()
+    } else {
+        occurred.join(", ")
+    }
 }
 
 /// `turnpike show drops`: the reasons that occurred.

@@ -1,8 +1,9 @@
 //! `turnpiked`: the gateway.
 #![forbid(unsafe_code)]
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::{Parser, ValueEnum};
 use gateway::daemon::{self, Options};
@@ -35,7 +36,25 @@ enum LogFormat {
     Json,
 }
 
+/// Has the C library ask for huge pages, which it does only when told before the process starts: lookups in large tables
+/// spend much of their time in the TLB otherwise. Where the kernel gives none, nothing changes.
+fn with_huge_pages() {
+    const TUNABLES: &str = "GLIBC_TUNABLES";
+    if std::env::var_os(TUNABLES).is_some() {
+        return;
+    }
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut command = Command::new(program);
+    let mut arguments = std::env::args_os();
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).env(TUNABLES, "glibc.malloc.hugetlb=1").exec();
+    eprintln!("turnpiked: running without huge pages for tables: {error}");
+}
+
 fn main() -> ExitCode {
+    with_huge_pages();
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().or_else(|_| EnvFilter::try_new(&arguments.log));
     let filter = match filter {
