@@ -114,6 +114,8 @@ pub struct Tables {
     ports: Vec<Option<InterfaceId>>,
     vlans: Vec<Vec<Option<InterfaceId>>>,
     vnis: HashMap<u64, InterfaceId, foldhash::fast::FixedState>,
+    /// By VRF, the first of its interfaces.
+    vrf_interfaces: Vec<Option<InterfaceId>>,
     /// Our tunnel endpoints: address and UDP port, each once.
     vteps: Vec<(u32, u16)>,
     policy: Arc<nat::Policy>,
@@ -145,6 +147,7 @@ impl Tables {
             ports: Vec::new(),
             vlans: Vec::new(),
             vnis: HashMap::default(),
+            vrf_interfaces: Vec::new(),
             vteps: Vec::new(),
             policy,
             deltas: VecDeque::new(),
@@ -231,6 +234,12 @@ impl Tables {
     #[inline]
     pub fn vni_interface(&self, destination: u32, vni: u32) -> Option<InterfaceId> {
         self.vnis.get(&vni_key(destination, vni)).copied()
+    }
+
+    /// The interface that packets of a VRF come in on, the one with the lowest number if there are several.
+    pub fn vrf_interface(&self, vrf: VrfId) -> Option<&TableInterface> {
+        let id = *self.vrf_interfaces.get(usize::from(vrf.0))?;
+        self.interface(id?)
     }
 
     /// True if UDP to this address (host order) and port is for one of our tunnel endpoints.

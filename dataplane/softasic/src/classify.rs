@@ -3,6 +3,7 @@
 //! Everything that a NIC would leave to software is left to software: see [`candidate`].
 
 use net::parse::{FragmentPart, Link, parse_link, parse_v4, protocol, tcp_flag};
+use net::udp::Udp;
 use net::vxlan::Vxlan;
 use net::{V4, eth, ipv4, udp, vxlan};
 
@@ -21,7 +22,7 @@ pub(crate) struct Candidate {
     pub(crate) protocol: u8,
 }
 
-/// What to look a frame up by; `None` if it is for software whatever the rules: not to `mac`, not IPv4, broken, with
+/// What to look a frame up by; `None` if it is for software whatever the rules: untagged and not to `mac`, not IPv4, broken, with
 /// a bad header checksum, IPv4 options or a source route, a fragment, TTL 1 or less, a TCP segment with SYN, FIN or
 /// RST, a protocol other than TCP and UDP, more than one tag or a priority tag.
 // Through memory the results cost as much again as parsing.
@@ -47,7 +48,8 @@ pub(crate) fn candidate_outside(frame: &[u8], mac: [u8; 6]) -> Option<Candidate>
 #[inline(always)]
 fn outer(frame: &[u8], mac: [u8; 6]) -> Option<(Link, V4)> {
     let link = parse_link(frame).ok()?;
-    if link.destination.0 != mac || link.source.is_multicast() {
+    // A tagged frame is to a tenant network's address, which is part of what it is looked up by.
+    if (link.vlan.is_none() && link.destination.0 != mac) || link.source.is_multicast() {
         return None;
     }
     let ip = packet(frame, &link)?;
@@ -70,25 +72,35 @@ fn packet(frame: &[u8], link: &Link) -> Option<V4> {
 
 #[inline(always)]
 fn plain(link: &Link, ip: &V4) -> Option<Candidate> {
-    let framing = link.vlan.map_or(Framing::Untagged, |id| Framing::Vlan(id.value()));
+    let framing = match link.vlan {
+        None => Framing::Untagged,
+        Some(id) => Framing::Vlan {
+            id: id.value(),
+            mac: link.destination.0,
+        },
+    };
     finish(framing, ip, link.l3)
 }
 
 /// The frame inside a VXLAN packet.
 fn tunnelled(frame: &[u8], link: &Link, ip: &V4) -> Option<Candidate> {
-    let header = usize::from(link.l3) + ipv4::LENGTH + udp::LENGTH;
-    let vxlan = Vxlan::new(frame.get(header..)?).ok()?;
+    let datagram = usize::from(link.l3) + ipv4::LENGTH;
+    let header = datagram + udp::LENGTH;
+    // The inner frame ends with its datagram, whatever the outer frame goes on with.
+    let end = datagram + usize::from(Udp::new(frame.get(datagram..)?).ok()?.length());
+    let vxlan = Vxlan::new(frame.get(header..end)?).ok()?;
+    let start = header + vxlan::LENGTH;
+    let inner_frame = frame.get(start..end)?;
+    let inner_link = parse_link(inner_frame).ok()?;
+    if inner_link.vlan.is_some() || inner_link.source.is_multicast() {
+        return None;
+    }
     let framing = Framing::Vxlan {
         destination: ip.destination,
         port: ip.destination_port,
         vni: vxlan.vni()?.value(),
+        mac: inner_link.destination.0,
     };
-    let start = header + vxlan::LENGTH;
-    let inner_frame = frame.get(start..)?;
-    let inner_link = parse_link(inner_frame).ok()?;
-    if inner_link.vlan.is_some() || inner_link.source.is_multicast() || inner_link.destination.is_multicast() {
-        return None;
-    }
     let inner = packet(inner_frame, &inner_link)?;
     finish(framing, &inner, start as u16 + inner_link.l3)
 }

@@ -6,12 +6,21 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use net::checksum::Delta;
 
-/// How a frame comes off the wire.
+/// How a frame comes off the wire. Untagged it is to the port's own address; in a VLAN or a tunnel it is to that of a
+/// tenant's network, `mac`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Framing {
     Untagged,
-    Vlan(u16),
-    Vxlan { destination: u32, port: u16, vni: u32 },
+    Vlan {
+        id: u16,
+        mac: [u8; 6],
+    },
+    Vxlan {
+        destination: u32,
+        port: u16,
+        vni: u32,
+        mac: [u8; 6],
+    },
 }
 
 /// Addresses, protocol and ports.
@@ -38,20 +47,24 @@ const ANY_PORT: u64 = u16::MAX as u64;
 
 impl Key {
     pub(crate) fn new(framing: Framing, flow: FiveTuple) -> Self {
-        let (outer, port) = match framing {
-            Framing::Untagged => (0, 0),
-            Framing::Vlan(id) => (1 << 62 | u64::from(id), 0),
-            Framing::Vxlan { destination, port, vni } => {
-                (2 << 62 | u64::from(vni) << 32 | u64::from(destination), port)
-            }
+        let (outer, port, [a, b, c, d, e, f]) = match framing {
+            Framing::Untagged => (0, 0, [0; 6]),
+            Framing::Vlan { id, mac } => (1 << 62 | u64::from(id), 0, mac),
+            Framing::Vxlan {
+                destination,
+                port,
+                vni,
+                mac,
+            } => (2 << 62 | u64::from(vni) << 32 | u64::from(destination), port, mac),
         };
         Self {
             addresses: u64::from(flow.source) << 32 | u64::from(flow.destination),
-            ports: u64::from(flow.source_port) << 32
+            ports: u64::from(u16::from_be_bytes([a, b])) << 48
+                | u64::from(flow.source_port) << 32
                 | u64::from(flow.destination_port) << 16
                 | u64::from(flow.protocol),
             outer,
-            place: u64::from(port) << 16 | ANY_PORT,
+            place: u64::from(u32::from_be_bytes([c, d, e, f])) << 32 | u64::from(port) << 16 | ANY_PORT,
         }
     }
 
@@ -67,6 +80,12 @@ impl Key {
     /// True if it matches on one port alone.
     pub(crate) fn is_on_port(&self) -> bool {
         self.place & ANY_PORT != ANY_PORT
+    }
+
+    /// A number below 4 for untagged frames, VLAN and VXLAN.
+    #[inline]
+    pub(crate) fn framing(&self) -> usize {
+        (self.outer >> 62) as usize
     }
 
     /// The UDP port of the tunnel that it matches in.

@@ -17,8 +17,8 @@ pub(crate) struct Table {
     rules: HashTable<Entry>,
     /// UDP ports of tunnels that rules match in, with how many rules do.
     tunnel_ports: Vec<(u16, usize)>,
-    /// Rules that match on one port alone.
-    on_port: usize,
+    /// Rules that match on one port alone, by framing.
+    on_port: [usize; 4],
     /// Rules that lead from group 0 here.
     entrances: usize,
     /// Running ports, by number.
@@ -61,7 +61,7 @@ impl Table {
     /// The rule for a packet that came in on `port`; `hash` is the key's.
     #[inline]
     pub(crate) fn find(&self, key: &Key, hash: u64, port: u16) -> Option<&Rule> {
-        if self.on_port > 0 {
+        if self.on_port[key.framing()] > 0 {
             let key = key.on_port(port);
             if let Some(rule) = self.exact(&key, key.hash_value()) {
                 return Some(rule);
@@ -78,7 +78,7 @@ impl Table {
     }
 
     fn insert(&mut self, rule: Arc<Rule>) {
-        self.on_port += usize::from(rule.key.is_on_port());
+        self.on_port[rule.key.framing()] += usize::from(rule.key.is_on_port());
         if let Some(port) = rule.key.tunnel_port() {
             match self.tunnel_ports.iter_mut().find(|(tunnel, _)| *tunnel == port) {
                 Some((_, count)) => *count += 1,
@@ -94,7 +94,7 @@ impl Table {
             return;
         };
         entry.remove();
-        self.on_port -= usize::from(rule.key.is_on_port());
+        self.on_port[rule.key.framing()] -= usize::from(rule.key.is_on_port());
         if let Some(port) = rule.key.tunnel_port() {
             if let Some((_, count)) = self.tunnel_ports.iter_mut().find(|(tunnel, _)| *tunnel == port) {
                 *count -= 1;

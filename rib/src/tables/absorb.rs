@@ -199,6 +199,12 @@ impl Tables {
             .collect();
         self.vteps.sort_unstable();
         self.vteps.dedup();
+        self.vrf_interfaces.clear();
+        for (id, interface) in (0..).map(InterfaceId).zip(&self.interfaces) {
+            if let Some(interface) = interface {
+                grown(&mut self.vrf_interfaces, interface.vrf.0).get_or_insert(id);
+            }
+        }
     }
 
     /// Forgets that `attachment` is interface `id`, unless another interface took it over.

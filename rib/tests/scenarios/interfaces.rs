@@ -218,7 +218,12 @@ fn interfaces_are_found_by_what_they_sit_on() {
             Some(InterfaceId(3))
         );
         assert_eq!(tables.vni_interface(Ipv4Addr::new(192, 0, 2, 2).into(), 100), None);
-        assert_eq!(tables.interface(InterfaceId(2)).expect("known").vrf, VrfId(1));
+        let red = tables.interface(InterfaceId(2)).expect("known");
+        assert_eq!(red.vrf, VrfId(1));
+        assert_eq!(tables.vrf_interface(VrfId(1)), Some(red));
+        assert_eq!(tables.vrf_interface(VrfId(2)), tables.interface(InterfaceId(3)));
+        assert_eq!(tables.vrf_interface(VrfId::DEFAULT), tables.interface(InterfaceId(0)));
+        assert_eq!(tables.vrf_interface(VrfId(3)), None);
     }
     b.rib.set_interface(vxlan(3, IfIndex(13), VrfId(2), 200));
     b.rib.remove_interface(InterfaceId(2));
@@ -233,4 +238,5 @@ fn interfaces_are_found_by_what_they_sit_on() {
         (tables.vlan_interface(PortId(0), vlan), tables.interface(InterfaceId(2))),
         (None, None)
     );
+    assert_eq!(tables.vrf_interface(VrfId(1)), None);
 }

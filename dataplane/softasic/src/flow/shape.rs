@@ -4,8 +4,10 @@
 //! `IPV4 {version_ihl, fragment 0xbfff, protocol, src, dst} / TCP {src, dst, flags SYN|FIN|RST} or UDP {src, dst}`:
 //!
 //! - `[REPRESENTED_PORT] / ETH / FLOW`
-//! - `[REPRESENTED_PORT] / ETH / VLAN {vid} / FLOW`
-//! - `[REPRESENTED_PORT] / ETH / IPV4 {dst} / UDP {dst} / VXLAN {vni} / ETH / FLOW`
+//! - `[REPRESENTED_PORT] / ETH {dst} / VLAN {vid} / FLOW`
+//! - `[REPRESENTED_PORT] / ETH / IPV4 {dst} / UDP {dst} / VXLAN {vni} / ETH {dst} / FLOW`
+//!
+//! `ETH` without fields matches frames to the port's own address, `ETH {dst}` those to `dst`,
 //!
 //! and the actions, in this order, `OF_POP_VLAN` behind a VLAN pattern, `VXLAN_DECAP` behind a VXLAN pattern,
 //! `SET_IPV4_SRC, SET_IPV4_DST, SET_TP_SRC, SET_TP_DST, DEC_TTL, SET_MAC_DST, SET_MAC_SRC`, then nothing, or
@@ -98,8 +100,7 @@ fn pattern(items: &[Item], values: bool) -> Result<Pattern, FlowError> {
             (Framing::Untagged, flow)
         }
         [Item::Eth(eth), Item::Vlan(vlan), flow @ ..] if flow.len() == 2 => {
-            check_any_eth(eth)?;
-            (vlan_framing(vlan, values)?, flow)
+            (vlan_framing(tenant_mac(eth, values)?, vlan, values)?, flow)
         }
         [
             Item::Eth(eth),
@@ -110,8 +111,7 @@ fn pattern(items: &[Item], values: bool) -> Result<Pattern, FlowError> {
             flow @ ..,
         ] if flow.len() == 2 => {
             check_any_eth(eth)?;
-            check_any_eth(inner)?;
-            (vxlan_framing(ip, udp, vxlan)?, flow)
+            (vxlan_framing(ip, udp, vxlan, tenant_mac(inner, values)?)?, flow)
         }
         _ => {
             let names: Vec<&str> = items.iter().map(Item::name).collect();
@@ -129,7 +129,20 @@ fn check_any_eth(eth: &Match<Eth>) -> Result<(), FlowError> {
     mask_is("ETH", "nothing", eth.mask == Eth::default())
 }
 
-fn vlan_framing(vlan: &Match<Vlan>, values: bool) -> Result<Framing, FlowError> {
+/// The address of the network behind a tag or a tunnel.
+fn tenant_mac(eth: &Match<Eth>, values: bool) -> Result<[u8; 6], FlowError> {
+    let exact = Eth {
+        dst: [0xff; 6],
+        ..Eth::default()
+    };
+    mask_is("ETH with VLAN or in VXLAN", "the destination", eth.mask == exact)?;
+    if values && Mac(eth.spec.dst).is_multicast() {
+        return Err(FlowError::unsupported("ETH: group addresses always go to software"));
+    }
+    Ok(eth.spec.dst)
+}
+
+fn vlan_framing(mac: [u8; 6], vlan: &Match<Vlan>, values: bool) -> Result<Framing, FlowError> {
     let exact = Vlan {
         tci: 0x0fff,
         inner_type: 0,
@@ -139,10 +152,10 @@ fn vlan_framing(vlan: &Match<Vlan>, values: bool) -> Result<Framing, FlowError> 
     if values && !(1..0x0fff).contains(&id) {
         return Err(bad_item(format!("VLAN {id}: IDs are 1 to 4094")));
     }
-    Ok(Framing::Vlan(id))
+    Ok(Framing::Vlan { id, mac })
 }
 
-fn vxlan_framing(ip: &Match<Ipv4>, udp: &Match<Udp>, vxlan: &Match<Vxlan>) -> Result<Framing, FlowError> {
+fn vxlan_framing(ip: &Match<Ipv4>, udp: &Match<Udp>, vxlan: &Match<Vxlan>, mac: [u8; 6]) -> Result<Framing, FlowError> {
     let exact = Ipv4 {
         dst: Ipv4Addr::BROADCAST,
         ..Ipv4::default()
@@ -155,6 +168,7 @@ fn vxlan_framing(ip: &Match<Ipv4>, udp: &Match<Udp>, vxlan: &Match<Vxlan>) -> Re
         destination: u32::from(ip.spec.dst),
         port: udp.spec.dst,
         vni: vxlan.spec.vni & 0x00ff_ffff,
+        mac,
     })
 }
 
@@ -348,7 +362,7 @@ fn tail(rest: &mut &[Action]) -> (bool, Option<(u32, u64)>) {
 fn compile(pattern: &Pattern, path: &Path, hash: u64) -> Result<Rewrite, FlowError> {
     let wanted = match pattern.framing {
         Framing::Untagged => Strip::Nothing,
-        Framing::Vlan(_) => Strip::Vlan,
+        Framing::Vlan { .. } => Strip::Vlan,
         Framing::Vxlan { .. } => Strip::Vxlan,
     };
     if path.strip != wanted {

@@ -98,6 +98,15 @@ isolated! {
         assert!(refusal(&good_items, &decap).message.contains("VXLAN_DECAP"));
         assert!(refusal(&items(Way::Vlan(4), from(1)), &good_actions).message.contains("OF_POP_VLAN"));
         assert!(refusal(&items(Way::Vxlan(4), from(1)), &good_actions).message.contains("VXLAN_DECAP"));
+        for (way, at) in [(Way::Vlan(4), 0), (Way::Vxlan(4), 4)] {
+            let mut to_anybody = items(way, from(1));
+            to_anybody[at] = Item::Eth(Match::any());
+            assert!(refusal(&to_anybody, &good_actions).message.contains("mask of ETH"));
+            let mut to_group = items(way, from(1));
+            let Item::Eth(eth) = &mut to_group[at] else { panic!("Ethernet") };
+            eth.spec.dst = [1, 0, 0x5e, 0, 0, 1];
+            assert!(refusal(&to_group, &good_actions).message.contains("group addresses"));
+        }
     }
 }
 

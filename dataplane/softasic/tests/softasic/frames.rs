@@ -9,6 +9,8 @@ pub const VTEP: [u8; 4] = [172, 16, 0, 1];
 pub const REMOTE: [u8; 4] = [172, 16, 0, 9];
 pub const PEER: [u8; 6] = [2, 0, 0, 0, 0, 0xee];
 pub const GATEWAY: [u8; 6] = [2, 0, 0, 0, 0, 0xdd];
+/// The gateway's address in a tenant's network.
+pub const TENANT: [u8; 6] = [2, 0, 0, 0, 0, 0x77];
 pub const PAYLOAD: &[u8] = b"sixteen bytes!!!";
 
 /// Layer 4 of a test packet.

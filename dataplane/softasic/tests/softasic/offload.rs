@@ -3,7 +3,7 @@
 use dpdk_sys::flow::{Action, Attr, FlowErrorKind, Item, Match};
 
 use crate::bench::{Bench, mac};
-use crate::frames::{CLIENT, Ends, GATEWAY, L4, PAYLOAD, PEER, PUBLIC, REMOTE, SERVER, VTEP, frame, vxlan};
+use crate::frames::{CLIENT, Ends, GATEWAY, L4, PAYLOAD, PEER, PUBLIC, REMOTE, SERVER, TENANT, VTEP, frame, vxlan};
 use crate::isolated;
 use crate::rules::{Way, actions, items, open};
 
@@ -134,7 +134,7 @@ isolated! {
         }
         bench.goes_to_software("another MAC", &frame(PEER, mac(1), None, FROM, PAYLOAD));
         bench.goes_to_software("from a group", &frame([3, 0, 0, 0, 0, 1], mac(0), None, FROM, PAYLOAD));
-        bench.goes_to_software("tagged", &frame(PEER, mac(0), Some(7), FROM, PAYLOAD));
+        bench.goes_to_software("tagged", &frame(PEER, TENANT, Some(7), FROM, PAYLOAD));
         bench.goes_to_software("another port", &frame(PEER, mac(0), None, Ends { l4: L4::Udp(5001, 53), ..FROM }, PAYLOAD));
         let change = |at: usize, bytes: &[u8], mend: bool| {
             let mut frame = plain.clone();
@@ -175,7 +175,7 @@ isolated! {
             bench.rule(Way::Vlan(100), TCP_FROM, Way::Vlan(300), TCP_TO),
         ];
         bench.leaves_as(
-            &frame(PEER, mac(0), Some(100), FROM, PAYLOAD),
+            &frame(PEER, TENANT, Some(100), FROM, PAYLOAD),
             &frame(mac(1), PEER, None, TO, PAYLOAD),
         );
         bench.leaves_as(
@@ -183,11 +183,15 @@ isolated! {
             &frame(mac(1), PEER, Some(200), TCP_TO, PAYLOAD),
         );
         bench.leaves_as(
-            &frame(PEER, mac(0), Some(100), TCP_FROM, PAYLOAD),
+            &frame(PEER, TENANT, Some(100), TCP_FROM, PAYLOAD),
             &frame(mac(1), PEER, Some(300), TCP_TO, PAYLOAD),
         );
-        bench.goes_to_software("another VLAN", &frame(PEER, mac(0), Some(101), FROM, PAYLOAD));
+        bench.goes_to_software("another VLAN", &frame(PEER, TENANT, Some(101), FROM, PAYLOAD));
         bench.goes_to_software("no VLAN", &frame(PEER, mac(0), None, FROM, PAYLOAD));
+        for (name, to) in [("the port's MAC", mac(0)), ("its peer's", PEER), ("broadcast", [0xff; 6])] {
+            bench.goes_to_software(name, &frame(PEER, to, Some(100), FROM, PAYLOAD));
+        }
+        bench.goes_to_software("no VLAN, its MAC", &frame(PEER, TENANT, None, TCP_FROM, PAYLOAD));
     }
 }
 
@@ -229,8 +233,8 @@ isolated! {
             bench.rule(Way::Plain, TCP_FROM, Way::VxlanInVlan(99, 5), TCP_TO),
             bench.rule(Way::Vxlan(77), TCP_FROM, Way::Vxlan(66), TCP_TO),
         ];
-        let inner = frame([2, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2], None, FROM, PAYLOAD);
-        let inner_tcp = frame([2, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2], None, TCP_FROM, PAYLOAD);
+        let inner = frame([2, 1, 1, 1, 1, 1], TENANT, None, FROM, PAYLOAD);
+        let inner_tcp = frame([2, 1, 1, 1, 1, 1], TENANT, None, TCP_FROM, PAYLOAD);
         let out = frame(mac(1), PEER, None, TO, PAYLOAD);
         let out_tcp = frame(mac(1), PEER, None, TCP_TO, PAYLOAD);
         bench.leaves_as(&to_vtep(77, &inner), &out);
@@ -245,12 +249,18 @@ isolated! {
         let mut no_flag = to_vtep(77, &inner);
         no_flag[42] = 0;
         bench.goes_to_software("no VNI flag", &no_flag);
-        bench.goes_to_software("inner tag", &to_vtep(77, &frame(PEER, PEER, Some(9), FROM, PAYLOAD)));
-        let group = frame(PEER, [0xff; 6], None, FROM, PAYLOAD);
-        bench.goes_to_software("inner broadcast", &to_vtep(77, &group));
+        bench.goes_to_software("inner tag", &to_vtep(77, &frame(PEER, TENANT, Some(9), FROM, PAYLOAD)));
+        for (name, to) in [("inner broadcast", [0xff; 6]), ("inner frame to the port's MAC", mac(0)), ("to its peer's", PEER)] {
+            bench.goes_to_software(name, &to_vtep(77, &frame(PEER, to, None, FROM, PAYLOAD)));
+        }
+        // The outer packet ends with the datagram; what follows it is not the inner packet's.
+        let mut cut = to_vtep(77, &inner);
+        let length = u16::from_be_bytes([cut[38], cut[39]]) - 1;
+        cut[38..40].copy_from_slice(&length.to_be_bytes());
+        bench.goes_to_software("the datagram ends before the packet", &cut);
         let syn = Ends { l4: L4::Tcp(5000, 443, 0x02), ..FROM };
-        bench.goes_to_software("inner SYN", &to_vtep(77, &frame(PEER, PEER, None, syn, PAYLOAD)));
-        bench.goes_to_software("inner TTL", &to_vtep(77, &frame(PEER, PEER, None, Ends { ttl: 1, ..FROM }, PAYLOAD)));
+        bench.goes_to_software("inner SYN", &to_vtep(77, &frame(PEER, TENANT, None, syn, PAYLOAD)));
+        bench.goes_to_software("inner TTL", &to_vtep(77, &frame(PEER, TENANT, None, Ends { ttl: 1, ..FROM }, PAYLOAD)));
         let elsewhere = vxlan(GATEWAY, mac(0), None, (REMOTE, PUBLIC), (64, 0), (50000, 4789), 77, &inner);
         bench.goes_to_software("another endpoint", &elsewhere);
 
@@ -260,6 +270,24 @@ isolated! {
         let _transit = bench.rule(Way::Plain, transit, Way::Plain, moved);
         let (application, wire) = bench.pass(&elsewhere);
         assert_eq!((application.len(), wire.len()), (0, 1));
+    }
+}
+
+isolated! {
+    fn one_vlan_on_two_ports_is_two_networks() {
+        let mut bench = Bench::new();
+        let _entrance = open(&bench.a);
+        let create = |bench: &Bench, port, to| {
+            let items = [vec![Item::RepresentedPort(port)], items(Way::Vlan(100), FROM)].concat();
+            let actions = actions(Way::Vlan(100), Way::Plain, to, bench.b.id());
+            bench.a.port.flow_create(&Attr::transfer(1), &items, &actions).expect("rule")
+        };
+        let _on_b = create(&bench, bench.b.id(), TO);
+        let input = frame(PEER, TENANT, Some(100), FROM, PAYLOAD);
+        bench.goes_to_software("the VLAN of another port", &input);
+        let elsewhere = Ends { src: VTEP, ..TO };
+        let _on_a = create(&bench, bench.a.id(), elsewhere);
+        bench.leaves_as(&input, &frame(mac(1), PEER, None, elsewhere, PAYLOAD));
     }
 }
 

@@ -3,10 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use dpdk_sys::PortId;
-use dpdk_sys::flow::{Action, Attr, Flow, Ipv4, Item, Match, Tcp, Udp, Vlan, Vxlan, VxlanTunnel};
+use dpdk_sys::flow::{Action, Attr, Eth, Flow, Ipv4, Item, Match, Tcp, Udp, Vlan, Vxlan, VxlanTunnel};
 
 use crate::bench::{Side, mac};
-use crate::frames::{Ends, GATEWAY, L4, PEER, REMOTE, VTEP};
+use crate::frames::{Ends, GATEWAY, L4, PEER, REMOTE, TENANT, VTEP};
 
 pub const IP_MASK: Ipv4 = Ipv4 {
     version_ihl: 0xff,
@@ -28,11 +28,18 @@ pub enum Way {
     VxlanInVlan(u32, u16),
 }
 
+/// To the address of the network behind a tag or a tunnel, and no other.
+fn to_tenant() -> Item {
+    let dst = |dst| Eth { dst, ..Eth::default() };
+    Item::Eth(Match::new(dst(TENANT), dst([0xff; 6])))
+}
+
 pub fn items(way: Way, ends: Ends) -> Vec<Item> {
-    let mut items = vec![Item::Eth(Match::any())];
+    let mut items = Vec::new();
     match way {
-        Way::Plain => {}
+        Way::Plain => items.push(Item::Eth(Match::any())),
         Way::Vlan(tci) => {
+            items.push(to_tenant());
             let mask = Vlan {
                 tci: 0x0fff,
                 inner_type: 0,
@@ -40,6 +47,7 @@ pub fn items(way: Way, ends: Ends) -> Vec<Item> {
             items.push(Item::Vlan(Match::new(Vlan { tci, inner_type: 0 }, mask)));
         }
         Way::Vxlan(vni) | Way::VxlanInVlan(vni, _) => {
+            items.push(Item::Eth(Match::any()));
             let ip = |dst| Ipv4 { dst, ..Ipv4::default() };
             items.push(Item::Ipv4(Match::new(ip(VTEP.into()), ip(Ipv4Addr::BROADCAST))));
             items.push(Item::Udp(Match::new(
@@ -47,7 +55,7 @@ pub fn items(way: Way, ends: Ends) -> Vec<Item> {
                 Udp { src: 0, dst: 0xffff },
             )));
             items.push(Item::Vxlan(Match::new(Vxlan { vni }, Vxlan { vni: 0xff_ffff })));
-            items.push(Item::Eth(Match::any()));
+            items.push(to_tenant());
         }
     }
     let protocol = match ends.l4 {

@@ -87,12 +87,16 @@ proptest! {
         let flow = pattern(&describe(from, from, tcp).0, true).expect("pattern").flow;
         let framings = [
             Framing::Untagged,
-            Framing::Vlan(1),
-            Framing::Vlan(2),
-            Framing::Vxlan { destination: 1, port: 4789, vni: 1 },
-            Framing::Vxlan { destination: 2, port: 4789, vni: 1 },
-            Framing::Vxlan { destination: 1, port: 8472, vni: 1 },
-            Framing::Vxlan { destination: 1, port: 4789, vni: 2 },
+            Framing::Vlan { id: 1, mac: [2, 0, 0, 0, 0, 1] },
+            Framing::Vlan { id: 2, mac: [2, 0, 0, 0, 0, 1] },
+            Framing::Vlan { id: 1, mac: [2, 0, 0, 0, 0, 2] },
+            Framing::Vlan { id: 1, mac: [4, 0, 0, 0, 0, 1] },
+            Framing::Vxlan { destination: 1, port: 4789, vni: 1, mac: [2; 6] },
+            Framing::Vxlan { destination: 2, port: 4789, vni: 1, mac: [2; 6] },
+            Framing::Vxlan { destination: 1, port: 8472, vni: 1, mac: [2; 6] },
+            Framing::Vxlan { destination: 1, port: 4789, vni: 2, mac: [2; 6] },
+            Framing::Vxlan { destination: 1, port: 4789, vni: 1, mac: [2, 2, 2, 2, 2, 4] },
+            Framing::Vxlan { destination: 1, port: 4789, vni: 1, mac: [4, 2, 2, 2, 2, 2] },
         ];
         for (i, a) in framings.iter().enumerate() {
             for (j, b) in framings.iter().enumerate() {
