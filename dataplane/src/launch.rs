@@ -11,7 +11,7 @@ use std::time::Instant;
 use dpdk_sys::{DEFAULT_DATA_ROOM, Eal, EalConfig, LogLevel, Memory, Mempool, PortConfig, PortStats, RxQueue, TxQueue};
 use nat::{Engine, EngineConfig};
 use net::{IfIndex, InterfaceId, Mac, PortId};
-use rib::{Attachment, Reader};
+use rib::Reader;
 use rtrb::RingBuffer;
 
 use crate::counters::Counters;
@@ -96,8 +96,6 @@ pub struct Wiring {
     pub reader: Reader,
     /// Taps to make.
     pub host_interfaces: Vec<HostInterface>,
-    /// How packets of a VRF arrive (index: VRF); `None` where they arrive untagged on a port.
-    pub ingress: Vec<Option<Attachment>>,
     /// Where events go.
     pub events: EventSink,
 }
@@ -150,7 +148,7 @@ impl Opened {
         let epoch = clock();
         let stop = Arc::new(AtomicBool::new(false));
         let host_counters = Arc::new(HostCounters::default());
-        let offload_counters = Arc::new(OffloadCounters::default());
+        let offload_counters = Arc::new(OffloadCounters::new(workers));
 
         let (punt_in, punt_out) = rings(workers, RING);
         let (event_in, event_out) = rings(workers, RING);
@@ -186,6 +184,7 @@ impl Opened {
         let mut tx: Vec<Vec<(PortId, TxQueue)>> = (0..workers).map(|_| Vec::new()).collect();
         let mut ports = Vec::new();
         let mut offload_port = None;
+        let mut ports_with_rules = Vec::new();
         for open in self.ports {
             for (worker, queue) in open.rx.into_iter().enumerate() {
                 rx[worker].push((open.info.id, queue));
@@ -194,8 +193,9 @@ impl Opened {
                 tx[worker].push((open.info.id, queue));
             }
             let port = Arc::new(open.port);
-            if open.spec.offload && offload_port.is_none() {
-                offload_port = Some((Arc::clone(&port), open.flow));
+            if open.spec.offload {
+                ports_with_rules.push(open.info.id);
+                offload_port.get_or_insert_with(|| (Arc::clone(&port), open.flow));
             }
             ports.push((open.info, port));
         }
@@ -206,11 +206,16 @@ impl Opened {
             Some((port, flow)) => {
                 let (request_in, request_out) = rings(workers, OFFLOAD_RING);
                 let (reply_in, reply_out) = rings(workers, OFFLOAD_RING);
-                for ((slot, requests), replies) in outlets.iter_mut().zip(request_in).zip(reply_out) {
+                let ports_with_rules: Arc<[PortId]> = ports_with_rules.into();
+                for (worker, ((slot, requests), replies)) in
+                    outlets.iter_mut().zip(request_in).zip(reply_out).enumerate()
+                {
                     *slot = Some(OffloadOutlet {
                         requests,
                         replies,
-                        ingress: wiring.ingress.clone(),
+                        ports: Arc::clone(&ports_with_rules),
+                        counters: Arc::clone(&offload_counters),
+                        worker,
                         backlog: VecDeque::new(),
                     });
                 }

@@ -1,11 +1,74 @@
-//! What the offload thread counts and shows.
+//! What is counted and shown of offload.
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use crate::counters::Counter;
 
-/// Counters of the offload thread, its only writer.
+/// Why a connection stays in software.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum NotOffloaded {
+    /// Neither TCP nor UDP.
+    Protocol,
+    /// A direction has no next hop with a MAC address.
+    NextHop,
+    /// The network that a direction comes from has no interface that is up and that frames tell apart.
+    Interface,
+    /// A direction comes in or leaves by a port that takes no rules.
+    Port,
+    /// The way out takes less than its port does, which rules cannot match.
+    Mtu,
+    /// More requests than the offload thread keeps up with.
+    QueueFull,
+    /// The NIC holds as many rules as it can.
+    NicFull,
+    /// The NIC refused a rule.
+    NicRefused,
+}
+
+impl NotOffloaded {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::Protocol,
+        Self::NextHop,
+        Self::Interface,
+        Self::Port,
+        Self::Mtu,
+        Self::QueueFull,
+        Self::NicFull,
+        Self::NicRefused,
+    ];
+
+    /// Its name in what is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Protocol => "protocol",
+            Self::NextHop => "next-hop",
+            Self::Interface => "interface",
+            Self::Port => "port",
+            Self::Mtu => "mtu",
+            Self::QueueFull => "queue-full",
+            Self::NicFull => "nic-full",
+            Self::NicRefused => "nic-refused",
+        }
+    }
+}
+
+/// How often one worker's connections stayed in software, by reason; that worker is the only writer.
 #[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Reasons([Counter; NotOffloaded::ALL.len()]);
+
+impl Reasons {
+    pub(crate) fn count(&self, reason: NotOffloaded) {
+        self.0[reason as usize].add(1);
+    }
+}
+
+/// Counters of offload. The offload thread is the only writer of those that are public.
+#[derive(Debug)]
 pub struct OffloadCounters {
     /// Gauge: connections in the NIC.
     pub live: Counter,
@@ -19,9 +82,32 @@ pub struct OffloadCounters {
     pub packets: Counter,
     /// Bytes that the NIC forwarded by our rules.
     pub bytes: Counter,
+    /// By worker.
+    pub(crate) reasons: Box<[Reasons]>,
 }
 
 impl OffloadCounters {
+    /// All zero.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            live: Counter::default(),
+            installed: Counter::default(),
+            removed: Counter::default(),
+            refused: Counter::default(),
+            packets: Counter::default(),
+            bytes: Counter::default(),
+            reasons: (0..workers).map(|_| Reasons::default()).collect(),
+        }
+    }
+
+    /// How often a connection stayed in software for `reason`.
+    pub fn not_offloaded(&self, reason: NotOffloaded) -> u64 {
+        self.reasons
+            .iter()
+            .map(|reasons| reasons.0[reason as usize].get())
+            .sum()
+    }
+
     /// A copy to show.
     pub fn view(&self) -> OffloadCountersView {
         OffloadCountersView {
@@ -31,6 +117,10 @@ impl OffloadCounters {
             refused: self.refused.get(),
             hits_packets: self.packets.get(),
             hits_bytes: self.bytes.get(),
+            not_offloaded: NotOffloaded::ALL
+                .into_iter()
+                .map(|reason| (reason.name(), self.not_offloaded(reason)))
+                .collect(),
         }
     }
 }
@@ -45,6 +135,8 @@ pub struct OffloadCountersView {
     pub refused: u64,
     pub hits_packets: u64,
     pub hits_bytes: u64,
+    /// By [`NotOffloaded::name`]; reasons that did not occur are there too.
+    pub not_offloaded: BTreeMap<&'static str, u64>,
 }
 
 /// One direction of a connection in the NIC.
@@ -58,4 +150,26 @@ pub struct OffloadedRule {
     pub packets: u64,
     /// Bytes that it forwarded.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_summed_over_workers_and_all_are_shown() {
+        for (index, reason) in NotOffloaded::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.name());
+        }
+        let counters = OffloadCounters::new(2);
+        counters.reasons[0].count(NotOffloaded::Mtu);
+        counters.reasons[1].count(NotOffloaded::Mtu);
+        counters.reasons[1].count(NotOffloaded::NicRefused);
+        let shown = counters.view().not_offloaded;
+        assert_eq!(shown.len(), NotOffloaded::ALL.len(), "no two reasons have one name");
+        assert_eq!(
+            shown.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>(),
+            [("mtu", 2), ("nic-refused", 1)]
+        );
+    }
 }

@@ -13,7 +13,7 @@ mod installer;
 mod rules;
 mod thread;
 
-pub use counters::{OffloadCounters, OffloadCountersView, OffloadedRule};
+pub use counters::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule};
 pub(crate) use rules::ConnectionOffload;
 pub(crate) use thread::OffloadThread;
 
@@ -37,7 +37,7 @@ pub(crate) enum OffloadReply {
     /// Both rules are in the NIC.
     Live(ConnectionId),
     /// The NIC did not take it; nothing of it is left there.
-    Refused(ConnectionId),
+    Refused(ConnectionId, NotOffloaded),
     /// Nothing of it is left in the NIC, and the NIC said so.
     Removed(ConnectionId),
     /// The NIC forwarded packets of it since the last time; original direction first.

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use dpdk_sys::PortId;
-use dpdk_sys::flow::{Action, Ipv4, Item, Match, Tcp, TemplateAction, Udp, Vlan, Vxlan, VxlanTunnel};
+use arrayvec::ArrayVec;
+use dpdk_sys::flow::{Action, Eth, Ipv4, Item, Match, Tcp, TemplateAction, Udp, Vlan, Vxlan, VxlanTunnel};
 use nat::{ConnectionId, Direction};
 use net::parse::{protocol, tcp_flag};
-use net::{VrfId, eth, vxlan};
+use net::{Mac, PortId, VlanId, Vni, VrfId, eth, vxlan};
 use rib::{Adjacency, AdjacencyKind, Attachment, Tables, VXLAN_OVERHEAD};
 
+use super::NotOffloaded;
 use crate::pipeline::flow_hash;
 
 /// Ways in and out of the NIC. The numbers index the templates.
@@ -23,11 +24,29 @@ impl Framing {
     pub(super) const ALL: [Self; 3] = [Self::Untagged, Self::Vlan, Self::Vxlan];
 }
 
+/// How the packets of a direction arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ingress {
+    /// On any port, to its MAC.
+    Untagged,
+    Vlan {
+        port: PortId,
+        id: VlanId,
+        mac: Mac,
+    },
+    Vxlan {
+        vni: Vni,
+        source: Ipv4Addr,
+        udp_port: u16,
+        mac: Mac,
+    },
+}
+
 /// One direction, ready to be installed.
 #[derive(Debug, Clone)]
 pub(crate) struct OffloadDirection {
     direction: Direction,
-    ingress: Option<Attachment>,
+    ingress: Ingress,
     adjacency: Adjacency,
     hash: u32,
 }
@@ -40,16 +59,16 @@ pub(crate) struct ConnectionOffload {
 }
 
 impl ConnectionOffload {
-    /// `None` if a direction has no complete next hop, or is of a protocol that rules do not carry.
+    /// The rules of a connection, or why there cannot be any; `ports` are those that take rules.
     pub(crate) fn new(
         tables: &Tables,
-        ingress: &[Option<Attachment>],
+        ports: &[PortId],
         id: ConnectionId,
         directions: [Direction; 2],
-    ) -> Option<Self> {
+    ) -> Result<Self, NotOffloaded> {
         let [a, b] = directions;
-        let make = |direction: Direction| OffloadDirection::new(tables, ingress, direction);
-        Some(Self {
+        let make = |direction: Direction| OffloadDirection::new(tables, ports, direction);
+        Ok(Self {
             id,
             directions: [make(a)?, make(b)?],
         })
@@ -57,17 +76,26 @@ impl ConnectionOffload {
 }
 
 impl OffloadDirection {
-    fn new(tables: &Tables, ingress: &[Option<Attachment>], direction: Direction) -> Option<Self> {
+    fn new(tables: &Tables, ports: &[PortId], direction: Direction) -> Result<Self, NotOffloaded> {
         let key = &direction.key;
-        let adjacency = tables.adjacency(direction.next_hop).clone();
-        let complete = matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan);
-        if !complete || !matches!(key.protocol(), protocol::TCP | protocol::UDP) {
-            return None;
+        if !matches!(key.protocol(), protocol::TCP | protocol::UDP) {
+            return Err(NotOffloaded::Protocol);
         }
-        let ingress = match key.vrf() {
-            VrfId::DEFAULT => None,
-            vrf => Some((*ingress.get(usize::from(vrf.0))?)?),
+        let adjacency = tables.adjacency(direction.next_hop).clone();
+        if !matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan) {
+            return Err(NotOffloaded::NextHop);
+        }
+        let ingress = ingress(tables, key.vrf())?;
+        let comes_in = match ingress {
+            Ingress::Vlan { port, .. } => ports.contains(&port),
+            Ingress::Untagged | Ingress::Vxlan { .. } => true,
         };
+        if !comes_in || !ports.contains(&adjacency.port) {
+            return Err(NotOffloaded::Port);
+        }
+        if !port_is_the_limit(tables, &adjacency) {
+            return Err(NotOffloaded::Mtu);
+        }
         let hash = flow_hash(
             key.source(),
             key.destination(),
@@ -75,7 +103,7 @@ impl OffloadDirection {
             key.source_port(),
             key.destination_port(),
         );
-        Some(Self {
+        Ok(Self {
             direction,
             ingress,
             adjacency,
@@ -95,9 +123,9 @@ impl OffloadDirection {
 
     fn way_in(&self) -> Framing {
         match self.ingress {
-            None | Some(Attachment::Port(_)) => Framing::Untagged,
-            Some(Attachment::Vlan { .. }) => Framing::Vlan,
-            Some(Attachment::Vxlan { .. }) => Framing::Vxlan,
+            Ingress::Untagged => Framing::Untagged,
+            Ingress::Vlan { .. } => Framing::Vlan,
+            Ingress::Vxlan { .. } => Framing::Vxlan,
         }
     }
 
@@ -110,43 +138,37 @@ impl OffloadDirection {
     }
 
     /// The pattern.
-    pub(super) fn items(&self) -> Vec<Item> {
+    pub(super) fn items(&self) -> ArrayVec<Item, ITEMS> {
         let key = &self.direction.key;
-        let mut items = Vec::with_capacity(8);
+        let mut items = ArrayVec::new();
         match self.ingress {
-            None | Some(Attachment::Port(_)) => {}
-            Some(Attachment::Vlan { id, .. }) => {
-                items.push(Item::Eth(Match::any()));
-                items.push(Item::Vlan(Match::new(
-                    Vlan {
-                        tci: id.value(),
-                        inner_type: 0,
-                    },
-                    VLAN_MASK,
-                )));
+            Ingress::Untagged => items.push(Item::Eth(Match::any())),
+            Ingress::Vlan { port, id, mac } => {
+                items.push(Item::RepresentedPort(nic_port(port)));
+                items.push(to(mac));
+                let vlan = Vlan {
+                    tci: id.value(),
+                    inner_type: 0,
+                };
+                items.push(Item::Vlan(Match::new(vlan, VLAN_MASK)));
             }
-            Some(Attachment::Vxlan { vni, source, udp_port }) => {
+            Ingress::Vxlan {
+                vni,
+                source,
+                udp_port,
+                mac,
+            } => {
                 items.push(Item::Eth(Match::any()));
                 let outer = Ipv4 {
                     dst: source,
                     ..Ipv4::default()
                 };
-                items.push(Item::Ipv4(Match::new(
-                    outer,
-                    Ipv4 {
-                        dst: Ipv4Addr::BROADCAST,
-                        ..Ipv4::default()
-                    },
-                )));
-                items.push(Item::Udp(Match::new(
-                    Udp { src: 0, dst: udp_port },
-                    Udp { src: 0, dst: u16::MAX },
-                )));
+                items.push(Item::Ipv4(Match::new(outer, OUTER_MASK)));
+                let udp = Udp { src: 0, dst: udp_port };
+                items.push(Item::Udp(Match::new(udp, TUNNEL_MASK)));
                 items.push(Item::Vxlan(Match::new(Vxlan { vni: vni.value() }, VNI_MASK)));
+                items.push(to(mac));
             }
-        }
-        if !matches!(self.way_in(), Framing::Vlan) {
-            items.push(Item::Eth(Match::any()));
         }
         let ip = Ipv4 {
             version_ihl: 0x45,
@@ -165,10 +187,10 @@ impl OffloadDirection {
     }
 
     /// The actions, in the order of [`action_template`].
-    pub(super) fn actions(&self) -> Vec<Action> {
+    pub(super) fn actions(&self) -> ArrayVec<Action, ACTIONS> {
         let rewrite = &self.direction.rewrite;
         let header = self.adjacency.rewrite();
-        let mut actions = Vec::with_capacity(12);
+        let mut actions = ArrayVec::new();
         match self.way_in() {
             Framing::Untagged => {}
             Framing::Vlan => actions.push(Action::OfPopVlan),
@@ -210,7 +232,7 @@ impl OffloadDirection {
             }
         }
         actions.push(Action::Count);
-        actions.push(Action::RepresentedPort(PortId(self.adjacency.port.0)));
+        actions.push(Action::RepresentedPort(nic_port(self.adjacency.port)));
         actions
     }
 
@@ -231,10 +253,75 @@ impl OffloadDirection {
     }
 }
 
+/// How packets of a VRF arrive.
+fn ingress(tables: &Tables, vrf: VrfId) -> Result<Ingress, NotOffloaded> {
+    if vrf == VrfId::DEFAULT {
+        return Ok(Ingress::Untagged);
+    }
+    let interface = tables.vrf_interface(vrf).filter(|interface| interface.up);
+    let interface = interface.ok_or(NotOffloaded::Interface)?;
+    let mac = interface.mac;
+    match interface.attachment {
+        // Untagged frames of a tenant look like the fabric's.
+        Attachment::Port(_) => Err(NotOffloaded::Interface),
+        Attachment::Vlan { port, id } => Ok(Ingress::Vlan { port, id, mac }),
+        Attachment::Vxlan { vni, source, udp_port } => Ok(Ingress::Vxlan {
+            vni,
+            source,
+            udp_port,
+            mac,
+        }),
+    }
+}
+
+/// True if whatever fits the port fits the next hop: the NIC knows no other limit, and a rule cannot match lengths.
+fn port_is_the_limit(tables: &Tables, adjacency: &Adjacency) -> bool {
+    let overhead = match adjacency.kind {
+        AdjacencyKind::Vxlan => VXLAN_OVERHEAD as u16,
+        _ => 0,
+    };
+    let port = tables.port_interface(adjacency.port);
+    port.and_then(|id| tables.interface(id))
+        .is_some_and(|port| adjacency.mtu >= port.mtu.saturating_sub(overhead))
+}
+
+fn nic_port(port: PortId) -> dpdk_sys::PortId {
+    dpdk_sys::PortId(port.0)
+}
+
+/// Frames to this address alone.
+fn to(mac: Mac) -> Item {
+    let eth = Eth {
+        dst: mac.0,
+        ..Eth::default()
+    };
+    Item::Eth(Match::new(eth, MAC_MASK))
+}
+
+/// Items of the longest pattern: a tunnel's.
+const ITEMS: usize = 7;
+/// Actions of the longest list: out of a tunnel or VLAN and into a VLAN.
+const ACTIONS: usize = 12;
+
+const MAC_MASK: Eth = Eth {
+    dst: [0xff; 6],
+    src: [0; 6],
+    ether_type: 0,
+};
 const VLAN_MASK: Vlan = Vlan {
     tci: 0x0fff,
     inner_type: 0,
 };
+const OUTER_MASK: Ipv4 = Ipv4 {
+    version_ihl: 0,
+    tos: 0,
+    fragment: 0,
+    ttl: 0,
+    protocol: 0,
+    src: Ipv4Addr::UNSPECIFIED,
+    dst: Ipv4Addr::BROADCAST,
+};
+const TUNNEL_MASK: Udp = Udp { src: 0, dst: u16::MAX };
 const VNI_MASK: Vxlan = Vxlan { vni: 0x00ff_ffff };
 /// Header length is matched so that options reach software, flags and offset (all but DF) so that fragments do.
 const IP_MASK: Ipv4 = Ipv4 {
@@ -272,21 +359,21 @@ pub(super) fn pattern_templates() -> Vec<Vec<Item>> {
             Item::Tcp(Match::new(Tcp::default(), TCP_MASK)),
             Item::Udp(Match::new(Udp::default(), UDP_MASK)),
         ] {
-            let mut items = vec![Item::Eth(Match::any())];
-            match way_in {
-                Framing::Untagged => {}
-                Framing::Vlan => items.push(Item::Vlan(Match::new(Vlan::default(), VLAN_MASK))),
-                Framing::Vxlan => {
-                    let outer = Ipv4 {
-                        dst: Ipv4Addr::BROADCAST,
-                        ..Ipv4::default()
-                    };
-                    items.push(Item::Ipv4(Match::new(Ipv4::default(), outer)));
-                    items.push(Item::Udp(Match::new(Udp::default(), Udp { src: 0, dst: u16::MAX })));
-                    items.push(Item::Vxlan(Match::new(Vxlan::default(), VNI_MASK)));
-                    items.push(Item::Eth(Match::any()));
-                }
-            }
+            let mut items = match way_in {
+                Framing::Untagged => vec![Item::Eth(Match::any())],
+                Framing::Vlan => vec![
+                    Item::RepresentedPort(dpdk_sys::PortId(0)),
+                    to(Mac::default()),
+                    Item::Vlan(Match::new(Vlan::default(), VLAN_MASK)),
+                ],
+                Framing::Vxlan => vec![
+                    Item::Eth(Match::any()),
+                    Item::Ipv4(Match::new(Ipv4::default(), OUTER_MASK)),
+                    Item::Udp(Match::new(Udp::default(), TUNNEL_MASK)),
+                    Item::Vxlan(Match::new(Vxlan::default(), VNI_MASK)),
+                    to(Mac::default()),
+                ],
+            };
             items.push(Item::Ipv4(Match::new(Ipv4::default(), IP_MASK)));
             items.push(l4);
             templates.push(items);
@@ -342,7 +429,7 @@ fn action_template(way_in: Framing, way_out: Framing) -> Vec<TemplateAction> {
         }))),
     }
     actions.push(TemplateAction::fixed(Action::Count));
-    actions.push(TemplateAction::per_rule(Action::RepresentedPort(PortId(0))));
+    actions.push(TemplateAction::per_rule(Action::RepresentedPort(dpdk_sys::PortId(0))));
     actions
 }
 
@@ -353,3 +440,6 @@ fn array<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
         .and_then(|bytes| bytes.try_into().ok())
         .unwrap_or([0; N])
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,17 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dpdk_sys::StartedPort;
-use dpdk_sys::flow::{Completion, Flow, FlowConfig, FlowError, FlowQueue};
+use dpdk_sys::flow::{Completion, Flow, FlowConfig, FlowError, FlowErrorKind, FlowQueue};
 use nat::ConnectionId;
 use rtrb::{Consumer, Producer};
 
 use super::installer::Installer;
-use super::{ConnectionOffload, OffloadCounters, OffloadReply, OffloadRequest, OffloadedRule};
+use super::{ConnectionOffload, NotOffloaded, OffloadCounters, OffloadReply, OffloadRequest, OffloadedRule};
 
 /// Operations in the flow queue at once.
 const QUEUE: u32 = 4_096;
-/// Requests taken from one worker before the NIC is pushed.
-const BATCH: usize = 256;
+/// Requests taken from all workers before the NIC is pushed. A request is at most four operations, two of them after
+/// the completion of the others, so the queue has room for those that are entered again, too.
+const BATCH: usize = QUEUE as usize / 8;
 /// Counters read between two looks at the rings.
 const COUNTS: usize = 256;
 /// Rules shown, at most.
@@ -43,8 +44,8 @@ struct Record {
     flows: [Option<Flow>; 2],
     /// Completions awaited.
     awaited: u8,
-    /// A rule was refused.
-    refused: bool,
+    /// Why a rule was refused.
+    refused: Option<NotOffloaded>,
     /// The worker wants it out.
     unwanted: bool,
     /// What to install once it is out.
@@ -143,8 +144,9 @@ impl OffloadThread {
 
     fn take_requests(&mut self) -> bool {
         let mut any = false;
+        let share = (BATCH / self.requests.len().max(1)).max(1);
         for worker in 0..self.requests.len() {
-            for _ in 0..BATCH {
+            for _ in 0..share {
                 let Ok(request) = self.requests[worker].pop() else {
                     break;
                 };
@@ -166,7 +168,7 @@ impl OffloadThread {
         }
         if self.slots.len() >= self.capacity as usize {
             self.counters.refused.add(1);
-            return self.reply(worker, OffloadReply::Refused(id));
+            return self.reply(worker, OffloadReply::Refused(id, NotOffloaded::NicFull));
         }
         let slot = self.free.pop().unwrap_or(self.records.len());
         if slot == self.records.len() {
@@ -179,7 +181,7 @@ impl OffloadThread {
             phase: Phase::Installing,
             flows: [None, None],
             awaited: 0,
-            refused: false,
+            refused: None,
             unwanted: false,
             next: None,
             packets: [0; 2],
@@ -203,7 +205,10 @@ impl OffloadThread {
                 }
                 Err(error) => {
                     tracing::debug!(%error, rule = record.offload.directions[side].describe(), "rule refused");
-                    record.refused = true;
+                    record.refused = Some(match error.kind {
+                        FlowErrorKind::Full => NotOffloaded::NicFull,
+                        _ => NotOffloaded::NicRefused,
+                    });
                 }
             }
         }
@@ -235,7 +240,7 @@ impl OffloadThread {
         record.awaited = record.awaited.saturating_sub(1);
         if !completion.ok && record.phase == Phase::Installing {
             record.flows[side] = None;
-            record.refused = true;
+            record.refused = Some(NotOffloaded::NicRefused);
         }
         self.settle(slot);
     }
@@ -247,7 +252,7 @@ impl OffloadThread {
             return;
         }
         match record.phase {
-            Phase::Installing if !record.refused && !record.unwanted => {
+            Phase::Installing if record.refused.is_none() && !record.unwanted => {
                 record.phase = Phase::Live;
                 let (worker, id) = (record.worker, record.offload.id);
                 self.counters.installed.add(1);
@@ -297,7 +302,7 @@ impl OffloadThread {
             self.counters.removed.add(1);
             self.records[slot] = Some(Record {
                 offload: next,
-                refused: false,
+                refused: None,
                 unwanted: false,
                 packets: [0; 2],
                 bytes: [0; 2],
@@ -308,12 +313,15 @@ impl OffloadThread {
         let id = record.offload.id;
         self.slots.remove(&(record.worker, id));
         self.free.push(slot);
-        if record.refused && !record.unwanted {
-            self.counters.refused.add(1);
-            self.reply(record.worker, OffloadReply::Refused(id));
-        } else {
-            self.counters.removed.add(1);
-            self.reply(record.worker, OffloadReply::Removed(id));
+        match record.refused {
+            Some(reason) if !record.unwanted => {
+                self.counters.refused.add(1);
+                self.reply(record.worker, OffloadReply::Refused(id, reason));
+            }
+            _ => {
+                self.counters.removed.add(1);
+                self.reply(record.worker, OffloadReply::Removed(id));
+            }
         }
     }
 

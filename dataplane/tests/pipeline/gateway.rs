@@ -191,7 +191,6 @@ impl Gateway {
             .start(Wiring {
                 reader,
                 host_interfaces: taps.collect(),
-                ingress: Vec::new(),
                 events: Arc::new(move |event| sink.lock().expect("events").push(event)),
             })
             .expect("started");

@@ -159,7 +159,6 @@ impl Gateway {
             .start(Wiring {
                 reader,
                 host_interfaces: Vec::new(),
-                ingress: vec![None, Some(vlan)],
                 events: Arc::new(move |event| {
                     if let Event::Failed { thread, reason } = event {
                         // Nobody listens only when the measurement has ended.
