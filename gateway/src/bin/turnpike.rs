@@ -10,7 +10,7 @@ use gateway::{Error, client, render};
 
 /// Client of a running turnpiked.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "turnpike", version)]
 struct Arguments {
     /// API socket of the gateway (api.socket in its configuration).
     #[arg(long, global = true, value_name = "PATH", default_value = "/run/turnpike/api.sock")]

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 /// A gateway between tenant networks and a BGP fabric.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "turnpiked", version)]
 struct Arguments {
     /// Configuration file (TOML); it is checked and committed to the store as a new revision if it changed.
     #[arg(long, value_name = "FILE")]
