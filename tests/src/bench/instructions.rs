@@ -53,13 +53,13 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "nat-hit",
-        packets: 50_000,
-        run: |packets| translate(packets, SMALL as u32),
+        packets: 100_000,
+        run: known,
     },
     Scenario {
         name: "nat-new",
         packets: 40_000,
-        run: |packets| translate(packets, NEW),
+        run: first,
     },
 ];
 
@@ -81,12 +81,15 @@ fn forward(packets: u64, v6: bool) -> Result<u64, String> {
     run(Gateway::start(plan, &frames)?, packets).map(|reading| reading.sent)
 }
 
-fn translate(packets: u64, connections: u32) -> Result<u64, String> {
-    let mut frames = nat::first_packets(connections);
+fn known(packets: u64) -> Result<u64, String> {
+    run(nat::established(MEMORY, SMALL as u32)?, packets).map(|reading| reading.sent)
+}
+
+fn first(packets: u64) -> Result<u64, String> {
+    let mut frames = nat::first_packets(NEW);
     Random::new(2).shuffle(&mut frames);
-    let gateway = Gateway::start(nat::plan(MEMORY, connections), &frames)?;
-    let reading = run(gateway, packets)?;
-    if connections == NEW && reading.sent > u64::from(NEW) {
+    let reading = run(Gateway::start(nat::plan(MEMORY, NEW), &frames)?, packets)?;
+    if reading.sent > u64::from(NEW) {
         return Err(format!("{} packets, but only {NEW} first ones", reading.sent));
     }
     Ok(reading.sent)

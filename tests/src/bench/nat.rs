@@ -6,7 +6,7 @@ use dataplane::Memory;
 use softasic::generator;
 
 use super::frames;
-use super::gateway::{DEVICE, Gateway, Plan, TAGGED};
+use super::gateway::{DEVICE, Gateway, Plan, TAGGED, UNTAGGED};
 use super::measure::Measurement;
 use super::random::Random;
 use super::scenario::Options;
@@ -45,31 +45,79 @@ pub fn first_packets(count: u32) -> Vec<Vec<u8>> {
     (0..count).map(make).collect()
 }
 
-/// Packets of `connections` connections, in random order.
+/// Packets of `connections` established connections, in random order.
 ///
 /// # Errors
 /// As [`Gateway::measure`], or if not every connection came about.
 pub fn hit(options: &Options, connections: u32) -> Result<Measurement, String> {
-    let mut random = Random::new(7);
-    let mut frames = first_packets(connections);
-    random.shuffle(&mut frames);
-    let gateway = Gateway::start(plan(options.memory, connections), &frames)?;
-    gateway.await_sent(&Default::default(), u64::from(connections))?;
-    let known = gateway.connections()?.connections;
-    if known != connections {
-        return Err(format!("{known} of {connections} connections were made"));
-    }
-    // Another order than the one in which they were made: neighbours in time are not neighbours in memory.
-    random.shuffle(&mut frames);
-    generator::replace(DEVICE, &frames);
-    drop(frames);
-    gateway.await_sent(&gateway.reading(), u64::from(connections) / 2)?;
+    let gateway = established(options.memory, connections)?;
     let measured = gateway.measure(options.window)?;
     let made = gateway.connections()?.created;
     if made != u64::from(connections) {
         return Err(format!("{made} connections were made, {connections} wanted"));
     }
     Ok(measured)
+}
+
+/// A gateway with so many established connections, whose packets from the VPC come in random order.
+///
+/// # Errors
+/// If a connection was not established.
+pub fn established(memory: Memory, connections: u32) -> Result<Gateway, String> {
+    let all = u64::from(connections);
+    let mut random = Random::new(7);
+    let mut frames = first_packets(connections);
+    random.shuffle(&mut frames);
+    let gateway = Gateway::start(plan(memory, connections), &frames)?;
+    gateway.await_sent(&Default::default(), all)?;
+    generator::pause(DEVICE, true);
+
+    let mut replies = replies(&gateway)?;
+    random.shuffle(&mut replies);
+    let before = gateway.reading();
+    play(&replies);
+    drop(replies);
+    gateway.await_sent(&before, all)?;
+
+    // Another order than the one in which they were made: neighbours in time are not neighbours in memory.
+    random.shuffle(&mut frames);
+    let before = gateway.reading();
+    play(&frames);
+    drop(frames);
+    // The fourth packet of a UDP connection establishes it.
+    gateway.await_sent(&before, all * 5 / 2)?;
+    let established = gateway.connections()?.udp.established;
+    if established != all {
+        return Err(format!("{established} of {connections} connections were established"));
+    }
+    Ok(gateway)
+}
+
+/// Hands out `frames` from now on.
+pub fn play(frames: &[Vec<u8>]) {
+    generator::replace(DEVICE, frames);
+    generator::pause(DEVICE, false);
+}
+
+/// The servers' answers of every connection, as they come from the fabric.
+fn replies(gateway: &Gateway) -> Result<Vec<Vec<u8>>, String> {
+    const PAGE: usize = 1 << 16;
+    let mut replies = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let (page, rest) = gateway.ask(move |engine| {
+            let mut page = Vec::with_capacity(PAGE);
+            let rest = engine.snapshot(from, PAGE, &mut page);
+            (page, rest)
+        })?;
+        replies.extend(page.iter().map(|connection| {
+            let seen = connection.translated;
+            let from = (IpAddr::V4(seen.destination), seen.destination_port);
+            frames::udp(&UNTAGGED, from, (IpAddr::V4(seen.source), seen.source_port))
+        }));
+        next = rest;
+    }
+    Ok(replies)
 }
 
 /// Each packet opens a connection, in a table that has a million already.

@@ -15,7 +15,7 @@ use softasic::generator;
 use super::frames::{self, Segment};
 use super::gateway::{DEVICE, Gateway, TAGGED, UNTAGGED};
 use super::measure::Measurement;
-use super::nat::{ends, plan};
+use super::nat::{ends, plan, play};
 use super::scenario::Options;
 
 const BATCH: usize = 8_000;
@@ -90,11 +90,6 @@ pub fn install(options: &Options) -> Result<Measurement, String> {
         by_wall_clock: rate,
         count: CONNECTIONS as u64,
     })
-}
-
-fn play(frames: &[Vec<u8>]) {
-    generator::replace(DEVICE, frames);
-    generator::pause(DEVICE, false);
 }
 
 fn all(engine: &nat::Engine) -> Vec<ConnectionView> {

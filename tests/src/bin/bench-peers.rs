@@ -44,7 +44,6 @@ fn arguments() -> Result<(usize, Duration), String> {
 
 fn compare(rounds: usize, window: Duration) -> Result<(), String> {
     let ovs = peers::ovs_version()?;
-    let _pages = Hugepages::reserve(MEMORY_MB)?;
     gateway::leave_the_worker_core()?;
     let mut runs: BTreeMap<(&str, &str), Vec<f64>> = BTreeMap::new();
     let mut failures = Vec::new();
@@ -75,8 +74,10 @@ fn compare(rounds: usize, window: Duration) -> Result<(), String> {
     }
 }
 
-/// A fixture that cannot be made panics; the other rows are measured all the same.
+/// A fixture that cannot be made panics; the other rows are measured all the same. Hugepages are reserved for each run
+/// anew: another program of the machine may have given them back.
 fn guarded(program: Program, workload: &Workload, window: Duration) -> Result<Measurement, String> {
+    let _pages = Hugepages::reserve(MEMORY_MB)?;
     catch_unwind(AssertUnwindSafe(|| peers::run(program, workload, window)))
         .unwrap_or_else(|_| Err("could not be set up, see above".to_owned()))
 }

@@ -98,19 +98,11 @@ fn one(scenario: &Scenario, arguments: &Arguments) -> Result<(), String> {
 /// Every scenario in turn, round after round.
 fn all(arguments: &Arguments) -> Result<(), String> {
     interrupt::clean_up();
-    let (no_huge, _pages) = match Hugepages::reserve(u64::from(MEMORY_MB)) {
-        Ok(pages) if !arguments.no_huge => (false, Some(pages)),
-        Ok(_) => (true, None),
-        Err(why) => {
-            eprintln!("bench: ordinary memory instead of hugepages: {why}");
-            (true, None)
-        }
-    };
     let mut runs: BTreeMap<&str, Vec<Measurement>> = BTreeMap::new();
     let mut failures = Vec::new();
     for round in 1..=arguments.rounds {
         for scenario in &arguments.scenarios {
-            match subprocess(scenario, arguments.seconds, no_huge) {
+            match subprocess(scenario, arguments) {
                 Ok(measured) => {
                     eprintln!(
                         "round {round}: {:<16} {:>12.1} {} (by the wall {:.1}, {} packets)",
@@ -133,10 +125,20 @@ fn all(arguments: &Arguments) -> Result<(), String> {
     }
 }
 
-fn subprocess(scenario: &Scenario, seconds: f64, no_huge: bool) -> Result<Measurement, String> {
+/// One run, in a process of its own. Hugepages are reserved for each run anew: another program of the machine may have
+/// given them back.
+fn subprocess(scenario: &Scenario, arguments: &Arguments) -> Result<Measurement, String> {
+    let (no_huge, _pages) = match Hugepages::reserve(u64::from(MEMORY_MB)) {
+        Ok(pages) if !arguments.no_huge => (false, Some(pages)),
+        Ok(_) => (true, None),
+        Err(why) => {
+            eprintln!("bench: ordinary memory instead of hugepages: {why}");
+            (true, None)
+        }
+    };
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
-    command.args(["--one", scenario.name, "--seconds", &seconds.to_string()]);
+    command.args(["--one", scenario.name, "--seconds", &arguments.seconds.to_string()]);
     if no_huge {
         command.arg("--no-huge");
     }
