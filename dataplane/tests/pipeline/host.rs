@@ -220,7 +220,7 @@ isolated! {
 }
 
 isolated! {
-    fn a_flood_for_the_host_is_bounded_and_the_kernel_still_heard() {
+    fn a_flood_for_the_host_is_bounded_and_the_kernel_heard() {
         let gateway = Gateway::start();
         let tap = Tap::open("fabric");
         let frame = arp(false, (FABRIC_MAC, OUR_VTEP), (Mac::default(), VTEP), None);
@@ -230,10 +230,7 @@ isolated! {
             for _ in 0..10 {
                 tap.send(&frame);
             }
-            gateway.wait("the kernel's frames, while the flood lasts", || {
-                gateway.dataplane.counters()[0].injected.get() == 10 || gateway.wires[UPLINK].is_drained()
-            });
-            assert!(!gateway.wires[UPLINK].is_drained(), "the flood ended before the kernel was heard");
+            gateway.wait("the kernel's frames", || gateway.dataplane.counters()[0].injected.get() == 10);
         });
         assert_eq!(outcome.sent[FABRIC].len(), 10);
         let dropped: u64 = outcome.drops.iter().map(|(_, count)| count).sum();

@@ -103,14 +103,16 @@ isolated! {
     fn a_neighbor_that_stays_silent_is_given_up_and_its_senders_told() {
         let gateway = Gateway::start();
         let (v4, v6) = (to(from_host(Layer4::Udp(1, 2)), NEIGHBOR), to(from_host_v6(Layer4::Udp(1, 2)), NEIGHBOR_V6));
+        // The sender of a translated packet is in another VRF, and what waits is no longer what it sent.
+        let translated = to(from_red(Layer4::Udp(1, 2)), NEIGHBOR);
         let start = now();
-        assert_eq!(gateway.exchange(UPLINK, [v4.bytes(), v6.bytes()]).held, 2);
+        assert_eq!(gateway.exchange(UPLINK, [v4.bytes(), v6.bytes(), translated.bytes()]).held, 3);
         let outcome = gateway.observe(|| {
             gateway.wait("the end of patience", || gateway.dataplane.counters()[0].held.get() == 0);
         });
         let waited = start.elapsed();
         assert!((Duration::from_millis(2_900)..Duration::from_millis(4_000)).contains(&waited), "{waited:?}");
-        assert_eq!((outcome.drops, outcome.generated), (vec![(Drop::NeighborUnresolved, 2)], 2));
+        assert_eq!((outcome.drops, outcome.generated), (vec![(Drop::NeighborUnresolved, 3)], 2));
         let expected = [
             icmp_error(&v4, "198.51.100.1", 3, 1, [0; 4]).bytes(),
             icmp_error(&v6, "2001:db8:3::1", 1, 3, [0; 4]).bytes(),
