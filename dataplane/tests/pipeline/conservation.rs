@@ -3,11 +3,12 @@
 use net::Mac;
 
 use crate::frames::{Frame, Layer4, SYN, arp, icmp_error, payload};
-use crate::gateway::{
-    FABRIC, FABRIC_MAC, Gateway, HOST_MAC, PEER_MAC, POOL, RED, TENANT_MAC, UPLINK, UPLINK_MAC, VLAN, from_blue,
-    from_host, from_host_v6, from_red, tunnel_in, via,
-};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{
+    FABRIC, FABRIC_MAC, HOST_MAC, PEER_MAC, POOL, RED, TENANT_MAC, UPLINK, UPLINK_MAC, VLAN, from_blue, from_host,
+    from_host_v6, from_red, tunnel_in, via,
+};
 
 /// Xorshift: the same frames in every run.
 struct Random(u64);

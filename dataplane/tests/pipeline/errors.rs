@@ -3,11 +3,11 @@
 use net::{Drop, RouteKind, VrfId};
 
 use crate::frames::{Frame, Layer4, assert_frames, icmp_error, payload};
-use crate::gateway::{
-    FABRIC, FABRIC_MAC, Gateway, HOST_MAC, MTU, PEER_MAC, RED, UPLINK, UPLINK_MAC, from_host, from_host_v6, from_red,
-    special,
-};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{
+    FABRIC, FABRIC_MAC, HOST_MAC, MTU, PEER_MAC, RED, UPLINK, UPLINK_MAC, from_host, from_host_v6, from_red, special,
+};
 
 const UPLINK_ADDRESS: &str = "198.51.100.1";
 const UPLINK_ADDRESS_V6: &str = "2001:db8:3::1";

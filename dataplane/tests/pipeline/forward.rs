@@ -3,10 +3,11 @@
 use net::{Drop, RouteKind, VrfId};
 
 use crate::frames::{Layer4, SYN, assert_frames, payload};
-use crate::gateway::{
-    FABRIC, FABRIC_MAC, Gateway, HOST_MAC, MTU, PEER_MAC, UPLINK, UPLINK_MAC, from_host, from_host_v6, special,
-};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{
+    FABRIC, FABRIC_MAC, HOST_MAC, MTU, PEER_MAC, UPLINK, UPLINK_MAC, from_host, from_host_v6, special,
+};
 
 /// Every layer 4 that a host sends.
 fn kinds() -> [Layer4; 5] {

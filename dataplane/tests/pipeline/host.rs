@@ -6,11 +6,12 @@ use dataplane::Event;
 use net::{Drop, Mac};
 
 use crate::frames::{Frame, Layer4, SYN, arp, assert_frames, source_port};
-use crate::gateway::{
-    BLUE_IF, BLUE_MAC, FABRIC, FABRIC_MAC, Gateway, HOST_MAC, OTHER_VTEP, OTHER_VTEP_MAC, OUR_VTEP, PEER_MAC, RED_MAC,
+use crate::gateway::Gateway;
+use crate::isolated;
+use crate::network::{
+    BLUE_IF, BLUE_MAC, FABRIC, FABRIC_MAC, HOST_MAC, OTHER_VTEP, OTHER_VTEP_MAC, OUR_VTEP, PEER_MAC, RED_MAC,
     TENANT_MAC, UPLINK, UPLINK_MAC, VLAN, VTEP, VTEP_MAC, from_blue, from_host, from_red, tunnel_in, tunnel_out,
 };
-use crate::isolated;
 use crate::process::ip;
 use crate::tap::Tap;
 
@@ -188,8 +189,8 @@ isolated! {
 isolated! {
     fn a_tunnel_without_a_way_asks_for_its_neighbor() {
         let mut gateway = Gateway::start();
-        gateway.neighbor(crate::gateway::FABRIC_IF, "192.0.2.9", None);
-        gateway.neighbor(crate::gateway::FABRIC_IF, "192.0.2.10", None);
+        gateway.neighbor(crate::network::FABRIC_IF, "192.0.2.9", None);
+        gateway.neighbor(crate::network::FABRIC_IF, "192.0.2.10", None);
         gateway.publish();
         let frame = arp(false, (BLUE_MAC, GATEWAY), (Mac::default(), TENANT), None);
         let tap = Tap::open("blue");
@@ -202,7 +203,7 @@ isolated! {
             Event::NeighborWanted { interface, address } => Some((*interface, *address)),
             _ => None,
         });
-        assert_eq!(wanted, (crate::gateway::FABRIC_IF, VTEP.into()));
+        assert_eq!(wanted, (crate::network::FABRIC_IF, VTEP.into()));
     }
 }
 
@@ -210,10 +211,10 @@ isolated! {
     fn an_interface_that_is_down_takes_nothing() {
         let mut gateway = Gateway::start();
         let sent = from_host(Layer4::Udp(1, 2));
-        gateway.link(crate::gateway::UPLINK_IF, false);
+        gateway.link(crate::network::UPLINK_IF, false);
         gateway.publish();
         gateway.exchange(UPLINK, [sent.bytes()]).is_silent(&[(Drop::InterfaceDown, 1)], "down");
-        gateway.link(crate::gateway::UPLINK_IF, true);
+        gateway.link(crate::network::UPLINK_IF, true);
         gateway.publish();
         gateway.exchange(UPLINK, [sent.bytes()]).is_only(FABRIC, &sent.hop(FABRIC_MAC, PEER_MAC).bytes(), "up");
     }

@@ -3,11 +3,12 @@
 use net::{Drop, Mac};
 
 use crate::frames::{Frame, Layer4, SYN, ethernet};
-use crate::gateway::{
-    BLUE_MAC, FABRIC, FABRIC_MAC, Gateway, HOST_MAC, PEER_MAC, TENANT_MAC, UPLINK, UPLINK_MAC, VLAN, from_blue,
-    from_host, from_host_v6, from_red, tunnel_in,
-};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{
+    BLUE_MAC, FABRIC, FABRIC_MAC, HOST_MAC, PEER_MAC, TENANT_MAC, UPLINK, UPLINK_MAC, VLAN, from_blue, from_host,
+    from_host_v6, from_red, tunnel_in,
+};
 
 const LINK: (Mac, Mac) = (HOST_MAC, UPLINK_MAC);
 

@@ -6,8 +6,9 @@ use net::{Mac, VrfId};
 use softasic::generator;
 
 use crate::frames::{Frame, Layer4};
-use crate::gateway::{FABRIC_IF, FABRIC_MAC, Gateway, PEER_MAC, RED, from_blue, from_host, from_red, tunnel_in, via};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{FABRIC_IF, FABRIC_MAC, PEER_MAC, RED, from_blue, from_host, from_red, tunnel_in, via};
 
 const FABRIC: &str = "net_generator0";
 const UPLINK: &str = "net_generator1";

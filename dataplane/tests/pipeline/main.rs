@@ -14,6 +14,7 @@ mod hostile;
 mod load;
 mod nat;
 mod neighbors;
+mod network;
 mod process;
 mod tap;
 mod vpc;

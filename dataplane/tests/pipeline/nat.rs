@@ -3,11 +3,12 @@
 use net::{Drop, RouteKind, VrfId};
 
 use crate::frames::{ACK, Frame, Layer4, SYN, icmp_error, payload, source_port};
-use crate::gateway::{
-    FABRIC, FABRIC_MAC, FORWARDED, Gateway, HOST_MAC, PEER_MAC, POOL, RED, RED_MAC, SERVER, TENANT, TENANT_MAC, UPLINK,
+use crate::gateway::Gateway;
+use crate::isolated;
+use crate::network::{
+    FABRIC, FABRIC_MAC, FORWARDED, HOST_MAC, PEER_MAC, POOL, RED, RED_MAC, SERVER, TENANT, TENANT_MAC, UPLINK,
     UPLINK_MAC, VLAN, address, from_blue, from_host, from_red, special, tunnel_in, tunnel_out, via,
 };
-use crate::isolated;
 
 /// Another router of the fabric.
 const OTHER_ROUTER: &str = "192.0.2.3";
@@ -135,7 +136,7 @@ isolated! {
     fn a_connection_keeps_its_port_when_its_route_moves_goes_and_comes_back() {
         let mut gateway = Gateway::start();
         let other_mac = net::Mac([2, 0, 0, 0, 2, 3]);
-        gateway.neighbor(crate::gateway::FABRIC_IF, OTHER_ROUTER, Some(other_mac));
+        gateway.neighbor(crate::network::FABRIC_IF, OTHER_ROUTER, Some(other_mac));
         gateway.publish();
         let frames = [Layer4::Udp(4000, 53), Layer4::Tcp(4000, 80, SYN), Layer4::EchoRequest(4000)].map(from_red);
         let ports = frames.each_ref().map(|sent| translated(&gateway, sent));
@@ -181,7 +182,7 @@ isolated! {
         let back = answered(&masqueraded(&sent, port));
         gateway.exchange(FABRIC, [back.bytes()]).is_only(UPLINK, &delivered(&sent).bytes(), "by the first router");
         let other_mac = net::Mac([2, 0, 0, 0, 1, 6]);
-        gateway.neighbor(crate::gateway::RED_IF, "10.0.0.6", Some(other_mac));
+        gateway.neighbor(crate::network::RED_IF, "10.0.0.6", Some(other_mac));
         gateway.route(RED, "10.1.0.0/24", Some(via("10.0.0.6")));
         gateway.publish();
         let expected = sent.reply().hop(RED_MAC, other_mac);

@@ -6,11 +6,11 @@ use dataplane::Event;
 use net::{Drop, InterfaceId, Mac, VrfId};
 
 use crate::frames::{Frame, Layer4, assert_frames, icmp_error, source_port};
-use crate::gateway::{
-    FABRIC, FABRIC_IF, FABRIC_MAC, Gateway, POOL, RED, RED_IF, RED_MAC, UPLINK, address, from_host, from_host_v6,
-    from_red, now, via,
-};
+use crate::gateway::{Gateway, now};
 use crate::isolated;
+use crate::network::{
+    FABRIC, FABRIC_IF, FABRIC_MAC, POOL, RED, RED_IF, RED_MAC, UPLINK, address, from_host, from_host_v6, from_red, via,
+};
 
 const NEW_MAC: Mac = Mac([2, 0, 0, 0, 2, 0x77]);
 const NEIGHBOR: &str = "192.0.2.77";

@@ -3,11 +3,12 @@
 use net::{Drop, Mac};
 
 use crate::frames::{Frame, Layer4, SYN, payload, source_port};
-use crate::gateway::{
-    BLUE, BLUE_IF, BLUE_MAC, FABRIC, Gateway, MTU, OTHER_VTEP, OUR_VTEP, RED, RED_MAC, TENANT_MAC, UPLINK, VLAN,
-    from_blue, from_red, tunnel_in, tunnel_out, via,
-};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{
+    BLUE, BLUE_IF, BLUE_MAC, FABRIC, MTU, OTHER_VTEP, OUR_VTEP, RED, RED_MAC, TENANT_MAC, UPLINK, VLAN, from_blue,
+    from_red, tunnel_in, tunnel_out, via,
+};
 
 /// A network behind the tenant, reached in its VPC alone.
 const INSIDE: &str = "10.1.0.9";
@@ -103,7 +104,7 @@ isolated! {
         // From an untagged short frame, padded by its sender, into the tunnel.
         gateway.route(net::VrfId::DEFAULT, "10.1.0.0/24", Some(net::Route::unicast(net::NextHop::in_vrf(BLUE))));
         gateway.publish();
-        let sent = crate::gateway::from_host(Layer4::Udp(1, 2)).with(|f| {
+        let sent = crate::network::from_host(Layer4::Udp(1, 2)).with(|f| {
             f.destination = INSIDE.parse().expect("an address");
             f.payload = payload(1);
         });
@@ -141,7 +142,7 @@ isolated! {
         gateway.publish();
         let outcome = gateway.exchange(FABRIC, [tunnel_in().around(&sent.bytes())]);
         let mut tunnel = tunnel_out(source_port(outcome.only(FABRIC)));
-        (tunnel.destination, tunnel.destination_mac) = (OTHER_VTEP, crate::gateway::OTHER_VTEP_MAC);
+        (tunnel.destination, tunnel.destination_mac) = (OTHER_VTEP, crate::network::OTHER_VTEP_MAC);
         let expected = tunnel.around(&sent.hop(BLUE_MAC, TENANT_MAC).bytes());
         outcome.is_only(FABRIC, &expected, "moved");
     }

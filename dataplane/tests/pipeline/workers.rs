@@ -3,11 +3,11 @@
 use net::Drop;
 
 use crate::frames::{ACK, Frame, Layer4, SYN, source_port};
-use crate::gateway::{
-    FABRIC, FABRIC_MAC, FORWARDED, Gateway, PEER_MAC, POOL, RED_MAC, SERVER, TENANT, TENANT_MAC, UPLINK, VLAN, address,
-    from_red,
-};
+use crate::gateway::Gateway;
 use crate::isolated;
+use crate::network::{
+    FABRIC, FABRIC_MAC, FORWARDED, PEER_MAC, POOL, RED_MAC, SERVER, TENANT, TENANT_MAC, UPLINK, VLAN, address, from_red,
+};
 
 fn handed_over(gateway: &Gateway) -> [u64; 2] {
     [0, 1].map(|worker: usize| {
@@ -97,7 +97,7 @@ isolated! {
 isolated! {
     fn both_workers_follow_generations_and_forward() {
         let mut gateway = Gateway::with_workers(2);
-        let sent = crate::gateway::from_host(Layer4::Udp(1, 2));
+        let sent = crate::network::from_host(Layer4::Udp(1, 2));
         for queue in [0, 1] {
             let expected = sent.hop(FABRIC_MAC, PEER_MAC).bytes();
             gateway.exchange_on(UPLINK, queue, [sent.bytes()]).is_only(FABRIC, &expected, "before");
