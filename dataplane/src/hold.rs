@@ -21,6 +21,8 @@ const ASK_AGAIN: u64 = 1_000;
 pub(crate) struct Held {
     /// Starts at its layer 2 header, addresses already translated, TTL not yet decremented.
     pub(crate) mbuf: Mbuf,
+    /// Made by the gateway: no hop is behind it yet, so its TTL is not decremented.
+    pub(crate) own: bool,
     /// Offset of the IP header.
     pub(crate) l3: u16,
     /// Where it came in.

@@ -62,7 +62,7 @@ drop_reasons! {
     NeighborUnresolved "neighbor-unresolved" "Next hop did not answer ARP or ND in time.",
     NeighborQueueFull "neighbor-queue-full" "Too many packets wait for the same next hop.",
     PacketTooBig "packet-too-big" "Larger than the egress MTU and may not be fragmented.",
-    FragmentFailed "fragment-failed" "Fragmentation ran out of buffers.",
+    FragmentFailed "fragment-failed" "To be fragmented, but it has IP options or there were no buffers for the pieces.",
     NatNoMapping "nat-no-mapping" "To a NAT address, and neither a connection nor a port forward matches.",
     NatPortsExhausted "nat-ports-exhausted" "Every port of the masquerade pool is in use.",
     NatTableFull "nat-table-full" "Connection table is at its configured size.",
@@ -72,9 +72,7 @@ drop_reasons! {
     NatPolicyDenied "nat-policy-denied" "Connection ended because no NAT rule or route allows it any more.",
     HandoverQueueFull "handover-queue-full" "Ring to the worker that owns the connection is full.",
     PuntQueueFull "punt-queue-full" "Ring or tap of the host interface is full.",
-    PuntNoHost "punt-no-host" "To the host, on an interface that has no host interface.",
     TxQueueFull "tx-queue-full" "Port did not take the packet.",
-    BuffersExhausted "buffers-exhausted" "Packet pool is empty.",
     HeadroomExhausted "headroom-exhausted" "No room in front of the packet for the encapsulation.",
     Scattered "scattered" "Packet spans several buffers, larger than the pool's buffer size.",
 }

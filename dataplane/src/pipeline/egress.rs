@@ -100,14 +100,16 @@ impl Pipeline {
                 let l3 = usize::from(held.l3);
                 let (length, ether_type) = match held.destination {
                     IpAddr::V4(_) => {
-                        decrement_ttl(&mut mbuf, held.l3);
+                        if !held.own {
+                            decrement_ttl(&mut mbuf, held.l3);
+                        }
                         (
                             u16::from_be_bytes([mbuf.data()[l3 + 2], mbuf.data()[l3 + 3]]),
                             eth::ether_type::IPV4,
                         )
                     }
                     IpAddr::V6(_) => {
-                        mbuf.data_mut()[l3 + 7] -= 1;
+                        mbuf.data_mut()[l3 + 7] -= u8::from(!held.own);
                         let payload = u16::from_be_bytes([mbuf.data()[l3 + 4], mbuf.data()[l3 + 5]]);
                         (payload.saturating_add(40), eth::ether_type::IPV6)
                     }

@@ -115,6 +115,7 @@ impl Pipeline {
         self.resume(
             tables,
             Held {
+                own: true,
                 mbuf,
                 l3: ETHERNET,
                 ingress,

@@ -68,6 +68,7 @@ impl Pipeline {
             AdjacencyKind::Glean | AdjacencyKind::Incomplete => {
                 let address = adjacency.gateway.unwrap_or(destination);
                 let held = Held {
+                    own: false,
                     mbuf: packet.mbuf,
                     l3: packet.l3,
                     ingress: packet.ingress,
@@ -111,6 +112,7 @@ impl Pipeline {
         self.resume(
             tables,
             Held {
+                own: true,
                 mbuf: packet.mbuf,
                 l3: packet.l3,
                 ingress: packet.ingress,

@@ -266,8 +266,8 @@ pub fn ethernet(source: Mac, destination: Mac, vlan: Option<u16>, v4: bool) -> V
     out
 }
 
-/// The ICMP error that the gateway's interface sends about a packet: TTL 64, less the hop that any packet has on its way
-/// out, precedence "network control", and as much of the packet as may be quoted.
+/// The ICMP error that the gateway's interface sends about a packet: TTL 64, precedence "network
+/// control", and as much of the packet as may be quoted.
 pub fn icmp_error(about: &Frame, source: &str, kind: u8, code: u8, rest: [u8; 4]) -> Frame {
     let quote = about.packet();
     let most = if about.source.is_ipv4() { 576 - 28 } else { 1280 - 48 };
@@ -277,7 +277,7 @@ pub fn icmp_error(about: &Frame, source: &str, kind: u8, code: u8, rest: [u8; 4]
         vlan: about.vlan,
         source: source.parse().expect("an address"),
         destination: about.source,
-        ttl: TTL - 1,
+        ttl: TTL,
         tos: 0xc0,
         identification: 0,
         dont_fragment: true,
