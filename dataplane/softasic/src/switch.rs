@@ -1,6 +1,7 @@
 //! The e-switch: one for all ports of the process. Rules by handle, their number, and what workers are shown.
 
 use std::collections::BTreeSet;
+use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +13,7 @@ use left_right::{ReadHandle, ReadHandleFactory, WriteHandle};
 
 use crate::port::Wire;
 use crate::rule::Rule;
-use crate::table::{Change, Table};
+use crate::table::{Change, Edit, Table};
 
 /// Rules that the e-switch holds unless told otherwise.
 const DEFAULT_CAPACITY: u32 = 1_000_000;
@@ -42,6 +43,7 @@ impl Switch {
                 used: 0,
                 capacity: DEFAULT_CAPACITY,
                 ports: BTreeSet::new(),
+                edits: Vec::new(),
             }),
             readers: read.factory(),
             aging: AtomicU32::new(0),
@@ -86,7 +88,7 @@ impl Switch {
     pub(crate) fn port_up(&self, wire: &Arc<Wire>) {
         let mut control = self.control();
         control.write.append(Change::PortUp(wire.id(), wire.clone()));
-        control.write.publish();
+        control.publish();
     }
 
     /// The port stops; its rules go with it, because its handles do. Nobody sends to it when this returns.
@@ -94,9 +96,9 @@ impl Switch {
         let mut control = self.control();
         self.remove_rules_of(&mut control, port);
         control.write.append(Change::PortDown(port));
-        control.write.publish();
+        control.publish();
         // The second time waits for those who still read what the first time replaced.
-        control.write.publish();
+        control.publish();
     }
 
     /// Removes every rule that was made through a port.
@@ -111,7 +113,7 @@ impl Switch {
                 self.remove_slot(control, index);
             }
         }
-        control.write.publish();
+        control.publish();
     }
 
     /// Takes a place for a rule.
@@ -127,7 +129,7 @@ impl Switch {
     }
 
     /// Puts a rule in a place of [`Switch::reserve`]. It matches after [`Control::publish`].
-    pub(crate) fn insert(&self, control: &mut Control, handle: NonZeroU64, rule: Rule) -> Result<(), FlowError> {
+    pub(crate) fn insert(&self, control: &mut Control, handle: NonZeroU64, rule: Arc<Rule>) -> Result<(), FlowError> {
         let index = control.slot(handle).ok_or_else(unknown)?;
         let taken = control.find(&rule).is_some();
         if taken || !matches!(control.slots[index].held, Held::Queued(_)) {
@@ -135,11 +137,11 @@ impl Switch {
             return Err(if taken { exists() } else { unknown() });
         }
         self.aging.fetch_add(u32::from(rule.age.is_some()), Relaxed);
-        let rule = Arc::new(rule);
-        control.write.append(Change::Insert(rule.clone()));
+        control.edits.push(Edit::Insert(rule.clone()));
         let Control { index: keys, slots, .. } = control;
-        slots[index].held = Held::Rule(rule.clone());
-        keys.insert_unique(rule.hash, index as u32, |slot| slots[*slot as usize].hash());
+        let hash = rule.hash;
+        slots[index].held = Held::Rule(rule);
+        keys.insert_unique(hash, index as u32, |slot| slots[*slot as usize].hash());
         Ok(())
     }
 
@@ -179,7 +181,7 @@ impl Switch {
                     used.fetch_sub(1, Relaxed);
                 }
                 control.used -= 1;
-                control.write.append(Change::Remove(rule));
+                control.edits.push(Edit::Remove(rule));
             }
         }
         let slot = &mut control.slots[index];
@@ -199,6 +201,8 @@ pub(crate) struct Control {
     used: u32,
     capacity: u32,
     ports: BTreeSet<u16>,
+    /// What workers have not been shown yet.
+    edits: Vec<Edit>,
 }
 
 /// Where a handle leads.
@@ -228,7 +232,36 @@ impl Slot {
 impl Control {
     /// Shows workers what was changed.
     pub(crate) fn publish(&mut self) {
+        if !self.edits.is_empty() {
+            let room = Vec::with_capacity(self.edits.len());
+            let edits = std::mem::replace(&mut self.edits, room);
+            self.write.append(Change::Rules(edits));
+        }
         self.write.publish();
+    }
+
+    /// Reads where rules with these hashes are or will be, so that cache misses overlap.
+    pub(crate) fn look_ahead(&self, hashes: impl Iterator<Item = u64>) {
+        let taken = |hash: &u64| {
+            let found = self.index.find(*hash, |_| true);
+            found.is_some_and(|slot| matches!(self.slots[*slot as usize].held, Held::Rule(_)))
+        };
+        black_box(hashes.filter(taken).count());
+    }
+
+    /// The hash of a handle's rule.
+    pub(crate) fn hash_of(&self, handle: NonZeroU64) -> Option<u64> {
+        self.slot(handle).map(|index| self.slots[index].hash())
+    }
+
+    /// Makes room for so many more rules, within the e-switch's capacity.
+    pub(crate) fn expect(&mut self, rules: u32) {
+        let room = rules.min(self.capacity.saturating_sub(self.used));
+        self.slots.reserve(room as usize);
+        let Self { index, slots, .. } = self;
+        index.reserve(room as usize, |slot| slots[*slot as usize].hash());
+        self.write.append(Change::Expect(room));
+        self.publish();
     }
 
     /// True if rules may send there.

@@ -3,6 +3,7 @@
 //! A reader enters once a burst and never waits; the writer applies each change to both copies and waits for readers
 //! that are still in the old one.
 
+use std::hint::black_box;
 use std::sync::Arc;
 
 use hashbrown::HashTable;
@@ -31,14 +32,31 @@ struct Entry {
     rule: Arc<Rule>,
 }
 
-/// A change of the table.
-pub(crate) enum Change {
+/// A change of one rule.
+#[derive(Clone)]
+pub(crate) enum Edit {
     Insert(Arc<Rule>),
     Remove(Arc<Rule>),
+}
+
+impl Edit {
+    fn hash(&self) -> u64 {
+        match self {
+            Self::Insert(rule) | Self::Remove(rule) => rule.hash,
+        }
+    }
+}
+
+/// A change of the table.
+pub(crate) enum Change {
+    /// In this order.
+    Rules(Vec<Edit>),
     Open,
     Close,
     PortUp(u16, Arc<Wire>),
     PortDown(u16),
+    /// So many more rules will come.
+    Expect(u32),
 }
 
 impl Table {
@@ -77,6 +95,23 @@ impl Table {
             .map(|entry| &*entry.rule)
     }
 
+    /// Reads where rules are or will be. No step depends on the one before, so their cache misses overlap.
+    fn look_ahead(&self, edits: &[Edit]) {
+        let taken = |edit: &&Edit| {
+            self.rules
+                .find(edit.hash(), |entry| entry.hash == edit.hash())
+                .is_some()
+        };
+        black_box(edits.iter().filter(taken).count());
+    }
+
+    fn edit(&mut self, edit: Edit) {
+        match edit {
+            Edit::Insert(rule) => self.insert(rule),
+            Edit::Remove(rule) => self.remove(&rule),
+        }
+    }
+
     fn insert(&mut self, rule: Arc<Rule>) {
         self.on_port[rule.key.framing()] += usize::from(rule.key.is_on_port());
         if let Some(port) = rule.key.tunnel_port() {
@@ -107,8 +142,11 @@ impl Table {
 impl Absorb<Change> for Table {
     fn absorb_first(&mut self, change: &mut Change, _other: &Self) {
         match change {
-            Change::Insert(rule) => self.insert(rule.clone()),
-            Change::Remove(rule) => self.remove(rule),
+            Change::Rules(edits) => {
+                self.look_ahead(edits);
+                edits.iter().for_each(|edit| self.edit(edit.clone()));
+            }
+            Change::Expect(rules) => self.rules.reserve(*rules as usize, |entry| entry.hash),
             Change::Open => self.entrances += 1,
             Change::Close => self.entrances -= 1,
             Change::PortUp(port, wire) => {
@@ -123,6 +161,16 @@ impl Absorb<Change> for Table {
                     *wire = None;
                 }
             }
+        }
+    }
+
+    fn absorb_second(&mut self, change: Change, other: &Self) {
+        match change {
+            Change::Rules(edits) => {
+                self.look_ahead(&edits);
+                edits.into_iter().for_each(|edit| self.edit(edit));
+            }
+            mut other_change => self.absorb_first(&mut other_change, other),
         }
     }
 

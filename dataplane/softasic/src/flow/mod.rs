@@ -8,6 +8,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrayvec::ArrayVec;
 use dpdk_sys::flow::{
     Action, Attr, FlowAge, FlowConfig, FlowCount, FlowError, FlowErrorKind, Item, TableAttr, TemplateAction,
 };
@@ -56,19 +57,22 @@ impl FlowEngine {
 
     /// The rule that items and actions describe.
     fn rule(&self, control: &Control, items: &[Item], actions: &[Action]) -> Result<Rule, FlowError> {
-        shape::rule(items, actions, self.wire.id(), self.switch.now(), |port| {
-            control.has_port(port)
-        })
+        let known = |port| control.has_port(port);
+        shape::rule(items, actions, self.wire.id(), || self.switch.now(), known)
     }
 
     /// Carries out what was entered into a queue.
     fn carry_out(&self, queue: &mut Queue) {
         let mut control = self.switch.control();
+        control.look_ahead(queue.entered.iter().filter_map(|operation| match &operation.what {
+            What::Create { rule, .. } => Some(rule.hash),
+            What::Destroy(handle) => control.hash_of(*handle),
+        }));
         while let Some(Operation { user_data, what }) = queue.entered.pop_front() {
             let done = match what {
                 What::Create { handle, rule } => {
                     let used = rule.table_use.clone();
-                    let done = self.switch.insert(&mut control, handle, *rule);
+                    let done = self.switch.insert(&mut control, handle, rule);
                     if let (Err(_), Some(used)) = (&done, used) {
                         used.fetch_sub(1, Relaxed);
                     }
@@ -121,7 +125,7 @@ impl FlowDriver for FlowEngine {
         let rule = self.rule(&control, items, actions)?;
         control.check_absent(&rule)?;
         let handle = self.switch.reserve(&mut control, self.wire.id())?;
-        self.switch.insert(&mut control, handle, rule)?;
+        self.switch.insert(&mut control, handle, Arc::new(rule))?;
         control.publish();
         Ok(handle)
     }
@@ -229,7 +233,9 @@ impl FlowDriver for FlowEngine {
                 "tables are of group 1",
             ));
         }
-        self.templates().add_table(attr.rules, templates)
+        let handle = self.templates().add_table(attr.rules, templates)?;
+        self.switch.control().expect(attr.rules);
+        Ok(handle)
     }
 
     fn table_destroy(&self, table: NonZeroU64) -> Result<(), FlowError> {
@@ -251,10 +257,11 @@ impl FlowDriver for FlowEngine {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.check_room()?;
         let table = self.templates().table(table)?;
-        let items = table.items(pattern, items)?;
-        let actions = table.actions(action, actions)?;
+        let (mut whole_items, mut whole_actions) = (ArrayVec::new(), ArrayVec::new());
+        table.items(pattern, items, &mut whole_items)?;
+        table.actions(action, actions, &mut whole_actions)?;
         let mut control = self.switch.control();
-        let mut rule = self.rule(&control, &items, &actions)?;
+        let mut rule = self.rule(&control, &whole_items, &whole_actions)?;
         rule.table_use = Some(table.take_place()?);
         let reserved = self.switch.reserve(&mut control, self.wire.id());
         drop(control);
@@ -263,7 +270,7 @@ impl FlowDriver for FlowEngine {
             user_data,
             what: What::Create {
                 handle,
-                rule: Box::new(rule),
+                rule: Arc::new(rule),
             },
         });
         if !postpone {

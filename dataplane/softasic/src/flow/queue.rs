@@ -2,10 +2,14 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use dpdk_sys::flow::{Completion, FlowError};
 
 use crate::rule::Rule;
+
+/// Operations that a queue has room for from the beginning.
+const ROOM: u32 = 4_096;
 
 /// A queue of the flow engine.
 pub(super) struct Queue {
@@ -21,7 +25,7 @@ pub(super) struct Operation {
 }
 
 pub(super) enum What {
-    Create { handle: NonZeroU64, rule: Box<Rule> },
+    Create { handle: NonZeroU64, rule: Arc<Rule> },
     Destroy(NonZeroU64),
 }
 
@@ -29,8 +33,8 @@ impl Queue {
     pub(super) fn new(size: u32) -> Self {
         Self {
             size: size as usize,
-            entered: VecDeque::new(),
-            finished: VecDeque::new(),
+            entered: VecDeque::with_capacity(size.min(ROOM) as usize),
+            finished: VecDeque::with_capacity(size.min(ROOM) as usize),
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) fn rule(
     items: &[Item],
     actions: &[Action],
     owner: u16,
-    now: u32,
+    now: impl FnOnce() -> u32,
     known: impl Fn(u16) -> bool,
 ) -> Result<Rule, FlowError> {
     let pattern = pattern(items, true)?;
@@ -55,7 +55,7 @@ pub(super) fn rule(
             Fate::Forward(compile(&pattern, &path, key.hash_value())?)
         }
     };
-    let age = steps.age.map(|(seconds, context)| Age::new(seconds, context, now));
+    let age = steps.age.map(|(seconds, context)| Age::new(seconds, context, now()));
     Ok(Rule::new(key, fate, owner, steps.count, age))
 }
 

@@ -1,12 +1,15 @@
 //! Templates of patterns and actions, and tables made of them.
 
-use std::collections::HashMap;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use dpdk_sys::flow::{Action, FlowError, FlowErrorKind, Item, Match, TemplateAction};
+use arrayvec::ArrayVec;
+use dpdk_sys::flow::{Action, FlowError, FlowErrorKind, Item, MAX_ACTIONS, MAX_ITEMS, Match, TemplateAction};
 use dpdk_sys::pmd::TemplateHandles;
+
+/// By handle, which the driver gives out itself.
+type HashMap<K, V> = hashbrown::HashMap<K, V, foldhash::fast::FixedState>;
 
 /// Everything of a port that rules are made by, under one sequence of handles.
 #[derive(Default)]
@@ -107,22 +110,31 @@ impl FlowTable {
         self.used.fetch_sub(1, Relaxed);
     }
 
-    /// A rule's values with the masks of a pattern template.
-    pub(super) fn items(&self, template: u8, items: &[Item]) -> Result<Vec<Item>, FlowError> {
+    /// Appends a rule's values with the masks of a pattern template.
+    pub(super) fn items(
+        &self,
+        template: u8,
+        items: &[Item],
+        out: &mut ArrayVec<Item, MAX_ITEMS>,
+    ) -> Result<(), FlowError> {
         let template = self.patterns.get(usize::from(template)).ok_or_else(unknown_template)?;
         if template.len() != items.len() {
             let message = "not as many items as the pattern template has";
             return Err(FlowError::new(FlowErrorKind::Item, libc::EINVAL, message));
         }
-        template
-            .iter()
-            .zip(items)
-            .map(|(mask, value)| masked(mask, value))
-            .collect()
+        for (mask, value) in template.iter().zip(items) {
+            out.push(masked(mask, value)?);
+        }
+        Ok(())
     }
 
-    /// A rule's values, with those that an actions template fixes.
-    pub(super) fn actions(&self, template: u8, actions: &[Action]) -> Result<Vec<Action>, FlowError> {
+    /// Appends a rule's values, with those that an actions template fixes.
+    pub(super) fn actions(
+        &self,
+        template: u8,
+        actions: &[Action],
+        out: &mut ArrayVec<Action, MAX_ACTIONS>,
+    ) -> Result<(), FlowError> {
         let template = self.actions.get(usize::from(template)).ok_or_else(unknown_template)?;
         let same = |(of, action): (&TemplateAction, &Action)| {
             std::mem::discriminant(&of.action) == std::mem::discriminant(action)
@@ -132,7 +144,8 @@ impl FlowTable {
             return Err(FlowError::new(FlowErrorKind::Action, libc::EINVAL, message));
         }
         let pick = |(of, action): (&TemplateAction, &Action)| if of.fixed { of.action } else { *action };
-        Ok(template.iter().zip(actions).map(pick).collect())
+        out.extend(template.iter().zip(actions).map(pick));
+        Ok(())
     }
 }
 

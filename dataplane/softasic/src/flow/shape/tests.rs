@@ -73,7 +73,7 @@ proptest! {
         from: Ends, to: Ends, ttl in 2_u8.., tcp: bool, payload in proptest::collection::vec(any::<u8>(), 0..80),
     ) {
         let (items, actions) = describe(from, to, tcp);
-        let rule = rule(&items, &actions, 0, 0, |_| true).expect("a rule");
+        let rule = rule(&items, &actions, 0, || 0, |_| true).expect("a rule");
         let Fate::Forward(rewrite) = &rule.fate else { panic!("forwards") };
         let mut bytes = packet(from, ttl, tcp, &payload);
         rewrite_packet(&mut bytes, if tcp { protocol::TCP } else { protocol::UDP }, rewrite);
