@@ -15,8 +15,8 @@ pub(crate) const CONNECTIONS: u32 = 65_536;
 
 pub(crate) const VXLAN_PORT: u16 = 4789;
 pub(crate) const PORT_MTU: u16 = 1500;
-/// A VPC's MTU leaves room for VXLAN over IPv4 in 1500 bytes.
-pub(crate) const VPC_MTU: u16 = 1450;
+/// The MTU of a VPC on a VNI leaves room for VXLAN over IPv4 in 1500 bytes; one on a VLAN has a port's.
+pub(crate) const VXLAN_MTU: u16 = 1450;
 
 pub(crate) const KERNEL_TABLE: u32 = 254;
 pub(crate) const KERNEL_PROTOCOL: u8 = 196;

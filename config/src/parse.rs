@@ -217,7 +217,10 @@ fn vpc(reader: &mut Reader<'_, '_>) -> Option<Vpc> {
     let segment = segment(reader);
     let host_interface = reader.optional("host-interface");
     let mac = reader.optional("mac");
-    let mtu = reader.optional("mtu").unwrap_or(defaults::VPC_MTU);
+    let mtu = reader.optional("mtu").unwrap_or(match segment {
+        Some(Segment::Vlan { .. }) => defaults::PORT_MTU,
+        Some(Segment::Vxlan { .. }) | None => defaults::VXLAN_MTU,
+    });
     let addresses = reader.list("addresses").unwrap_or_default();
     let (id, name) = (id?, name?);
     let host_interface = host_interface.unwrap_or_else(|| defaults::host_interface(&name));
