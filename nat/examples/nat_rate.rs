@@ -1,6 +1,6 @@
 //! Cost of the connection table, one core: hit path, new connections, revalidation.
 //!
-//! `cargo run --release -p nat --example rate`. Medians of five runs; see the README for what was measured where.
+//! `cargo run --release -p nat --example nat_rate`. Medians of five runs; see the README for what was measured where.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads a clock")]
 
 use std::hint::black_box;

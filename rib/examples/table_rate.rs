@@ -1,6 +1,6 @@
 //! What a large table costs: time to published, lookups a second, memory.
 //!
-//! `cargo run --release -p rib --example rate [IPv4 prefixes] [IPv6 prefixes]`. The prefixes are made from a fixed seed
+//! `cargo run --release -p rib --example table_rate [IPv4 prefixes] [IPv6 prefixes]`. The prefixes are made from a fixed seed
 //! with the mix of lengths of the Internet's tables; lookups go to random addresses within random prefixes (so that
 //! each ends at a route) and to random addresses. Times are this thread's own, so that a busy machine disturbs them
 //! less; rates are medians of seven rounds.
