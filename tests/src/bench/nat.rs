@@ -78,6 +78,8 @@ pub fn established(memory: Memory, connections: u32) -> Result<Gateway, String> 
     play(&replies);
     drop(replies);
     gateway.await_sent(&before, all)?;
+    // Replies that come while the next frames are loaded would count as those.
+    generator::pause(DEVICE, true);
 
     // Another order than the one in which they were made: neighbours in time are not neighbours in memory.
     random.shuffle(&mut frames);
