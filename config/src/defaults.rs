@@ -19,7 +19,8 @@ pub(crate) const PORT_MTU: u16 = 1500;
 pub(crate) const VXLAN_MTU: u16 = 1450;
 
 pub(crate) const KERNEL_TABLE: u32 = 254;
-pub(crate) const KERNEL_PROTOCOL: u8 = 196;
+/// Nobody else's: iproute2 and FRR name 186 to 198 theirs.
+pub(crate) const KERNEL_PROTOCOL: u8 = 212;
 pub(crate) const KERNEL_METRIC: u32 = 20;
 
 pub(crate) const BGP_PORT: u16 = 179;

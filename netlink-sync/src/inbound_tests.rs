@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::KernelNextHop;
 
-const OURS: u8 = 196;
+const OURS: u8 = 212;
 
 fn inbound() -> Inbound {
     Inbound::new(OURS, [(254, VrfId::DEFAULT), (100, VrfId(7))])

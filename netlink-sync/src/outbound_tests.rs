@@ -37,7 +37,7 @@ fn observed(prefix: Prefix, form: &Form) -> ObservedRoute {
     });
     ObservedRoute {
         table: 254,
-        protocol: 196,
+        protocol: 212,
         prefix,
         metric: 20,
         kind: form.kind,

@@ -29,7 +29,7 @@ fn routes_come_win_and_go() {
     }
 
     // The winner is in the kernel, marked as ours; our announcement is in the peers' kernels.
-    let mirrored = || net.gateway.ip(&format!("route show {} proto 196", SERVER_PREFIXES[0]));
+    let mirrored = || net.gateway.ip(&format!("route show {} proto 212", SERVER_PREFIXES[0]));
     eventually(SOON, || {
         ensure(mirrored().contains(FABRIC[0]), || {
             format!("the kernel has `{}`", mirrored())

@@ -34,7 +34,7 @@ fn starts_over_what_a_killed_one_left() {
         .filter(|row| row["prefix"] == SERVER_PREFIXES[0])
         .collect();
     assert!(kernel.iter().all(|row| row["source"] == "ebgp"), "{kernel:?}");
-    let mirrored = net.gateway.ip(&format!("route show {} proto 196", SERVER_PREFIXES[0]));
+    let mirrored = net.gateway.ip(&format!("route show {} proto 212", SERVER_PREFIXES[0]));
     assert_eq!(mirrored.lines().count(), 1, "mirrored once: {mirrored}");
     assert!(gateway.terminate().success());
 }

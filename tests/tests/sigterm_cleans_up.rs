@@ -33,7 +33,7 @@ fn nothing_is_left_after_either_signal() {
             "{signal}: taps are left: {interfaces:?}"
         );
         for family in ["-4", "-6"] {
-            let routes = net.gateway.ip(&format!("{family} route show table all proto 196"));
+            let routes = net.gateway.ip(&format!("{family} route show table all proto 212"));
             assert_eq!(routes, "", "{signal}: routes are left");
         }
         assert!(

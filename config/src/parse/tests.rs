@@ -37,7 +37,7 @@ fn smallest_file_is_all_defaults() {
     assert_eq!(config.dataplane.connections, 65_536);
     assert_eq!(
         (config.kernel.table, config.kernel.protocol, config.kernel.metric),
-        (254, 196, 20)
+        (254, 212, 20)
     );
     assert_eq!(config.nat.timers.tcp_established, 7440);
     assert_eq!(config.api.socket.to_str(), Some("/run/turnpike/api.sock"));

@@ -81,7 +81,7 @@ fn routes_are_written_changed_and_removed() {
         ]);
         expected.insert("default".to_owned(), "2001:db8::2/va/1".to_owned()); // of both families, the later listed
         assert_eq!(our_routes(), expected, "{:?}", world.mirror.status());
-        assert_eq!(ip_json("-4 route show default proto 196")[0]["gateway"], "192.0.2.2");
+        assert_eq!(ip_json("-4 route show default proto 212")[0]["gateway"], "192.0.2.2");
         assert_eq!(world.mirror.status().installed, 12);
 
         // Every kind of change: one to many, many to one, unicast to special and back, and removal.
@@ -249,8 +249,8 @@ fn what_others_do_to_our_routes_is_healed() {
             .submit(wanted.iter().map(|to| wish(to, &[gateway(to)])).collect());
         world.written().await;
         let before = our_routes();
-        ip("route del 10.0.0.0/8 proto 196");
-        ip("-6 route del 2001:db8:1::/48 proto 196");
+        ip("route del 10.0.0.0/8 proto 212");
+        ip("-6 route del 2001:db8:1::/48 proto 212");
         world
             .until_status("healing", |s| s.drift == 2 && s.pending == 0 && s.installed == 3)
             .await;
@@ -289,7 +289,7 @@ fn a_new_start_adopts_what_a_killed_one_left() {
         first.written().await;
         drop(first); // as a kill would: nothing is removed
         assert_eq!(our_routes().len(), 5);
-        ip("route add 10.9.0.0/16 via 192.0.2.2 metric 77 proto 196"); // of a run with another metric
+        ip("route add 10.9.0.0/16 via 192.0.2.2 metric 77 proto 212"); // of a run with another metric
 
         let mut second = World::start().await;
         assert_eq!(second.mirror.status().stale, 5);
@@ -342,7 +342,7 @@ fn many_routes_go_in_and_out_whole() {
         println!("mirrored out: {:.0} routes/s", 20_000.0 / start.elapsed().as_secs_f64());
         assert_eq!(our_routes().len(), 20_000);
         let batch: String = (0..1000)
-            .map(|n| format!("route del {} proto 196\n", to(n * 7)))
+            .map(|n| format!("route del {} proto 212\n", to(n * 7)))
             .collect();
         ip_batch(&batch);
         world

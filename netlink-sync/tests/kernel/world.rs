@@ -94,7 +94,7 @@ pub(crate) fn our_routes() -> BTreeMap<String, String> {
     };
     let mut routes = BTreeMap::new();
     for family in ["-4", "-6"] {
-        for route in ip_json(&format!("{family} route show proto 196")) {
+        for route in ip_json(&format!("{family} route show proto 212")) {
             let hops = match (route["type"].as_str(), route["nexthops"].as_array()) {
                 (Some(kind), _) => kind.to_owned(),
                 (None, Some(hops)) => {
@@ -242,7 +242,7 @@ impl World {
 
     pub(crate) async fn start_with(tuning: Tuning, stale_sweep: Duration) -> Self {
         let config = MirrorConfig {
-            protocol: 196,
+            protocol: 212,
             table: 254,
             metric: 20,
             tables: vec![(254, VrfId::DEFAULT), (100, VrfId(7))],

@@ -110,7 +110,7 @@ fn run(story: &mut Story) {
         "taps are left: {interfaces:?}"
     );
     let routes =
-        net.gateway.ip("route show table all proto 196") + &net.gateway.ip("-6 route show table all proto 196");
+        net.gateway.ip("route show table all proto 212") + &net.gateway.ip("-6 route show table all proto 212");
     assert_eq!(routes, "", "routes are left in the kernel");
     assert!(!Turnpiked::socket(&net.scratch).exists(), "the socket is left");
     story.tell(&format!(
