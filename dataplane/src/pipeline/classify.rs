@@ -4,13 +4,13 @@
 use std::net::Ipv4Addr;
 
 use dpdk_sys::Mbuf;
-use net::parse::{FragmentPart, Link, parse_link, parse_v4, parse_v6, protocol};
+use net::parse::{FragmentPart, Link, V4, V6, parse_link, parse_v4, parse_v6, protocol};
 use net::udp::Udp;
 use net::vxlan::Vxlan;
 use net::{Drop, InterfaceId, PortId, VrfId, eth};
 use rib::{TableInterface, Tables};
 
-use super::{Packet, Packet4, Packet6, Packets, Pipeline};
+use super::{Burst, Meta, Pipeline};
 
 /// UDP and VXLAN headers, bytes.
 const UDP_AND_VXLAN: u16 = 8 + 8;
@@ -23,8 +23,8 @@ impl Pipeline {
         tables: &Tables,
         port: PortId,
         mbuf: Mbuf,
-        v4: &mut Packets<Packet4>,
-        v6: &mut Packets<Packet6>,
+        v4: &mut Burst<V4>,
+        v6: &mut Burst<V6>,
     ) {
         if !mbuf.is_contiguous() {
             return self.discard(mbuf, Drop::Scattered);
@@ -63,8 +63,8 @@ impl Pipeline {
         link: &Link,
         (id, interface): (InterfaceId, &TableInterface),
         vtep: Option<Ipv4Addr>,
-        v4: &mut Packets<Packet4>,
-        v6: &mut Packets<Packet6>,
+        v4: &mut Burst<V4>,
+        v6: &mut Burst<V6>,
     ) {
         if !interface.up {
             return self.discard(mbuf, Drop::InterfaceDown);
@@ -108,16 +108,18 @@ impl Pipeline {
                     ip.source_port,
                     ip.destination_port,
                 );
-                v4.push(Packet {
+                v4.push(
                     mbuf,
-                    ip,
-                    hash,
-                    l3: link.l3,
-                    vrf: interface.vrf,
-                    ingress: id,
-                    vtep,
-                    taken_over: false,
-                });
+                    Meta {
+                        ip,
+                        hash,
+                        l3: link.l3,
+                        vrf: interface.vrf,
+                        ingress: id,
+                        vtep,
+                        taken_over: false,
+                    },
+                );
             }
             eth::ether_type::IPV6 => {
                 let ip = match parse_v6(&mbuf.data()[l3..]) {
@@ -137,16 +139,18 @@ impl Pipeline {
                     ip.source_port,
                     ip.destination_port,
                 );
-                v6.push(Packet {
+                v6.push(
                     mbuf,
-                    ip,
-                    hash,
-                    l3: link.l3,
-                    vrf: interface.vrf,
-                    ingress: id,
-                    vtep,
-                    taken_over: false,
-                });
+                    Meta {
+                        ip,
+                        hash,
+                        l3: link.l3,
+                        vrf: interface.vrf,
+                        ingress: id,
+                        vtep,
+                        taken_over: false,
+                    },
+                );
             }
             eth::ether_type::ARP => self.punt(mbuf, id, link.l3, vtep),
             _ => self.discard(mbuf, Drop::EtherTypeUnknown),
@@ -162,8 +166,8 @@ impl Pipeline {
         inner: u16,
         outer_source: u32,
         outer_destination: u32,
-        v4: &mut Packets<Packet4>,
-        v6: &mut Packets<Packet6>,
+        v4: &mut Burst<V4>,
+        v6: &mut Burst<V6>,
     ) {
         let udp = usize::from(inner - UDP_AND_VXLAN);
         let header = usize::from(inner) - 8;

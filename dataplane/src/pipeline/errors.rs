@@ -15,15 +15,23 @@ impl Pipeline {
     /// Tells a packet's sender what went wrong, if it may be told (RFC 1812 section 4.3.2.7) and the rate allows it.
     #[cold]
     pub(super) fn answer_v4(&mut self, tables: &Tables, packet: &Packet4, error: icmp::Error) {
-        let original = packet.mbuf.data().get(usize::from(packet.l3)..).unwrap_or_default();
-        self.answer_v4_about(tables, packet.ingress, packet.vrf, original, error);
+        let original = packet
+            .mbuf
+            .data()
+            .get(usize::from(packet.meta.l3)..)
+            .unwrap_or_default();
+        self.answer_v4_about(tables, packet.meta.ingress, packet.meta.vrf, original, error);
     }
 
     /// The same for IPv6.
     #[cold]
     pub(super) fn answer_v6(&mut self, tables: &Tables, packet: &Packet6, error: icmpv6::Error) {
-        let original = packet.mbuf.data().get(usize::from(packet.l3)..).unwrap_or_default();
-        self.answer_v6_about(tables, packet.ingress, packet.vrf, original, error);
+        let original = packet
+            .mbuf
+            .data()
+            .get(usize::from(packet.meta.l3)..)
+            .unwrap_or_default();
+        self.answer_v6_about(tables, packet.meta.ingress, packet.meta.vrf, original, error);
     }
 
     /// The neighbour of a held packet did not answer.

@@ -13,8 +13,8 @@ impl Pipeline {
     /// Cuts a packet, whose TTL is decremented already, into pieces that fit `adjacency` and sends them.
     #[cold]
     pub(super) fn fragment_v4(&mut self, packet: Packet4, adjacency: &Adjacency) {
-        let start = usize::from(packet.l3);
-        let end = start + usize::from(packet.ip.total_length);
+        let start = usize::from(packet.meta.l3);
+        let end = start + usize::from(packet.meta.ip.total_length);
         let header_length = usize::from(packet.mbuf.data()[start] & 0x0f) * 4;
         let Some(original) = packet.mbuf.data().get(start..end) else {
             return self.discard(packet.mbuf, Drop::Ipv4Malformed);
@@ -41,7 +41,14 @@ impl Pipeline {
         self.counters.generated.add(ready.len() as u64 - 1);
         for mbuf in ready {
             let length = mbuf.len() as u16 - ETHERNET;
-            self.encapsulate(mbuf, ETHERNET, length, eth::ether_type::IPV4, packet.hash, adjacency);
+            self.encapsulate(
+                mbuf,
+                ETHERNET,
+                length,
+                eth::ether_type::IPV4,
+                packet.meta.hash,
+                adjacency,
+            );
         }
     }
 

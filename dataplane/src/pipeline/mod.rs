@@ -41,10 +41,9 @@ pub(crate) const BURST: usize = 64;
 /// A burst of packets.
 pub(crate) type Packets<T> = ArrayVec<T, BURST>;
 
-/// An IP packet in the pipeline.
-#[derive(Debug)]
-pub(crate) struct Packet<Ip> {
-    pub(crate) mbuf: Mbuf,
+/// What is known of an IP packet in the pipeline.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Meta<Ip> {
     pub(crate) ip: Ip,
     /// Chooses among next hops and gives entropy to encapsulation; equal for all packets of a flow.
     pub(crate) hash: u32,
@@ -56,6 +55,40 @@ pub(crate) struct Packet<Ip> {
     pub(crate) vtep: Option<Ipv4Addr>,
     /// Another worker gave it to us, the owner of its connection.
     pub(crate) taken_over: bool,
+}
+
+/// IP packets of one burst: their buffers, and in the same order what is known of them. The second is large and stays where
+/// it was written; the usual ways out only read it.
+#[derive(Debug)]
+pub(crate) struct Burst<Ip> {
+    pub(crate) mbufs: Packets<Mbuf>,
+    pub(crate) metas: Packets<Meta<Ip>>,
+}
+
+impl<Ip> Burst<Ip> {
+    pub(crate) fn new() -> Self {
+        Self {
+            mbufs: ArrayVec::new(),
+            metas: ArrayVec::new(),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push(&mut self, mbuf: Mbuf, meta: Meta<Ip>) {
+        self.mbufs.push(mbuf);
+        self.metas.push(meta);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.mbufs.is_empty()
+    }
+}
+
+/// An IP packet on one of the less usual ways.
+#[derive(Debug)]
+pub(crate) struct Packet<Ip> {
+    pub(crate) mbuf: Mbuf,
+    pub(crate) meta: Meta<Ip>,
 }
 
 pub(crate) type Packet4 = Packet<V4>;
@@ -144,8 +177,8 @@ impl Pipeline {
         for mbuf in received.iter() {
             mbuf.prefetch();
         }
-        let mut v4 = Packets::new();
-        let mut v6 = Packets::new();
+        let mut v4 = Burst::new();
+        let mut v6 = Burst::new();
         for mbuf in received.drain(..) {
             self.classify(tables, port, mbuf, &mut v4, &mut v6);
         }
@@ -160,9 +193,9 @@ impl Pipeline {
     /// Goes on with a packet whose connection is ours and that another worker received.
     pub(crate) fn take_over(&mut self, tables: &Tables, mut packet: Packet4) {
         self.counters.taken_over.add(1);
-        packet.taken_over = true;
-        let mut one = Packets::new();
-        one.push(packet);
+        packet.meta.taken_over = true;
+        let mut one = Burst::new();
+        one.push(packet.mbuf, packet.meta);
         self.forward_v4(tables, &mut one);
     }
 

@@ -5,12 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use arrayvec::ArrayVec;
 use dpdk_sys::Mbuf;
 use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Verdict};
-use net::parse::{FragmentPart, protocol};
+use net::parse::{FragmentPart, V4, protocol};
 use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
 use super::egress::decrement_ttl;
-use super::{BURST, Packet4, Packets, Pipeline};
+use super::{BURST, Burst, Meta, Packet, Packet4, Pipeline};
 use crate::hold::Held;
 
 /// The way of a packet to its next hop, decided.
@@ -24,27 +24,23 @@ struct Way {
 }
 
 impl Pipeline {
-    /// Takes the IPv4 packets of a burst to their ends; `packets` is empty afterwards. Packets are large to move: they
-    /// stay where they are until their way is known.
-    pub(super) fn forward_v4(&mut self, tables: &Tables, packets: &mut Packets<Packet4>) {
+    /// Takes the IPv4 packets of a burst to their ends.
+    pub(super) fn forward_v4(&mut self, tables: &Tables, burst: &mut Burst<V4>) {
         let policy = tables.nat();
         if policy.is_empty() {
-            return self.route_v4(tables, packets, false);
+            return self.route_v4(tables, burst, false);
         }
-        let tenant = |p: &Packet4| p.taken_over || p.vrf != VrfId::DEFAULT && policy.translates(p.vrf);
-        if !packets.iter().any(tenant) {
-            return self.route_v4(tables, packets, true);
+        let tenant = |m: &Meta<V4>| m.taken_over || m.vrf != VrfId::DEFAULT && policy.translates(m.vrf);
+        if !burst.metas.iter().any(tenant) {
+            return self.route_v4(tables, burst, true);
         }
-        let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
-        keys.extend(packets.iter().map(key_of));
-        let mut found = [None; BURST];
-        self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
-        let mut plain = Packets::new();
-        for (packet, at) in packets.drain(..).zip(found) {
+        let found = self.connections_of(burst);
+        let mut plain = Burst::new();
+        for ((mbuf, meta), at) in burst.mbufs.drain(..).zip(&burst.metas).zip(found) {
             match at {
                 // One of the default VRF is to a public address and would be looked up behind its route.
-                Some(at) => self.connected_v4(tables, packet, at),
-                None => plain.push(packet),
+                Some(at) => self.connected_v4(tables, mbuf, meta, at),
+                None => plain.push(mbuf, *meta),
             }
         }
         if !plain.is_empty() {
@@ -53,35 +49,70 @@ impl Pipeline {
     }
 
     /// Looks up routes for a burst and acts on them.
-    fn route_v4(&mut self, tables: &Tables, packets: &mut Packets<Packet4>, nat: bool) {
+    fn route_v4(&mut self, tables: &Tables, burst: &mut Burst<V4>, nat: bool) {
         let mut queries: ArrayVec<(VrfId, u32, u32), BURST> = ArrayVec::new();
-        queries.extend(packets.iter().map(|p| (p.vrf, p.ip.destination, p.hash)));
+        queries.extend(burst.metas.iter().map(|m| (m.vrf, m.ip.destination, m.hash)));
         let mut ways = [Lookup::default(); BURST];
         tables.resolve_v4_burst(&queries, &mut ways[..queries.len()]);
         let routes = &ways[..queries.len()];
         if !nat {
-            for (packet, route) in packets.drain(..).zip(routes) {
-                self.send_on_v4(tables, packet, *route);
+            for ((mbuf, meta), route) in burst.mbufs.drain(..).zip(&burst.metas).zip(routes) {
+                self.send_on_v4(tables, mbuf, meta, *route);
             }
             return;
         }
-        let mut found = [None; BURST];
-        if routes.iter().any(|route| route.kind == RouteKind::Nat) {
-            let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
-            keys.extend(packets.iter().map(key_of));
-            self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
-        }
-        for ((packet, route), at) in packets.drain(..).zip(routes).zip(found) {
+        let to_public = routes.iter().any(|route| route.kind == RouteKind::Nat);
+        let found = if to_public {
+            self.connections_of(burst)
+        } else {
+            [None; BURST]
+        };
+        for (((mbuf, meta), route), at) in burst.mbufs.drain(..).zip(&burst.metas).zip(routes).zip(found) {
+            let tenant = meta.vrf != VrfId::DEFAULT && tables.nat().translates(meta.vrf);
             match at {
-                Some(at) if route.kind == RouteKind::Nat => self.connected_v4(tables, packet, at),
-                _ => self.routed_v4(tables, packet, *route),
+                Some(at) if route.kind == RouteKind::Nat => self.connected_v4(tables, mbuf, meta, at),
+                _ if tenant || route.kind == RouteKind::Nat => {
+                    self.unmatched_v4(tables, Packet { mbuf, meta: *meta }, *route);
+                }
+                _ => self.send_on_v4(tables, mbuf, meta, *route),
             }
         }
     }
 
+    /// The connections of a burst's packets, in their order.
+    fn connections_of(&self, burst: &Burst<V4>) -> [Option<EntryRef>; BURST] {
+        let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
+        keys.extend(burst.metas.iter().map(key_of));
+        let mut found = [None; BURST];
+        self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
+        found
+    }
+
     /// A packet of a known connection.
     #[inline(always)]
-    fn connected_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
+    fn connected_v4(&mut self, tables: &Tables, mut mbuf: Mbuf, meta: &Meta<V4>, at: EntryRef) {
+        let entry = self.engine.entry(at);
+        let adjacency = tables.adjacency(entry.next_hop());
+        let fresh = entry.stamp() == tables.generation().0 as u32;
+        if !(fresh && goes_on(meta, adjacency)) {
+            return self.reconsider_v4(tables, Packet { mbuf, meta: *meta }, at);
+        }
+        let rewrite = *entry.rewrite();
+        let hit = self.engine.hit(at, meta.ip.tcp_flags, meta.ip.total_length, self.now);
+        if let Some(reason) = hit.refused {
+            return self.refuse_v4(tables, Packet { mbuf, meta: *meta }, reason);
+        }
+        let bytes = &mut mbuf.data_mut()[usize::from(meta.l3)..];
+        rewrite.apply(bytes, usize::from(meta.ip.l4), meta.ip.protocol);
+        if hit.offload {
+            self.request_offload(tables, self.engine.id_of(at));
+        }
+        self.forward_on_v4(mbuf, meta, adjacency);
+    }
+
+    /// A packet of a known connection whose way is of an older generation, or not simply open.
+    #[cold]
+    fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
         if self.engine.entry(at).stamp() != tables.generation().0 as u32 {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
@@ -101,54 +132,49 @@ impl Pipeline {
         };
         let hit = self
             .engine
-            .hit(at, packet.ip.tcp_flags, packet.ip.total_length, self.now);
+            .hit(at, packet.meta.ip.tcp_flags, packet.meta.ip.total_length, self.now);
         if let Some(reason) = hit.refused {
             return self.refuse_v4(tables, packet, reason);
         }
-        let l3 = usize::from(packet.l3);
-        let bytes = &mut packet.mbuf.data_mut()[l3..];
-        rewrite.apply(bytes, usize::from(packet.ip.l4), packet.ip.protocol);
+        let l4 = usize::from(packet.meta.ip.l4);
+        let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
+        rewrite.apply(&mut packet.mbuf.data_mut()[l3..], l4, protocol);
         let destination = rewrite.destination();
         if hit.offload {
             self.request_offload(tables, self.engine.id_of(at));
         }
-        self.transmit_v4(
-            tables,
-            packet,
-            Way {
-                next_hop,
-                vrf,
-                destination,
-            },
-        );
+        let way = Way {
+            next_hop,
+            vrf,
+            destination,
+        };
+        self.transmit_v4(tables, packet, way);
     }
 
     /// A packet without a connection where NAT has a say.
-    fn routed_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
-        let tenant = packet.vrf != VrfId::DEFAULT && tables.nat().translates(packet.vrf);
-        let concerned = tenant || route.kind == RouteKind::Nat;
-        if !concerned || (route.kind == RouteKind::Local && route.vrf == packet.vrf) {
-            return self.send_on_v4(tables, packet, route);
+    fn unmatched_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
+        if route.kind == RouteKind::Local && route.vrf == packet.meta.vrf {
+            return self.send_on_v4(tables, packet.mbuf, &packet.meta, route);
         }
-        let whole_icmp = packet.ip.protocol == protocol::ICMP && packet.ip.fragment == FragmentPart::Whole;
-        if whole_icmp && icmp::is_error(packet.ip.icmp_type) {
+        let whole_icmp = packet.meta.ip.protocol == protocol::ICMP && packet.meta.ip.fragment == FragmentPart::Whole;
+        if whole_icmp && icmp::is_error(packet.meta.ip.icmp_type) {
             return self.icmp_error_v4(tables, packet, route);
         }
         let Some(packet) = self.admit_v4(tables, packet, route.next_hop) else {
             return;
         };
         let new = NewPacket {
-            vrf: packet.vrf,
-            protocol: packet.ip.protocol,
-            source: packet.ip.source,
-            destination: packet.ip.destination,
-            source_port: packet.ip.source_port,
-            destination_port: packet.ip.destination_port,
-            tcp_flags: packet.ip.tcp_flags,
-            icmp_type: packet.ip.icmp_type,
-            fragment_later: packet.ip.fragment == FragmentPart::Later,
-            length: packet.ip.total_length,
-            flow_hash: packet.hash,
+            vrf: packet.meta.vrf,
+            protocol: packet.meta.ip.protocol,
+            source: packet.meta.ip.source,
+            destination: packet.meta.ip.destination,
+            source_port: packet.meta.ip.source_port,
+            destination_port: packet.meta.ip.destination_port,
+            tcp_flags: packet.meta.ip.tcp_flags,
+            icmp_type: packet.meta.ip.icmp_type,
+            fragment_later: packet.meta.ip.fragment == FragmentPart::Later,
+            length: packet.meta.ip.total_length,
+            flow_hash: packet.meta.hash,
         };
         let resolution = Resolution {
             next_hop: route.next_hop,
@@ -156,8 +182,8 @@ impl Pipeline {
             kind: route.kind,
         };
         match self.engine.miss(&new, resolution, tables, self.now) {
-            Verdict::Connection(at) => self.connected_v4(tables, packet, at),
-            Verdict::Forward => self.send_on_v4(tables, packet, route),
+            Verdict::Connection(at) => self.connected_v4(tables, packet.mbuf, &packet.meta, at),
+            Verdict::Forward => self.send_on_v4(tables, packet.mbuf, &packet.meta, route),
             Verdict::HandOver(worker) => self.hand_over(packet, worker),
             Verdict::Drop(reason) => self.refuse_v4(tables, packet, reason),
         }
@@ -180,16 +206,16 @@ impl Pipeline {
 
     /// An ICMP error about a translated packet (RFC 5508 section 4).
     fn icmp_error_v4(&mut self, tables: &Tables, mut packet: Packet4, route: Lookup) {
-        if packet.ip.ttl <= 1 {
+        if packet.meta.ip.ttl <= 1 {
             return self.discard(packet.mbuf, Drop::TtlExpired);
         }
-        let range = usize::from(packet.l3)..usize::from(packet.l3) + usize::from(packet.ip.total_length);
+        let range = usize::from(packet.meta.l3)..usize::from(packet.meta.l3) + usize::from(packet.meta.ip.total_length);
         let Some(bytes) = packet.mbuf.data_mut().get_mut(range) else {
             return self.discard(packet.mbuf, Drop::Ipv4Malformed);
         };
-        match self.engine.icmp_error(packet.vrf, bytes, tables, self.now) {
+        match self.engine.icmp_error(packet.meta.vrf, bytes, tables, self.now) {
             IcmpVerdict::Translated(way) => {
-                let destination = destination_of(&packet.mbuf, packet.l3);
+                let destination = destination_of(&packet.mbuf, packet.meta.l3);
                 self.transmit_v4(
                     tables,
                     packet,
@@ -201,7 +227,7 @@ impl Pipeline {
                 );
             }
             IcmpVerdict::NotOurs if route.kind == RouteKind::Nat => self.discard(packet.mbuf, Drop::NatNoMapping),
-            IcmpVerdict::NotOurs => self.send_on_v4(tables, packet, route),
+            IcmpVerdict::NotOurs => self.send_on_v4(tables, packet.mbuf, &packet.meta, route),
             IcmpVerdict::HandOver(worker) => self.hand_over(packet, worker),
             IcmpVerdict::Drop(reason) => self.discard(packet.mbuf, reason),
         }
@@ -209,24 +235,48 @@ impl Pipeline {
 
     /// Forwards by the route alone.
     #[inline(always)]
-    fn send_on_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
+    fn send_on_v4(&mut self, tables: &Tables, mbuf: Mbuf, meta: &Meta<V4>, route: Lookup) {
+        let adjacency = tables.adjacency(route.next_hop);
+        if goes_on(meta, adjacency) {
+            self.forward_on_v4(mbuf, meta, adjacency);
+        } else {
+            self.divert_v4(tables, Packet { mbuf, meta: *meta }, route);
+        }
+    }
+
+    /// Sends a packet that [`goes_on`].
+    #[inline(always)]
+    fn forward_on_v4(&mut self, mut mbuf: Mbuf, meta: &Meta<V4>, adjacency: &Adjacency) {
+        decrement_ttl(&mut mbuf, meta.l3);
+        self.encapsulate(
+            mbuf,
+            meta.l3,
+            meta.ip.total_length,
+            eth::ether_type::IPV4,
+            meta.hash,
+            adjacency,
+        );
+    }
+
+    /// A packet that does not simply go on.
+    #[cold]
+    fn divert_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
         let Some(packet) = self.admit_v4(tables, packet, route.next_hop) else {
             return;
         };
         let way = Way {
             next_hop: route.next_hop,
             vrf: route.vrf,
-            destination: packet.ip.destination,
+            destination: packet.meta.ip.destination,
         };
         self.transmit_v4(tables, packet, way);
     }
 
     /// Checks what must hold before a packet is translated, so that an ICMP error quotes it as its sender sent it: TTL
     /// and size. `None` means that it was answered and dropped.
-    #[inline(always)]
     fn admit_v4(&mut self, tables: &Tables, packet: Packet4, next_hop: NextHopId) -> Option<Packet4> {
         let adjacency = tables.adjacency(next_hop);
-        if packet.ip.ttl > 1 && packet.ip.total_length <= adjacency.mtu {
+        if packet.meta.ip.ttl > 1 && packet.meta.ip.total_length <= adjacency.mtu {
             return Some(packet);
         }
         self.examine_v4(tables, packet, adjacency)
@@ -237,12 +287,12 @@ impl Pipeline {
         if !leaves(adjacency.kind) {
             return Some(packet);
         }
-        if packet.ip.ttl <= 1 {
+        if packet.meta.ip.ttl <= 1 {
             self.answer_v4(tables, &packet, icmp::Error::TimeExceeded);
             self.discard(packet.mbuf, Drop::TtlExpired);
             return None;
         }
-        if packet.ip.total_length > adjacency.mtu && packet.ip.dont_fragment {
+        if packet.meta.ip.total_length > adjacency.mtu && packet.meta.ip.dont_fragment {
             self.answer_v4(tables, &packet, icmp::Error::FragmentationNeeded { mtu: adjacency.mtu });
             self.discard(packet.mbuf, Drop::PacketTooBig);
             return None;
@@ -251,22 +301,21 @@ impl Pipeline {
     }
 
     /// Sends a packet, translated if need be, to its next hop.
-    #[inline(always)]
     fn transmit_v4(&mut self, tables: &Tables, mut packet: Packet4, way: Way) {
         let adjacency = tables.adjacency(way.next_hop);
         if !matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan) {
             return self.end_v4(tables, packet, way, adjacency);
         }
-        decrement_ttl(&mut packet.mbuf, packet.l3);
-        if packet.ip.total_length > adjacency.mtu {
+        decrement_ttl(&mut packet.mbuf, packet.meta.l3);
+        if packet.meta.ip.total_length > adjacency.mtu {
             return self.fragment_v4(packet, adjacency);
         }
         self.encapsulate(
             packet.mbuf,
-            packet.l3,
-            packet.ip.total_length,
+            packet.meta.l3,
+            packet.meta.ip.total_length,
             eth::ether_type::IPV4,
-            packet.hash,
+            packet.meta.hash,
             adjacency,
         );
     }
@@ -281,15 +330,15 @@ impl Pipeline {
                 let held = Held {
                     own: false,
                     mbuf: packet.mbuf,
-                    l3: packet.l3,
-                    ingress: packet.ingress,
+                    l3: packet.meta.l3,
+                    ingress: packet.meta.ingress,
                     vrf: way.vrf,
                     destination,
-                    hash: packet.hash,
+                    hash: packet.meta.hash,
                 };
                 return self.wait_for_neighbor(adjacency.interface, address, held);
             }
-            AdjacencyKind::Local if way.vrf == packet.vrf => return self.deliver_v4(tables, packet),
+            AdjacencyKind::Local if way.vrf == packet.meta.vrf => return self.deliver_v4(tables, packet),
             // A tenant's way to the gateway's own addresses in another VRF: the host could not answer it.
             AdjacencyKind::Local | AdjacencyKind::Prohibit => (Some(icmp::Error::AdminProhibited), Drop::Prohibited),
             AdjacencyKind::VrfLoop => (None, Drop::VrfLoop),
@@ -307,19 +356,19 @@ impl Pipeline {
     /// A packet to an address of the gateway. The kernel answers for the default VRF. VPCs may have equal addresses,
     /// which one kernel table could not tell apart, so that echo is answered here; ARP and the rest is the kernel's.
     fn deliver_v4(&mut self, tables: &Tables, mut packet: Packet4) {
-        let echo = packet.ip.protocol == protocol::ICMP
-            && packet.ip.icmp_type == icmp::kind::ECHO_REQUEST
-            && packet.ip.fragment == FragmentPart::Whole;
-        if packet.vrf == VrfId::DEFAULT || !echo {
-            return self.punt(packet.mbuf, packet.ingress, packet.l3, packet.vtep);
+        let echo = packet.meta.ip.protocol == protocol::ICMP
+            && packet.meta.ip.icmp_type == icmp::kind::ECHO_REQUEST
+            && packet.meta.ip.fragment == FragmentPart::Whole;
+        if packet.meta.vrf == VrfId::DEFAULT || !echo {
+            return self.punt(packet.mbuf, packet.meta.ingress, packet.meta.l3, packet.meta.vtep);
         }
-        let range = usize::from(packet.l3)..usize::from(packet.l3) + usize::from(packet.ip.total_length);
+        let range = usize::from(packet.meta.l3)..usize::from(packet.meta.l3) + usize::from(packet.meta.ip.total_length);
         let Some(bytes) = packet.mbuf.data_mut().get_mut(range) else {
             return self.discard(packet.mbuf, Drop::Ipv4Malformed);
         };
         match icmp::echo_reply_in_place(bytes) {
             Ok(true) => {}
-            Ok(false) => return self.punt(packet.mbuf, packet.ingress, packet.l3, packet.vtep),
+            Ok(false) => return self.punt(packet.mbuf, packet.meta.ingress, packet.meta.l3, packet.meta.vtep),
             Err(reason) => return self.discard(packet.mbuf, reason),
         }
         self.resume(
@@ -327,11 +376,11 @@ impl Pipeline {
             Held {
                 own: true,
                 mbuf: packet.mbuf,
-                l3: packet.l3,
-                ingress: packet.ingress,
-                vrf: packet.vrf,
-                destination: IpAddr::V4(Ipv4Addr::from(packet.ip.source)),
-                hash: packet.hash,
+                l3: packet.meta.l3,
+                ingress: packet.meta.ingress,
+                vrf: packet.meta.vrf,
+                destination: IpAddr::V4(Ipv4Addr::from(packet.meta.ip.source)),
+                hash: packet.meta.hash,
             },
         );
     }
@@ -345,6 +394,18 @@ impl Pipeline {
             None => self.counters.count_drop(Drop::HandoverQueueFull),
         }
     }
+}
+
+/// True if nothing but a TTL less and other headers stands between a packet and its next hop.
+#[inline(always)]
+fn goes_on(meta: &Meta<V4>, adjacency: &Adjacency) -> bool {
+    meta.ip.ttl > 1 && meta.ip.total_length <= adjacency.mtu && is_complete(adjacency.kind)
+}
+
+/// True if a packet can be sent to a next hop at once.
+#[inline(always)]
+pub(super) fn is_complete(kind: AdjacencyKind) -> bool {
+    matches!(kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan)
 }
 
 /// True if a packet with this next hop leaves the gateway, at once or when the neighbour is known.
@@ -363,10 +424,10 @@ fn destination_of(mbuf: &Mbuf, l3: u16) -> u32 {
 }
 
 #[inline]
-fn key_of(packet: &Packet4) -> FlowKey {
-    let ip = &packet.ip;
+fn key_of(meta: &Meta<V4>) -> FlowKey {
+    let ip = &meta.ip;
     FlowKey::v4(
-        packet.vrf,
+        meta.vrf,
         ip.protocol,
         ip.source,
         ip.destination,

@@ -3,50 +3,47 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use arrayvec::ArrayVec;
-use net::parse::{FragmentPart, protocol};
+use net::parse::{FragmentPart, V6, protocol};
 use net::{Drop, VrfId, eth, icmpv6};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
-use super::v4::leaves;
-use super::{BURST, Packet6, Packets, Pipeline};
+use super::v4::{is_complete, leaves};
+use super::{BURST, Burst, Packet, Packet6, Pipeline};
 use crate::hold::Held;
 
 impl Pipeline {
     /// Takes the IPv6 packets of a burst to their ends.
-    pub(super) fn forward_v6(&mut self, tables: &Tables, packets: &mut Packets<Packet6>) {
+    pub(super) fn forward_v6(&mut self, tables: &Tables, burst: &mut Burst<V6>) {
         let mut queries: ArrayVec<(VrfId, u128, u32), BURST> = ArrayVec::new();
-        queries.extend(packets.iter().map(|p| (p.vrf, p.ip.destination, p.hash)));
+        queries.extend(burst.metas.iter().map(|m| (m.vrf, m.ip.destination, m.hash)));
         let mut ways = [Lookup::default(); BURST];
         tables.resolve_v6_burst(&queries, &mut ways[..queries.len()]);
-        for (packet, way) in packets.drain(..).zip(ways) {
-            self.send_on_v6(tables, packet, way);
+        for ((mut mbuf, meta), way) in burst.mbufs.drain(..).zip(&burst.metas).zip(ways) {
+            let adjacency = tables.adjacency(way.next_hop);
+            let length = meta.ip.payload_length.saturating_add(HEADER);
+            if meta.ip.hop_limit > 1 && length <= adjacency.mtu && is_complete(adjacency.kind) {
+                mbuf.data_mut()[usize::from(meta.l3) + 7] -= 1;
+                self.encapsulate(mbuf, meta.l3, length, eth::ether_type::IPV6, meta.hash, adjacency);
+            } else {
+                self.divert_v6(tables, Packet { mbuf, meta: *meta }, way, adjacency);
+            }
         }
     }
 
-    #[inline(always)]
-    fn send_on_v6(&mut self, tables: &Tables, mut packet: Packet6, way: Lookup) {
-        let adjacency = tables.adjacency(way.next_hop);
-        let length = packet.ip.payload_length.saturating_add(HEADER);
-        if (packet.ip.hop_limit <= 1 || length > adjacency.mtu) && leaves(adjacency.kind) {
-            return self.refuse_v6(tables, packet, adjacency);
+    /// A packet that does not simply go on.
+    #[cold]
+    fn divert_v6(&mut self, tables: &Tables, packet: Packet6, way: Lookup, adjacency: &Adjacency) {
+        let length = packet.meta.ip.payload_length.saturating_add(HEADER);
+        if (packet.meta.ip.hop_limit <= 1 || length > adjacency.mtu) && leaves(adjacency.kind) {
+            self.refuse_v6(tables, packet, adjacency);
+        } else {
+            self.end_v6(tables, packet, way, adjacency);
         }
-        if !matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan) {
-            return self.end_v6(tables, packet, way, adjacency);
-        }
-        packet.mbuf.data_mut()[usize::from(packet.l3) + 7] -= 1;
-        self.encapsulate(
-            packet.mbuf,
-            packet.l3,
-            length,
-            eth::ether_type::IPV6,
-            packet.hash,
-            adjacency,
-        );
     }
 
     #[cold]
     fn refuse_v6(&mut self, tables: &Tables, packet: Packet6, adjacency: &Adjacency) {
-        let (error, reason) = if packet.ip.hop_limit <= 1 {
+        let (error, reason) = if packet.meta.ip.hop_limit <= 1 {
             (icmpv6::Error::TimeExceeded, Drop::TtlExpired)
         } else {
             (
@@ -63,22 +60,22 @@ impl Pipeline {
     /// Ends the walk of a packet whose next hop is not (yet) a way out.
     #[cold]
     fn end_v6(&mut self, tables: &Tables, packet: Packet6, way: Lookup, adjacency: &Adjacency) {
-        let destination = IpAddr::V6(Ipv6Addr::from(packet.ip.destination));
+        let destination = IpAddr::V6(Ipv6Addr::from(packet.meta.ip.destination));
         let (answer, reason) = match adjacency.kind {
             AdjacencyKind::Glean | AdjacencyKind::Incomplete => {
                 let address = adjacency.gateway.unwrap_or(destination);
                 let held = Held {
                     own: false,
                     mbuf: packet.mbuf,
-                    l3: packet.l3,
-                    ingress: packet.ingress,
+                    l3: packet.meta.l3,
+                    ingress: packet.meta.ingress,
                     vrf: way.vrf,
                     destination,
-                    hash: packet.hash,
+                    hash: packet.meta.hash,
                 };
                 return self.wait_for_neighbor(adjacency.interface, address, held);
             }
-            AdjacencyKind::Local if way.vrf == packet.vrf => return self.deliver_v6(tables, packet),
+            AdjacencyKind::Local if way.vrf == packet.meta.vrf => return self.deliver_v6(tables, packet),
             AdjacencyKind::Local | AdjacencyKind::Prohibit => (Some(icmpv6::Error::AdminProhibited), Drop::Prohibited),
             AdjacencyKind::VrfLoop => (None, Drop::VrfLoop),
             AdjacencyKind::NoRoute => (Some(icmpv6::Error::NoRoute), Drop::NoRoute),
@@ -94,19 +91,19 @@ impl Pipeline {
 
     /// A packet to an address of the gateway: see [`Pipeline::deliver_v4`].
     fn deliver_v6(&mut self, tables: &Tables, mut packet: Packet6) {
-        let echo = packet.ip.protocol == protocol::ICMPV6
-            && packet.ip.icmp_type == icmpv6::kind::ECHO_REQUEST
-            && packet.ip.fragment == FragmentPart::Whole;
-        if packet.vrf == VrfId::DEFAULT || !echo {
-            return self.punt(packet.mbuf, packet.ingress, packet.l3, packet.vtep);
+        let echo = packet.meta.ip.protocol == protocol::ICMPV6
+            && packet.meta.ip.icmp_type == icmpv6::kind::ECHO_REQUEST
+            && packet.meta.ip.fragment == FragmentPart::Whole;
+        if packet.meta.vrf == VrfId::DEFAULT || !echo {
+            return self.punt(packet.mbuf, packet.meta.ingress, packet.meta.l3, packet.meta.vtep);
         }
-        let end = usize::from(packet.l3) + usize::from(HEADER) + usize::from(packet.ip.payload_length);
-        let Some(bytes) = packet.mbuf.data_mut().get_mut(usize::from(packet.l3)..end) else {
+        let end = usize::from(packet.meta.l3) + usize::from(HEADER) + usize::from(packet.meta.ip.payload_length);
+        let Some(bytes) = packet.mbuf.data_mut().get_mut(usize::from(packet.meta.l3)..end) else {
             return self.discard(packet.mbuf, Drop::Ipv6Malformed);
         };
         match icmpv6::echo_reply_in_place(bytes) {
             Ok(true) => {}
-            Ok(false) => return self.punt(packet.mbuf, packet.ingress, packet.l3, packet.vtep),
+            Ok(false) => return self.punt(packet.mbuf, packet.meta.ingress, packet.meta.l3, packet.meta.vtep),
             Err(reason) => return self.discard(packet.mbuf, reason),
         }
         self.resume(
@@ -114,11 +111,11 @@ impl Pipeline {
             Held {
                 own: true,
                 mbuf: packet.mbuf,
-                l3: packet.l3,
-                ingress: packet.ingress,
-                vrf: packet.vrf,
-                destination: IpAddr::V6(Ipv6Addr::from(packet.ip.source)),
-                hash: packet.hash,
+                l3: packet.meta.l3,
+                ingress: packet.meta.ingress,
+                vrf: packet.meta.vrf,
+                destination: IpAddr::V6(Ipv6Addr::from(packet.meta.ip.source)),
+                hash: packet.meta.hash,
             },
         );
     }
