@@ -1,6 +1,7 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
 use std::collections::HashMap;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,9 +66,11 @@ pub(crate) async fn listen(path: &Path) -> Result<UnixListener, Error> {
     if let Some(folder) = path.parent() {
         tokio::fs::create_dir_all(folder).await.map_err(failed)?;
     }
-    match tokio::fs::remove_file(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    match tokio::fs::symlink_metadata(path).await {
+        Ok(found) if found.file_type().is_socket() => tokio::fs::remove_file(path).await.map_err(failed)?,
+        Ok(_) => return Err(failed(std::io::Error::other("there is a file that is not a socket"))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
     }
     UnixListener::bind(path).map_err(failed)
 }
@@ -419,4 +422,30 @@ async fn drops(State(shared): State<Arc<Shared>>) -> Shown<Vec<DropRow>> {
         description: reason.description(),
     });
     Ok(Json(rows.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_a_live_one_and_another_file_are_not() {
+        let folder = std::env::temp_dir().join(format!("turnpike-socket-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("folder");
+        let (socket, file) = (folder.join("api.sock"), folder.join("precious"));
+        std::fs::write(&file, "kept").expect("file");
+
+        let refused = listen(&file).await;
+        let live = listen(&socket).await.expect("free");
+        let second = listen(&socket).await;
+        drop(live);
+        let after = listen(&socket).await;
+        let kept = std::fs::read_to_string(&file);
+        std::fs::remove_dir_all(&folder).expect("clean");
+
+        assert!(matches!(refused, Err(Error::Socket { .. })), "{refused:?}");
+        assert_eq!(kept.expect("still there"), "kept");
+        assert!(matches!(second, Err(Error::SocketInUse { .. })), "{second:?}");
+        assert!(after.is_ok(), "{after:?}");
+    }
 }

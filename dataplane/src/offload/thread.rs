@@ -237,6 +237,16 @@ impl OffloadThread {
         let Some(Some(record)) = self.records.get_mut(slot) else {
             return;
         };
+        if !completion.ok && record.phase == Phase::Removing {
+            // The rule may be in the NIC still, and its handle is spent: the record waits for ever, and with it the NAT
+            // port, which nobody else may get while the NIC might translate to it.
+            let rule = record.offload.directions[side].describe();
+            tracing::error!(
+                rule,
+                "the NIC did not remove a rule: its NAT port stays taken until the restart"
+            );
+            return;
+        }
         record.awaited = record.awaited.saturating_sub(1);
         if !completion.ok && record.phase == Phase::Installing {
             record.flows[side] = None;

@@ -121,7 +121,7 @@ impl Pipeline {
         self.ended = ended;
     }
 
-    /// Goes on with the background revalidation of the newest generation; true if there is more to do.
+    /// Goes on with the background revalidation of the newest generation; a summary when it has ended.
     pub(crate) fn revalidate(&mut self, tables: &Tables, budget: usize) -> Option<nat::RevalidationSummary> {
         let mut changed = std::mem::take(&mut self.changed);
         let summary = self
