@@ -167,7 +167,7 @@ impl Tables {
     /// Where an IPv4 packet in `vrf` goes; `destination` in host order, `flow_hash` decides between equal next hops.
     ///
     /// # Errors
-    /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks.
+    /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks or on coming back to a VRF.
     #[inline]
     pub fn resolve_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
         let leaf = self.v4.lookup(self.root(vrf, |r| r.v4), destination);
@@ -179,7 +179,7 @@ impl Tables {
     /// Where an IPv6 packet in `vrf` goes; `destination` in host order, `flow_hash` decides between equal next hops.
     ///
     /// # Errors
-    /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks.
+    /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks or on coming back to a VRF.
     #[inline]
     pub fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<nat::Resolution, Drop> {
         let leaf = self.v6.lookup(self.root(vrf, |r| r.v6), destination);
@@ -315,31 +315,50 @@ impl Tables {
 
     /// From a FIB leaf in `vrf` to a next hop; `again` looks the same destination up in the VRF of a leak.
     #[inline(always)]
-    fn follow(&self, mut vrf: VrfId, mut leaf: u32, mut flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
-        for _ in 0..=MAX_LEAKS {
-            let group = &self.groups[leaf as usize];
-            let member = if group.mask == 0 {
-                group.first
-            } else {
-                self.bucket(group, flow_hash)
-            };
-            if let Some(next_hop) = member.id() {
-                return Lookup {
-                    next_hop,
-                    vrf,
-                    kind: group.kind,
-                };
+    fn follow(&self, vrf: VrfId, leaf: u32, flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
+        let (member, kind) = self.choose(leaf, flow_hash);
+        match member.id() {
+            Some(next_hop) => Lookup { next_hop, vrf, kind },
+            None => self.follow_leak(vrf, member, flow_hash, again),
+        }
+    }
+
+    /// Goes on in the VRF of a leak, in each VRF once: a lookup that ends in the VRF it began in saw no other, which is
+    /// what [`nat::Delta`]'s readers rely on.
+    #[inline(never)]
+    fn follow_leak(&self, origin: VrfId, leak: Member, mut flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
+        let mut path = [origin; MAX_LEAKS + 1];
+        let mut vrf = VrfId(leak.0 as u16);
+        for at in 1..=MAX_LEAKS {
+            if path[..at].contains(&vrf) {
+                break;
             }
-            vrf = VrfId(member.0 as u16);
-            leaf = again(vrf);
+            path[at] = vrf;
             // The next VRF chooses anew, not by the bits that led here.
             flow_hash = flow_hash.wrapping_mul(0x85eb_ca6b).rotate_left(13);
+            let (member, kind) = self.choose(again(vrf), flow_hash);
+            match member.id() {
+                Some(next_hop) => return Lookup { next_hop, vrf, kind },
+                None => vrf = VrfId(member.0 as u16),
+            }
         }
         Lookup {
             next_hop: VRF_LOOP,
             vrf,
             kind: RouteKind::Unreachable,
         }
+    }
+
+    /// The member of a leaf's group that a flow goes by.
+    #[inline(always)]
+    fn choose(&self, leaf: u32, flow_hash: u32) -> (Member, RouteKind) {
+        let group = &self.groups[leaf as usize];
+        let member = if group.mask == 0 {
+            group.first
+        } else {
+            self.bucket(group, flow_hash)
+        };
+        (member, group.kind)
     }
 
     /// Low bits of an RSS hash chose the worker, so they are the same for all its flows: mix before masking.

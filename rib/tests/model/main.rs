@@ -137,7 +137,7 @@ impl Check {
         let mut seen = Seen::new();
         for vrf in [0, 1, 2].map(VrfId) {
             for address in probes() {
-                let ends = self.reference.ends(winners, vrf, address, 0);
+                let ends = self.reference.ends(winners, vrf, address, &[]);
                 let mut reached = BTreeSet::new();
                 for hash in 0..300u32 {
                     let found = match address {

@@ -234,15 +234,15 @@ impl Reference {
         }
     }
 
-    /// Every end that packets in `vrf` to `address` may come to.
+    /// Every end that packets in `vrf` to `address` may come to, having been in the VRFs of `path`.
     pub(crate) fn ends(
         &self,
         winners: &BTreeMap<Key, Route>,
         vrf: VrfId,
         address: IpAddr,
-        leaks: usize,
+        path: &[VrfId],
     ) -> BTreeSet<End> {
-        if leaks > 4 {
+        if path.len() > 4 || path.contains(&vrf) {
             return BTreeSet::from([End::VrfLoop]);
         }
         let Some((prefix, route)) = Self::longest(winners, vrf, address) else {
@@ -272,7 +272,7 @@ impl Reference {
             }
         }
         let (ends, _, leaked) = self.resolve(winners, vrf, route);
-        let further = leaked.iter().flat_map(|v| self.ends(winners, *v, address, leaks + 1));
+        let further = leaked.iter().flat_map(|v| self.ends(winners, *v, address, &[path, &[vrf]].concat()));
         ends.into_keys().chain(further).collect()
     }
 
