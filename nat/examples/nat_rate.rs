@@ -141,12 +141,11 @@ fn hits(engine: &mut Engine, connections: u32, packets: u32) -> [f64; 2] {
     }
     let mut runs = Vec::new();
     let mut frames = [[0u8; 46]; BURST];
-    let mut found: [Option<EntryRef>; BURST] = [None; BURST];
     let mut next_hops = 0u32;
     for run in keys.chunks_exact(BURST * 256) {
         let start = Instant::now();
         for burst in run.chunks_exact(BURST) {
-            engine.lookup_burst(burst, &mut found);
+            let found = engine.lookup_burst(BURST, |i| burst[i]);
             for (at, frame) in found.iter().zip(&mut frames) {
                 let at = at.expect("made before");
                 let entry = engine.entry(at);

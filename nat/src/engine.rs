@@ -156,12 +156,10 @@ impl Engine {
         &self.policy
     }
 
-    /// Finds the connections of a burst of [`Engine::BURST`] keys at most. `out` is as long as `keys`, or longer; what is
-    /// beyond is left as it is.
-    #[inline]
-    pub fn lookup_burst(&self, keys: &[FlowKey], out: &mut [Option<EntryRef>]) {
-        self.table
-            .get_burst::<{ Self::BURST }>(keys, out, &self.connections.entries);
+    /// Finds the connections of the first `count` keys of a burst of [`Engine::BURST`] at most; those beyond are `None`.
+    #[inline(always)]
+    pub fn lookup_burst(&self, count: usize, key: impl Fn(usize) -> FlowKey) -> [Option<EntryRef>; Self::BURST] {
+        self.table.get_burst(count, key, &self.connections.entries)
     }
 
     /// Finds the connection of one packet.

@@ -7,6 +7,8 @@
 //! A bucket that is full overflows into the next ones; it counts how many did, so that a lookup goes on only then. The
 //! table is made for 50 % load and never grows: the number of connections is bounded.
 
+use prefetch_index::prefetch_index;
+
 use crate::entry::{Entry, EntryRef};
 use crate::key::{FlowKey, Secret};
 
@@ -157,40 +159,45 @@ impl Table {
         }
     }
 
-    /// The entries of up to `N` keys. Each step does the same thing for all keys, so that their cache misses overlap.
-    #[inline]
-    pub(crate) fn get_burst<const N: usize>(&self, keys: &[FlowKey], out: &mut [Option<EntryRef>], entries: &[Entry]) {
+    /// The entries of the first `count` keys of a burst of `N` at most. Each step asks for what the next one reads, so that
+    /// the cache misses of all keys overlap.
+    #[inline(always)]
+    pub(crate) fn get_burst<const N: usize>(
+        &self,
+        count: usize,
+        key: impl Fn(usize) -> FlowKey,
+        entries: &[Entry],
+    ) -> [Option<EntryRef>; N] {
+        let mut keys = [FlowKey::default(); N];
         let mut places = [Place::default(); N];
-        let mut numbers = [u32::MAX; N];
-        let count = keys.len().min(N);
-        for (place, key) in places.iter_mut().zip(keys) {
-            *place = self.place(key);
+        let mut numbers = [0; N];
+        let mut found = [None; N];
+        let count = count.min(N);
+        for i in 0..count {
+            keys[i] = key(i);
+            places[i] = self.place(&keys[i]);
+            prefetch_index(&self.buckets, places[i].bucket as usize);
         }
-        // The two loops that begin reading are as short as can be: the more of them fit into the core's window, the
-        // more lines are on their way at once.
-        let touched = places[..count]
-            .iter()
-            .fold(0, |sum, place| sum ^ self.buckets[place.bucket as usize].at[0]);
-        std::hint::black_box(touched);
-        for (number, place) in numbers.iter_mut().zip(&places[..count]) {
-            let bucket = &self.buckets[place.bucket as usize];
-            let candidates = bucket.candidates(place.tag);
-            if candidates != 0 {
-                *number = bucket.at[Bucket::lane_of(candidates)];
-            }
+        for i in 0..count {
+            let bucket = &self.buckets[places[i].bucket as usize];
+            let candidates = bucket.candidates(places[i].tag);
+            numbers[i] = match candidates {
+                0 => u32::MAX,
+                _ => bucket.at[Bucket::lane_of(candidates)],
+            };
+            prefetch_index(entries, numbers[i] as usize);
         }
-        let touch = |number: &u32| entries.get(*number as usize).map_or(0, |entry| entry.stamp);
-        let touched = numbers[..count].iter().fold(0, |sum, number| sum ^ touch(number));
-        std::hint::black_box(touched);
-        for (((out, key), place), number) in out.iter_mut().zip(keys).zip(&places).zip(&numbers) {
+        for i in 0..count {
             let first = entries
-                .get(*number as usize)
-                .filter(|entry| entry.key == *key && !entry.is_dead());
-            *out = match first {
-                Some(_) => Some(EntryRef(*number)),
-                None => self.find(*place, key, entries),
+                .get(numbers[i] as usize)
+                .is_some_and(|entry| entry.key == keys[i] && !entry.is_dead());
+            found[i] = if first {
+                Some(EntryRef(numbers[i]))
+            } else {
+                self.find(places[i], &keys[i], entries)
             };
         }
+        found
     }
 
     /// Adds an entry under its key, which must not be in the table.
@@ -268,9 +275,9 @@ mod tests {
             let probe = random.below(400);
             let expected = present[probe as usize].then_some(EntryRef(probe));
             assert_eq!(table.get(&key(probe), &entries), expected);
-            let mut out = [None; 3];
-            table.get_burst::<4>(&[key(probe), key(n), key(999)], &mut out, &entries);
-            assert_eq!(out, [expected, present[n as usize].then_some(EntryRef(n)), None]);
+            let keys = [key(probe), key(n), key(999)];
+            let found = table.get_burst::<4>(keys.len(), |i| keys[i], &entries);
+            assert_eq!(found, [expected, present[n as usize].then_some(EntryRef(n)), None, None]);
         }
         for n in (0..400).filter(|n| present[*n as usize]) {
             table.remove(&key(n), EntryRef(n));

@@ -20,6 +20,7 @@ impl Mac {
     pub const BROADCAST: Self = Self([0xff; 6]);
 
     /// True for group addresses: broadcast and multicast.
+    #[inline]
     pub const fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1
     }

@@ -2,14 +2,16 @@
 //! in one small value.
 //!
 //! The walk of a packet: [`parse_link`] on the frame, then [`parse_v4`] or [`parse_v6`] on what follows
-//! [`Link::l3`]. The header views ([`crate::ipv4::Ipv4`] and its siblings) read and rewrite what was found here.
+//! [`Link::l3`]; a [`Plain`] takes both steps at once for the usual packet. The header views ([`crate::ipv4::Ipv4`] and its siblings) read and rewrite what was found here.
 
 mod layer4;
 mod link;
+mod plain;
 mod v4;
 mod v6;
 
 pub use link::{Link, parse_link};
+pub use plain::Plain;
 pub use v4::{V4, parse_quoted_v4, parse_v4};
 pub use v6::{V6, parse_quoted_v6, parse_v6};
 

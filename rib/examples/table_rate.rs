@@ -167,7 +167,8 @@ fn main() {
     });
     for (name, keys) in [("IPv4 in prefixes", &inside4), ("IPv4 random", &any4)] {
         rate(&format!("{name}, bursts of {BURST}"), keys, |queries, out| {
-            tables.resolve_v4_burst(queries, out)
+            let found = tables.resolve_v4_burst(queries.len(), |i| queries[i]);
+            out.copy_from_slice(&found[..queries.len()]);
         });
         rate(&format!("{name}, one by one"), keys, |queries, out| {
             for (query, out) in queries.iter().zip(out) {
@@ -180,7 +181,10 @@ fn main() {
     rate(
         &format!("IPv6 in prefixes, bursts of {BURST}"),
         &inside6,
-        |queries, out| tables.resolve_v6_burst(queries, out),
+        |queries, out| {
+            let found = tables.resolve_v6_burst(queries.len(), |i| queries[i]);
+            out.copy_from_slice(&found[..queries.len()]);
+        },
     );
     drop(tables);
     single_changes(&mut rib, &prefixes_v4);

@@ -123,6 +123,9 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Queries that one call of [`Tables::resolve_v4_burst`] or [`Tables::resolve_v6_burst`] takes.
+    pub const BURST: usize = BURST;
+
     /// Generation 0: no route, no interface.
     pub(crate) fn new(policy: Arc<nat::Policy>) -> Self {
         let none = Group {
@@ -170,10 +173,7 @@ impl Tables {
     /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks or on coming back to a VRF.
     #[inline]
     pub fn resolve_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
-        let leaf = self.v4.lookup(self.root(vrf, |r| r.v4), destination);
-        resolution(self.follow(vrf, leaf, flow_hash, |vrf| {
-            self.v4.lookup(self.root(vrf, |r| r.v4), destination)
-        }))
+        resolution(self.lookup_v4(vrf, destination, flow_hash))
     }
 
     /// Where an IPv6 packet in `vrf` goes; `destination` in host order, `flow_hash` decides between equal next hops.
@@ -182,26 +182,35 @@ impl Tables {
     /// [`Drop::NoRoute`], or [`Drop::VrfLoop`] after more than four leaks or on coming back to a VRF.
     #[inline]
     pub fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<nat::Resolution, Drop> {
-        let leaf = self.v6.lookup(self.root(vrf, |r| r.v6), destination);
-        resolution(self.follow(vrf, leaf, flow_hash, |vrf| {
-            self.v6.lookup(self.root(vrf, |r| r.v6), destination)
-        }))
+        resolution(self.lookup_v6(vrf, destination, flow_hash))
     }
 
-    /// [`Tables::resolve_v4`] of a burst of (VRF, destination, flow hash), whose cache misses overlap.
-    ///
-    /// # Panics
-    /// If `out` is shorter than `queries`.
-    pub fn resolve_v4_burst(&self, queries: &[(VrfId, u32, u32)], out: &mut [Lookup]) {
-        self.burst(&self.v4, |r| r.v4, queries, out);
+    /// [`Tables::resolve_v4`] that names a next hop in any case: no route and a circle of leaks have theirs.
+    #[inline]
+    pub fn lookup_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Lookup {
+        let leaf = |vrf| self.v4.lookup(self.root(vrf, |r| r.v4), destination);
+        self.follow(vrf, leaf(vrf), flow_hash, leaf)
     }
 
-    /// [`Tables::resolve_v6`] of a burst of (VRF, destination, flow hash), whose cache misses overlap.
-    ///
-    /// # Panics
-    /// If `out` is shorter than `queries`.
-    pub fn resolve_v6_burst(&self, queries: &[(VrfId, u128, u32)], out: &mut [Lookup]) {
-        self.burst(&self.v6, |r| r.v6, queries, out);
+    /// [`Tables::resolve_v6`] that names a next hop in any case: no route and a circle of leaks have theirs.
+    #[inline]
+    pub fn lookup_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Lookup {
+        let leaf = |vrf| self.v6.lookup(self.root(vrf, |r| r.v6), destination);
+        self.follow(vrf, leaf(vrf), flow_hash, leaf)
+    }
+
+    /// [`Tables::lookup_v4`] of the first `count` queries (VRF, destination, flow hash) of a burst of
+    /// [`Tables::BURST`] at most, whose cache misses overlap. The results beyond are no route.
+    #[inline(always)]
+    pub fn resolve_v4_burst(&self, count: usize, query: impl Fn(usize) -> (VrfId, u32, u32)) -> [Lookup; BURST] {
+        self.burst(&self.v4, |r| r.v4, count, query)
+    }
+
+    /// [`Tables::lookup_v6`] of the first `count` queries (VRF, destination, flow hash) of a burst of
+    /// [`Tables::BURST`] at most, whose cache misses overlap. The results beyond are no route.
+    #[inline(always)]
+    pub fn resolve_v6_burst(&self, count: usize, query: impl Fn(usize) -> (VrfId, u128, u32)) -> [Lookup; BURST] {
+        self.burst(&self.v6, |r| r.v6, count, query)
     }
 
     /// The entry of a next hop; an id that no table ever gave out is no route.
@@ -290,27 +299,27 @@ impl Tables {
         self.vrfs.get(usize::from(vrf.0)).map_or(Root::EMPTY, family)
     }
 
+    #[inline(always)]
     fn burst<K: Key>(
         &self,
         forest: &Forest<K>,
         family: impl Fn(&Vrf) -> Root + Copy,
-        queries: &[(VrfId, K, u32)],
-        out: &mut [Lookup],
-    ) {
-        assert!(out.len() >= queries.len(), "one result for each query");
-        for (queries, out) in queries.chunks(BURST).zip(out.chunks_mut(BURST)) {
-            let mut keys = [K::default(); BURST];
-            for (key, query) in keys.iter_mut().zip(queries) {
-                *key = query.1;
-            }
-            let slots = forest.lookup_burst(queries.len(), |i| self.root(queries[i].0, family), &keys);
-            for ((query, slot), out) in queries.iter().zip(&slots).zip(out) {
-                let (vrf, destination, hash) = *query;
-                *out = self.follow(vrf, slot.id(), hash, |vrf| {
-                    forest.lookup(self.root(vrf, family), destination)
-                });
-            }
+        count: usize,
+        query: impl Fn(usize) -> (VrfId, K, u32),
+    ) -> [Lookup; BURST] {
+        let count = count.min(BURST);
+        let slots = forest.lookup_burst(count, |i| {
+            let (vrf, destination, _) = query(i);
+            (self.root(vrf, family), destination)
+        });
+        let mut out = [Lookup::NO_ROUTE; BURST];
+        for i in 0..count {
+            let (vrf, destination, hash) = query(i);
+            out[i] = self.follow(vrf, slots[i].id(), hash, |vrf| {
+                forest.lookup(self.root(vrf, family), destination)
+            });
         }
+        out
     }
 
     /// From a FIB leaf in `vrf` to a next hop; `again` looks the same destination up in the VRF of a leak.

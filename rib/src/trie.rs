@@ -14,10 +14,10 @@
 
 use std::fmt;
 
+use prefetch_index::prefetch_index;
+
 /// Slots of a chunk.
 const CHUNK: usize = 256;
-/// A place that no slot has.
-const NOWHERE: usize = usize::MAX;
 /// Queries that one call of [`Forest::lookup_burst`] takes.
 pub(crate) const BURST: usize = 64;
 /// Ids of leaves are smaller than this.
@@ -27,7 +27,7 @@ pub(crate) const MAX_LEAVES: u32 = 1 << 23;
 pub(crate) trait Key: Copy + Eq + Default + fmt::Debug {
     /// Roots of 16 bits have skips below them too; roots of 8 bits always do.
     const SKIPS_WHEN_WIDE: bool;
-    /// `count` bits (8 or 16) that follow the first `from`.
+    /// `count` bits (8 or 16) that follow the first `from`; any bits if there are not so many.
     fn bits(self, from: u32, count: u32) -> usize;
     /// Leading bits that both have in common.
     fn common(self, other: Self) -> u32;
@@ -37,7 +37,7 @@ impl Key for u32 {
     const SKIPS_WHEN_WIDE: bool = false;
     #[inline]
     fn bits(self, from: u32, count: u32) -> usize {
-        ((self << from) >> (32 - count)) as usize
+        (self.wrapping_shl(from) >> (32 - count)) as usize
     }
     fn common(self, other: Self) -> u32 {
         (self ^ other).leading_zeros()
@@ -48,7 +48,7 @@ impl Key for u128 {
     const SKIPS_WHEN_WIDE: bool = true;
     #[inline]
     fn bits(self, from: u32, count: u32) -> usize {
-        ((self << from) >> (128 - count)) as usize
+        (self.wrapping_shl(from) >> (128 - count)) as usize
     }
     fn common(self, other: Self) -> u32 {
         (self ^ other).leading_zeros()
@@ -173,55 +173,59 @@ impl<K: Key> Forest<K> {
     }
 
     /// [`Forest::lookup`] of up to [`BURST`] keys whose cache misses overlap.
-    #[inline]
-    pub(crate) fn lookup_burst(&self, count: usize, root: impl Fn(usize) -> Root, keys: &[K; BURST]) -> [Slot; BURST] {
+    #[inline(always)]
+    pub(crate) fn lookup_burst(&self, count: usize, query: impl Fn(usize) -> (Root, K)) -> [Slot; BURST] {
         let mut slots = [Slot::NONE; BURST];
+        let mut keys = [K::default(); BURST];
         let mut depths = [0; BURST];
-        let mut active = [0u8; BURST];
         let mut places = [0; BURST];
         let count = count.min(BURST);
-        // Places first, then nothing but loads: so many more of them fit the processor's window and miss together.
         for i in 0..count {
-            let root = root(i);
-            places[i] = root.index(keys[i]);
-            depths[i] = root.stride;
-            active[i] = i as u8;
+            let (root, key) = query(i);
+            places[i] = root.index(key);
+            prefetch_index(&self.slots, places[i]);
+            (keys[i], depths[i]) = (key, root.stride);
         }
-        for (slot, place) in slots.iter_mut().zip(places).take(count) {
-            *slot = self.slots[place];
-        }
-        let mut pending = retain_pointers(&mut active, count, &slots);
-        while pending > 0 {
-            for &i in &active[..pending] {
-                let i = usize::from(i) % BURST;
-                places[i] = match self.way_down(slots[i], keys[i], &mut depths[i]) {
-                    Ok(place) => place,
-                    Err(slot) => {
-                        slots[i] = slot;
-                        NOWHERE
-                    }
-                };
-            }
-            for &i in &active[..pending] {
-                let i = usize::from(i) % BURST;
-                if let Some(slot) = self.slots.get(places[i]) {
-                    slots[i] = *slot;
+        // One bit for each key that a skip led to its leaf, which is in no place.
+        let mut skipped = 0_u64;
+        loop {
+            let mut pointers = 0;
+            // A level takes the same steps for every key, those that have arrived too: they read their slot again. Which
+            // keys go on is random, and to guess it wrong would stop the work on the keys behind.
+            for i in 0..count {
+                if skipped >> i & 1 != 0 {
+                    continue;
                 }
+                let mut slot = self.slots[places[i]];
+                if slot.is_skip() {
+                    slot = self.skip(slot, keys[i], &mut depths[i]);
+                    skipped |= u64::from(!slot.is_pointer()) << i;
+                }
+                let below = slot.number() * CHUNK + keys[i].bits(depths[i], 8);
+                // All ones for a pointer: arithmetic, because a choice would be compiled into a jump.
+                let on = (slot.0.cast_signed() >> 31) as usize;
+                places[i] = below & on | places[i] & !on;
+                prefetch_index(&self.slots, places[i]);
+                depths[i] += 8;
+                slots[i] = slot;
+                pointers |= slot.0;
             }
-            pending = retain_pointers(&mut active, pending, &slots);
+            if pointers & Slot::POINTER == 0 {
+                return slots;
+            }
         }
-        slots
     }
 
-    /// Where the slot below pointer `slot` on the way to `key` is, or the slot itself where a skipped path leads to it.
+    /// Where a skipped path leads `key`: to a chunk at `depth` bits, or to a leaf.
     #[inline(always)]
-    fn way_down(&self, slot: Slot, key: K, depth: &mut u32) -> Result<usize, Slot> {
-        if slot.is_skip() {
-            return Err(self.step(slot, key, depth));
+    fn skip(&self, slot: Slot, key: K, depth: &mut u32) -> Slot {
+        let skip = &self.skips[slot.number()];
+        *depth = skip.depth;
+        if skip.key.common(key) < skip.depth {
+            skip.cover
+        } else {
+            skip.inner
         }
-        let place = slot.number() * CHUNK + key.bits(*depth, 8);
-        *depth += 8;
-        Ok(place)
     }
 
     /// The slot below pointer `slot` on the way to `key`.
@@ -230,14 +234,11 @@ impl<K: Key> Forest<K> {
         if !slot.is_skip() {
             return self.below(slot, key, depth);
         }
-        let skip = &self.skips[slot.number()];
-        *depth = skip.depth;
-        if skip.key.common(key) < skip.depth {
-            skip.cover
-        } else if skip.inner.is_pointer() {
-            self.below(skip.inner, key, depth)
+        let slot = self.skip(slot, key, depth);
+        if slot.is_pointer() {
+            self.below(slot, key, depth)
         } else {
-            skip.inner
+            slot
         }
     }
 
@@ -486,18 +487,6 @@ impl<K: Key> Forest<K> {
     }
 }
 
-/// Keeps the indices in the first `count` of `active` whose slot is a pointer; returns how many.
-#[inline(always)]
-fn retain_pointers(active: &mut [u8; BURST], count: usize, slots: &[Slot; BURST]) -> usize {
-    let mut kept = 0;
-    for at in 0..count.min(BURST) {
-        let i = active[at];
-        active[kept] = i;
-        kept += usize::from(slots[usize::from(i) % BURST].is_pointer());
-    }
-    kept
-}
-
 /// Slots that a prefix ending in this chunk covers.
 fn range<K: Key>(base: usize, depth: u32, stride: u32, change: Change<K>) -> std::ops::Range<usize> {
     let first = base + change.key.bits(depth, stride);
@@ -587,7 +576,7 @@ mod tests {
                     for chunk in keys.chunks(BURST) {
                         let mut burst = [0; BURST];
                         burst[..chunk.len()].copy_from_slice(chunk);
-                        let found = forest.lookup_burst(chunk.len(), |_| root, &burst);
+                        let found = forest.lookup_burst(chunk.len(), |i| (root, burst[i]));
                         for (i, key) in chunk.iter().enumerate() {
                             let host = <$net>::new(<$addr>::from(*key), $bits).expect("length");
                             let expected = map.get_lpm(&host).map_or(0, |(_, id)| *id);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use dpdk_sys::Mbuf;
 use net::vxlan::{self, OuterV4};
 use net::{Drop, Mac, NextHopId, PortId, VrfId, eth, ipv4};
-use rib::{Adjacency, AdjacencyKind, Attachment, Lookup, Tables};
+use rib::{Adjacency, AdjacencyKind, Attachment, Tables};
 
 use super::{BURST, Pipeline};
 use crate::hold::Held;
@@ -52,7 +52,7 @@ impl Pipeline {
 
     /// Queues a whole frame on a port.
     #[inline(always)]
-    fn queue(&mut self, port: PortId, mbuf: Mbuf) {
+    pub(super) fn queue(&mut self, port: PortId, mbuf: Mbuf) {
         let Some(Some(egress)) = self.tx.get_mut(usize::from(port.0)) else {
             return self.discard(mbuf, Drop::InterfaceDown);
         };
@@ -241,27 +241,43 @@ fn put_header(frame: &mut [u8], header: &[u8], ether_type: u16) {
 const VXLAN_HEADERS: usize = eth::LENGTH + rib::VXLAN_OVERHEAD;
 
 /// Makes the frame start `header` bytes before its network header, which is at `l3`.
-#[inline]
+#[inline(always)]
 fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
-    if header <= l3 {
+    if header < l3 {
         mbuf.trim_front(l3 - header);
-        Some(mbuf.data_mut())
-    } else {
+    } else if header > l3 {
         mbuf.prepend(header - l3)?;
-        Some(mbuf.data_mut())
     }
+    Some(mbuf.data_mut())
+}
+
+/// Puts an adjacency's header in front of the IPv4 packet at `l3`, in place of what is there, and takes one off its TTL,
+/// which is at least 1. `None` without headroom.
+#[inline(always)]
+pub(super) fn readdress_v4<const HEADER: usize>(mbuf: &mut Mbuf, l3: u16, header: &[u8; HEADER]) -> Option<()> {
+    let (link, packet) = make_room(mbuf, usize::from(l3), HEADER)?.split_first_chunk_mut::<HEADER>()?;
+    *link = *header;
+    // The header is for the gateway's family, which need not be the packet's (RFC 8950).
+    link[HEADER - 2..].copy_from_slice(&eth::ether_type::IPV4.to_be_bytes());
+    take_off_ttl(packet.get_mut(8..12)?.first_chunk_mut()?);
+    Some(())
 }
 
 /// Decrements the TTL of the IPv4 packet at `l3`, with its checksum. The TTL is at least 1.
 #[inline]
 pub(super) fn decrement_ttl(mbuf: &mut Mbuf, l3: u16) {
     let at = usize::from(l3) + 8;
-    let Some(bytes) = mbuf.data_mut().get_mut(at..at + 4) else {
-        return;
-    };
+    if let Some(bytes) = mbuf.data_mut().get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        take_off_ttl(bytes);
+    }
+}
+
+/// TTL, protocol and checksum of an IPv4 header, after one more hop.
+#[inline(always)]
+fn take_off_ttl(bytes: &mut [u8; 4]) {
     bytes[0] = bytes[0].wrapping_sub(1);
     let checksum = u16::from_be_bytes([bytes[2], bytes[3]]);
-    bytes[2..4].copy_from_slice(&after_ttl(checksum).to_be_bytes());
+    bytes[2..].copy_from_slice(&after_ttl(checksum).to_be_bytes());
 }
 
 /// The checksum of an IPv4 header whose TTL is one less: `~(~HC + ~m + m')` with m - m' = 0x0100 (RFC 1624 equation 3).
@@ -278,14 +294,12 @@ pub(super) fn remove_tag(mbuf: &mut Mbuf, l3: u16) {
     mbuf.trim_front(tag);
 }
 
-/// No route, and a circle of leaks, are next hops too: their adjacencies say so.
 fn next_hop_of(tables: &Tables, held: &Held) -> NextHopId {
-    let mut found = [Lookup::NO_ROUTE];
-    match held.destination {
-        IpAddr::V4(address) => tables.resolve_v4_burst(&[(held.vrf, u32::from(address), held.hash)], &mut found),
-        IpAddr::V6(address) => tables.resolve_v6_burst(&[(held.vrf, u128::from(address), held.hash)], &mut found),
-    }
-    found[0].next_hop
+    let found = match held.destination {
+        IpAddr::V4(address) => tables.lookup_v4(held.vrf, address.into(), held.hash),
+        IpAddr::V6(address) => tables.lookup_v6(held.vrf, address.into(), held.hash),
+    };
+    found.next_hop
 }
 
 /// True while the next hop of a held packet has no MAC.

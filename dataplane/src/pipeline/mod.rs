@@ -14,6 +14,7 @@ mod offload;
 mod v4;
 mod v6;
 
+use classify::Native;
 pub(crate) use classify::flow_hash;
 use egress::{remove_tag, waits_for_neighbor};
 pub(crate) use offload::OffloadOutlet;
@@ -179,8 +180,9 @@ impl Pipeline {
         }
         let mut v4 = Burst::new();
         let mut v6 = Burst::new();
+        let native = Native::of(tables, port);
         for mbuf in received.drain(..) {
-            self.classify(tables, port, mbuf, &mut v4, &mut v6);
+            self.classify(tables, &native, mbuf, &mut v4, &mut v6);
         }
         if !v4.is_empty() {
             self.forward_v4(tables, &mut v4);
@@ -237,6 +239,8 @@ impl Pipeline {
         let _ = self.events.push(event);
     }
 
+    #[cold]
+    #[inline(never)]
     fn discard(&self, mbuf: Mbuf, reason: Drop) {
         self.counters.count_drop(reason);
         drop(mbuf);

@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use arrayvec::ArrayVec;
 use dpdk_sys::Mbuf;
 use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Verdict};
 use net::parse::{FragmentPart, V4, protocol};
 use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
-use super::egress::decrement_ttl;
+use super::egress::{decrement_ttl, readdress_v4};
 use super::{BURST, Burst, Meta, Packet, Packet4, Pipeline};
 use crate::hold::Held;
 
@@ -50,24 +49,23 @@ impl Pipeline {
 
     /// Looks up routes for a burst and acts on them.
     fn route_v4(&mut self, tables: &Tables, burst: &mut Burst<V4>, nat: bool) {
-        let mut queries: ArrayVec<(VrfId, u32, u32), BURST> = ArrayVec::new();
-        queries.extend(burst.metas.iter().map(|m| (m.vrf, m.ip.destination, m.hash)));
-        let mut ways = [Lookup::default(); BURST];
-        tables.resolve_v4_burst(&queries, &mut ways[..queries.len()]);
-        let routes = &ways[..queries.len()];
-        if !nat {
-            for ((mbuf, meta), route) in burst.mbufs.drain(..).zip(&burst.metas).zip(routes) {
-                self.send_on_v4(tables, mbuf, meta, *route);
-            }
-            return;
-        }
-        let to_public = routes.iter().any(|route| route.kind == RouteKind::Nat);
+        let metas = &burst.metas[..];
+        let routes = tables.resolve_v4_burst(metas.len(), |i| (metas[i].vrf, metas[i].ip.destination, metas[i].hash));
+        let to_public = nat && routes.iter().any(|route| route.kind == RouteKind::Nat);
         let found = if to_public {
             self.connections_of(burst)
         } else {
             [None; BURST]
         };
-        for (((mbuf, meta), route), at) in burst.mbufs.drain(..).zip(&burst.metas).zip(routes).zip(found) {
+        let Burst { mbufs, metas } = burst;
+        let packets = mbufs.drain(..).zip(metas.iter()).zip(&routes);
+        if !nat {
+            for ((mbuf, meta), route) in packets {
+                self.send_on_v4(tables, mbuf, meta, *route);
+            }
+            return;
+        }
+        for (((mbuf, meta), route), at) in packets.zip(found) {
             let tenant = meta.vrf != VrfId::DEFAULT && tables.nat().translates(meta.vrf);
             match at {
                 Some(at) if route.kind == RouteKind::Nat => self.connected_v4(tables, mbuf, meta, at),
@@ -81,11 +79,8 @@ impl Pipeline {
 
     /// The connections of a burst's packets, in their order.
     fn connections_of(&self, burst: &Burst<V4>) -> [Option<EntryRef>; BURST] {
-        let mut keys: ArrayVec<FlowKey, BURST> = ArrayVec::new();
-        keys.extend(burst.metas.iter().map(key_of));
-        let mut found = [None; BURST];
-        self.engine.lookup_burst(&keys, &mut found[..keys.len()]);
-        found
+        let metas = &burst.metas[..];
+        self.engine.lookup_burst(metas.len(), |i| key_of(&metas[i]))
     }
 
     /// A packet of a known connection.
@@ -247,6 +242,21 @@ impl Pipeline {
     /// Sends a packet that [`goes_on`].
     #[inline(always)]
     fn forward_on_v4(&mut self, mut mbuf: Mbuf, meta: &Meta<V4>, adjacency: &Adjacency) {
+        if adjacency.kind == AdjacencyKind::Forward {
+            // The usual lengths are copied in registers.
+            let header = adjacency.rewrite();
+            let sent = if let Ok(untagged) = header.try_into() {
+                readdress_v4::<{ eth::LENGTH }>(&mut mbuf, meta.l3, untagged)
+            } else if let Ok(tagged) = header.try_into() {
+                readdress_v4::<{ eth::LENGTH + 4 }>(&mut mbuf, meta.l3, tagged)
+            } else {
+                None
+            };
+            return match sent {
+                Some(()) => self.queue(adjacency.port, mbuf),
+                None => self.discard(mbuf, Drop::HeadroomExhausted),
+            };
+        }
         decrement_ttl(&mut mbuf, meta.l3);
         self.encapsulate(
             mbuf,

@@ -2,30 +2,27 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use arrayvec::ArrayVec;
 use net::parse::{FragmentPart, V6, protocol};
 use net::{Drop, VrfId, eth, icmpv6};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
 use super::v4::{is_complete, leaves};
-use super::{BURST, Burst, Packet, Packet6, Pipeline};
+use super::{Burst, Packet, Packet6, Pipeline};
 use crate::hold::Held;
 
 impl Pipeline {
     /// Takes the IPv6 packets of a burst to their ends.
     pub(super) fn forward_v6(&mut self, tables: &Tables, burst: &mut Burst<V6>) {
-        let mut queries: ArrayVec<(VrfId, u128, u32), BURST> = ArrayVec::new();
-        queries.extend(burst.metas.iter().map(|m| (m.vrf, m.ip.destination, m.hash)));
-        let mut ways = [Lookup::default(); BURST];
-        tables.resolve_v6_burst(&queries, &mut ways[..queries.len()]);
-        for ((mut mbuf, meta), way) in burst.mbufs.drain(..).zip(&burst.metas).zip(ways) {
+        let Burst { mbufs, metas } = burst;
+        let ways = tables.resolve_v6_burst(metas.len(), |i| (metas[i].vrf, metas[i].ip.destination, metas[i].hash));
+        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(metas.iter()).zip(&ways) {
             let adjacency = tables.adjacency(way.next_hop);
             let length = meta.ip.payload_length.saturating_add(HEADER);
             if meta.ip.hop_limit > 1 && length <= adjacency.mtu && is_complete(adjacency.kind) {
                 mbuf.data_mut()[usize::from(meta.l3) + 7] -= 1;
                 self.encapsulate(mbuf, meta.l3, length, eth::ether_type::IPV6, meta.hash, adjacency);
             } else {
-                self.divert_v6(tables, Packet { mbuf, meta: *meta }, way, adjacency);
+                self.divert_v6(tables, Packet { mbuf, meta: *meta }, *way, adjacency);
             }
         }
     }

@@ -15,7 +15,7 @@ pub(super) struct Layer4 {
 }
 
 impl Layer4 {
-    #[inline]
+    #[inline(always)]
     fn ports(header: &[u8; 8], tcp_flags: u8) -> Self {
         Self {
             source_port: be16(header, 0),
@@ -44,7 +44,7 @@ impl Layer4 {
     }
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn layer4<const ICMP: u8>(protocol: u8, payload: &[u8], fragment: FragmentPart) -> Result<Layer4, Drop> {
     if fragment == FragmentPart::Later {
         return Ok(Layer4::default());

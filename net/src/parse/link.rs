@@ -23,7 +23,7 @@ pub struct Link {
 ///
 /// # Errors
 /// [`Drop::FrameTruncated`], [`Drop::VlanStack`] for a second tag, [`Drop::VlanUnknown`] for the reserved ID 4095.
-#[inline]
+#[inline(always)]
 pub fn parse_link(frame: &[u8]) -> Result<Link, Drop> {
     let Some(header) = frame.first_chunk::<14>() else {
         return Err(Drop::FrameTruncated);
@@ -43,7 +43,7 @@ pub fn parse_link(frame: &[u8]) -> Result<Link, Drop> {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn tagged(link: Link, frame: &[u8]) -> Result<Link, Drop> {
     let Some(header) = frame.first_chunk::<18>() else {
         return Err(Drop::FrameTruncated);

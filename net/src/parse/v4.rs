@@ -98,7 +98,7 @@ pub fn parse_quoted_v4(quote: &[u8]) -> Result<V4, Drop> {
     Ok(v4(header, l4 as u16, fragment, layer4))
 }
 
-#[inline]
+#[inline(always)]
 fn v4(header: &[u8; 20], l4: u16, fragment: FragmentPart, layer4: Layer4) -> V4 {
     V4 {
         source: be32(header, 12),
@@ -135,7 +135,7 @@ fn optioned_header_length(packet: &[u8]) -> Result<usize, Drop> {
     Ok(length)
 }
 
-#[inline]
+#[inline(always)]
 fn fragment_v4(flags_offset: u16, total_length: u16) -> Result<FragmentPart, Drop> {
     if flags_offset & 0x3fff == 0 {
         return Ok(FragmentPart::Whole);

@@ -12,7 +12,7 @@ use net::{
     AddressChange, Drop, KernelEvent, LinkChange, NeighborChange, NextHopId, Prefix, Route, RouteKind, Source, VrfId,
 };
 use proptest::prelude::*;
-use rib::{Adjacency, AdjacencyKind, Lookup, Reader, ResolvedHop, Rib, RibConfig, RouteView};
+use rib::{Adjacency, AdjacencyKind, Lookup, Reader, ResolvedHop, Rib, RibConfig, RouteView, Tables};
 
 mod history;
 mod reference;
@@ -144,11 +144,10 @@ impl Check {
                         IpAddr::V4(a) => tables.resolve_v4(vrf, a.into(), hash << 5),
                         IpAddr::V6(a) => tables.resolve_v6(vrf, a.into(), hash << 5),
                     };
-                    let mut burst = [Lookup::default()];
-                    match address {
-                        IpAddr::V4(a) => tables.resolve_v4_burst(&[(vrf, a.into(), hash << 5)], &mut burst),
-                        IpAddr::V6(a) => tables.resolve_v6_burst(&[(vrf, a.into(), hash << 5)], &mut burst),
-                    }
+                    let burst: [Lookup; Tables::BURST] = match address {
+                        IpAddr::V4(a) => tables.resolve_v4_burst(1, |_| (vrf, a.into(), hash << 5)),
+                        IpAddr::V6(a) => tables.resolve_v6_burst(1, |_| (vrf, a.into(), hash << 5)),
+                    };
                     let (end, id) = match found {
                         Ok(r) => {
                             assert_eq!(

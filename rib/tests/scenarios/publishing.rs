@@ -1,5 +1,7 @@
 //! Generations, their deltas and their readers.
 
+use rib::Tables;
+
 use crate::*;
 
 #[test]
@@ -87,21 +89,21 @@ fn a_burst_is_the_same_as_its_lookups() {
             )
         })
         .collect();
-    let mut found = vec![Lookup::default(); queries.len()];
-    tables.resolve_v4_burst(&queries, &mut found);
-    for (query, found) in queries.iter().zip(&found) {
+    let bursts = queries.chunks(Tables::BURST);
+    let found = bursts.flat_map(|burst| tables.resolve_v4_burst(burst.len(), |i| burst[i])[..burst.len()].to_vec());
+    for (query, found) in queries.iter().zip(found) {
         let single = tables.resolve_v4(query.0, query.1, query.2);
         assert_eq!(
             single.map(|r| r.next_hop),
-            if *found == Lookup::NO_ROUTE || query.0 == VrfId(2) {
+            if found == Lookup::NO_ROUTE || query.0 == VrfId(2) {
                 Err(Drop::NoRoute)
             } else {
                 Ok(found.next_hop)
             }
         );
     }
-    let mut found = [Lookup::default(); 2];
-    tables.resolve_v6_burst(&[(VRF, 0x2001_0db8 << 96 | 1, 0), (VRF, 1, 0)], &mut found);
+    let queries = [(VRF, 0x2001_0db8 << 96 | 1, 0), (VRF, 1, 0)];
+    let found = tables.resolve_v6_burst(queries.len(), |i| queries[i]);
     assert_eq!(tables.adjacency(found[0].next_hop).gateway, Some(ip("10.0.0.2")));
     assert_eq!(found[1].next_hop, Lookup::NO_ROUTE.next_hop);
 }

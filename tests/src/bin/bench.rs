@@ -139,6 +139,8 @@ fn subprocess(scenario: &Scenario, arguments: &Arguments) -> Result<Measurement,
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new(program);
     command.args(["--one", scenario.name, "--seconds", &arguments.seconds.to_string()]);
+    // As `turnpiked` has it: tables in huge pages.
+    command.env("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1");
     if no_huge {
         command.arg("--no-huge");
     }

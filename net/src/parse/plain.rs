@@ -1,0 +1,195 @@
+//! The usual packet of a gateway, parsed in one go: nearly every one is like this, and the steps that tell all the others
+//! apart cost more than it does.
+
+use super::{FragmentPart, V4, protocol};
+use crate::bytes::{be16, be32};
+use crate::{Mac, checksum};
+
+/// Finds the usual packets among the frames to one station.
+///
+/// Usual is a frame from and to one station, with a whole IPv4 packet without options that carries TCP or UDP between
+/// addresses that are forwarded, all lengths and the header checksum right.
+#[derive(Debug, Clone, Copy)]
+pub struct Plain {
+    /// The first 8 bytes of its frames as a little-endian number, as far as [`Plain::MASK`] goes: the destination, and a
+    /// source that is no group.
+    start: u64,
+}
+
+impl Plain {
+    const MASK: u64 = 0x0001_ffff_ffff_ffff;
+
+    /// Frames to `station`.
+    pub fn to(station: Mac) -> Self {
+        let [a, b, c, d, e, f] = station.0;
+        Self {
+            start: u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
+        }
+    }
+
+    /// Parses a frame if it is a usual one, whose IPv4 header begins at `L3`: 14, or 18 behind a VLAN tag, which the
+    /// caller has read.
+    ///
+    /// It is what [`super::parse_link`] and [`super::parse_v4`] make of the frame. `None` says only that it is for them
+    /// to look at.
+    #[inline(always)]
+    pub fn parse<const L3: usize>(self, frame: &[u8]) -> Option<V4> {
+        let (start, _) = frame.split_first_chunk::<8>()?;
+        let packet = frame.get(L3..)?;
+        let header = packet.first_chunk::<28>()?;
+        let (ip, l4) = header.split_first_chunk::<20>()?;
+        // EtherType, version and header length in one word.
+        let kind = u32::from_le_bytes([frame[L3 - 2], frame[L3 - 1], ip[0], 0]);
+        if u64::from_le_bytes(*start) & Self::MASK != self.start || kind != 0x45_0008 {
+            return None;
+        }
+        let (source, destination) = (be32(ip, 12), be32(ip, 16));
+        let total_length = be16(ip, 2);
+        let fits = usize::from(total_length) <= packet.len();
+        let whole = be16(ip, 6) & 0x3fff == 0;
+        if !(fits && whole && is_forwarded(source) && is_forwarded(destination) && checksum::is_valid_header(ip)) {
+            return None;
+        }
+        let payload = total_length.checked_sub(20)?;
+        let tcp_flags = match ip[9] {
+            protocol::UDP => {
+                let length = be16(l4, 4);
+                if length < 8 || length > payload {
+                    return None;
+                }
+                0
+            }
+            protocol::TCP => {
+                let tcp = &packet.first_chunk::<40>()?[20..];
+                let length = u16::from(tcp[12] >> 4) * 4;
+                if length < 20 || length > payload {
+                    return None;
+                }
+                tcp[13]
+            }
+            _ => return None,
+        };
+        Some(V4 {
+            source,
+            destination,
+            protocol: ip[9],
+            ttl: ip[8],
+            total_length,
+            l4: 20,
+            fragment: FragmentPart::Whole,
+            identification: be16(ip, 4),
+            dont_fragment: ip[6] & 0x40 != 0,
+            options: false,
+            source_port: be16(l4, 0),
+            destination_port: be16(l4, 2),
+            tcp_flags,
+            icmp_type: 0,
+            icmp_code: 0,
+        })
+    }
+}
+
+/// True for unicast addresses that are neither of this network (0/8) nor of this host (127/8).
+#[inline(always)]
+const fn is_forwarded(address: u32) -> bool {
+    let first = address >> 24;
+    first.wrapping_sub(1) < 223 && first != 127
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{eth, parse_link, parse_v4};
+    use proptest::prelude::*;
+
+    const L3: usize = eth::LENGTH;
+    const L4: usize = L3 + 20;
+
+    const STATION: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+    /// What the general steps say of a frame that is for the station and forwarded, and usual.
+    fn general(frame: &[u8]) -> Option<V4> {
+        let link = parse_link(frame).ok()?;
+        let for_us = link.destination == STATION && !link.source.is_multicast();
+        if !for_us || usize::from(link.l3) != L3 || link.ether_type != eth::ether_type::IPV4 {
+            return None;
+        }
+        let ip = parse_v4(&frame[L3..]).ok()?;
+        let usual = matches!(ip.protocol, protocol::TCP | protocol::UDP)
+            && ip.fragment == FragmentPart::Whole
+            && !ip.options;
+        (usual && !ip.is_martian() && !ip.is_multicast()).then_some(ip)
+    }
+
+    fn frame(tcp: bool, payload: usize, padding: usize) -> Vec<u8> {
+        let layer4 = if tcp { 20 } else { 8 };
+        let mut frame = vec![0; L4 + layer4 + payload];
+        frame[..6].copy_from_slice(&STATION.0);
+        frame[6] = 4;
+        frame[12] = 8;
+        frame[14] = 0x45;
+        frame[16..18].copy_from_slice(&((20 + layer4 + payload) as u16).to_be_bytes());
+        frame[20] = 0x40;
+        frame[22] = 64;
+        frame[23] = if tcp { protocol::TCP } else { protocol::UDP };
+        frame[26..30].copy_from_slice(&[10, 0, 0, 1]);
+        frame[30..34].copy_from_slice(&[192, 0, 2, 1]);
+        frame[34..38].copy_from_slice(&[0x0f, 0xa0, 0, 80]);
+        if tcp {
+            frame[46..48].copy_from_slice(&[0x50, 0x12]);
+        } else {
+            frame[38..40].copy_from_slice(&((8 + payload) as u16).to_be_bytes());
+        }
+        frame.resize(frame.len() + padding, 0);
+        frame
+    }
+
+    fn tagged(frame: &[u8]) -> Vec<u8> {
+        let (addresses, rest) = frame.split_at(12);
+        [addresses, &[0x81, 0x00, 0x00, 0x64], rest].concat()
+    }
+
+    fn checksummed(mut frame: Vec<u8>) -> Vec<u8> {
+        frame[24..26].fill(0);
+        let sum = checksum::checksum(&frame[L3..L4]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn usual_packets_are_usual() {
+        for (tcp, payload, padding) in [(true, 0, 6), (true, 1000, 0), (false, 0, 18), (false, 18, 0)] {
+            let frame = checksummed(frame(tcp, payload, padding));
+            let ip = Plain::to(STATION).parse::<L3>(&frame).expect("usual");
+            assert_eq!(Some(ip), general(&frame));
+            assert_eq!((ip.source_port, ip.destination_port), (4000, 80));
+            assert_eq!(ip.tcp_flags, if tcp { 0x12 } else { 0 });
+            assert!(Plain::to(Mac([2, 0, 0, 0, 0, 3])).parse::<L3>(&frame).is_none());
+            assert_eq!(Plain::to(STATION).parse::<18>(&tagged(&frame)), Some(ip));
+        }
+    }
+
+    proptest! {
+        /// Whatever is done to a usual frame, it says the same as the general steps, or leaves it to them.
+        #[test]
+        fn it_says_what_the_general_steps_say(
+            (tcp, payload, padding, right) in (any::<bool>(), 0..40_usize, 0..20_usize, any::<bool>()),
+            changes in prop::collection::vec((0..64_usize, any::<u8>()), 0..3),
+            length in prop::option::of(0..90_usize),
+        ) {
+            let mut frame = frame(tcp, payload, padding);
+            for (at, value) in changes {
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = value;
+                }
+            }
+            let mut frame = if right { checksummed(frame) } else { frame };
+            frame.truncate(length.unwrap_or(usize::MAX));
+            let usual = Plain::to(STATION).parse::<L3>(&frame);
+            prop_assert_eq!(usual, general(&frame));
+            if frame.len() >= L3 {
+                prop_assert_eq!(Plain::to(STATION).parse::<18>(&tagged(&frame)), usual);
+            }
+        }
+    }
+}
