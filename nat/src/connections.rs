@@ -58,11 +58,11 @@ pub(crate) struct Connections {
 }
 
 impl Entry {
-    /// An entry of a slot without a connection.
+    /// An entry without a way and a rewrite.
     pub(crate) fn of(key: FlowKey) -> Self {
         Self {
             key,
-            rewrite: Rewrite::new(&key, &key),
+            rewrite: Rewrite::NONE,
             packets: 0,
             bytes: 0,
             next_hop: NextHopId(0),

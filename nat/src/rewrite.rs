@@ -3,7 +3,7 @@
 //! The checksum deltas (RFC 1624) are computed once when the connection is made, so that a packet costs two 16-bit
 //! additions whatever its length, and the order in which TTL and NAT are applied does not matter.
 
-use net::checksum::Delta;
+use net::checksum::{Delta, Sum};
 use net::protocol;
 
 use crate::FlowKey;
@@ -20,26 +20,41 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
+    /// Of an entry that no packet finds.
+    pub(crate) const NONE: Self = Self {
+        addresses: [0; 8],
+        ports: [0; 4],
+        header: Delta::NONE,
+        layer4: Delta::NONE,
+    };
+
     /// The rewrite of packets that match `from` into packets that carry the addresses and ports of `to`.
     pub fn new(from: &FlowKey, to: &FlowKey) -> Self {
+        let (header_from, header_to) = (addresses_of(from), addresses_of(to));
+        // An echo has one identifier and no pseudo-header (RFC 792).
+        let layer4 = if from.protocol() == protocol::ICMP {
+            Delta::NONE.word(from.source_port(), to.source_port())
+        } else {
+            let with_ports = |sum: Sum, key: &FlowKey| sum.word(key.source_port()).word(key.destination_port());
+            Delta::between(with_ports(header_from, from), with_ports(header_to, to))
+        };
+        Self::into(to, Delta::between(header_from, header_to), layer4)
+    }
+
+    /// The rewrites of both directions of a connection whose packets match `original` and `reply`.
+    pub(crate) fn both(original: &FlowKey, reply: &FlowKey) -> [Self; 2] {
+        let there = Self::new(original, &reply.reversed());
+        let back = Self::into(&original.reversed(), there.header.reversed(), there.layer4.reversed());
+        [there, back]
+    }
+
+    fn into(to: &FlowKey, header: Delta, layer4: Delta) -> Self {
         let mut addresses = [0; 8];
         addresses[..4].copy_from_slice(&to.source().to_be_bytes());
         addresses[4..].copy_from_slice(&to.destination().to_be_bytes());
         let mut ports = [0; 4];
         ports[..2].copy_from_slice(&to.source_port().to_be_bytes());
         ports[2..].copy_from_slice(&to.destination_port().to_be_bytes());
-        let header = Delta::NONE
-            .word32(from.source(), to.source())
-            .word32(from.destination(), to.destination());
-        // An echo has one identifier and no pseudo-header (RFC 792).
-        let identifier = Delta::NONE.word(from.source_port(), to.source_port());
-        let layer4 = if from.protocol() == protocol::ICMP {
-            identifier
-        } else {
-            header
-                .and(identifier)
-                .word(from.destination_port(), to.destination_port())
-        };
         Self {
             addresses,
             ports,
@@ -123,6 +138,10 @@ impl Rewrite {
         header[10..12].copy_from_slice(&sum.to_be_bytes());
         header[12..20].copy_from_slice(&self.addresses);
     }
+}
+
+fn addresses_of(key: &FlowKey) -> Sum {
+    Sum::ZERO.long(key.source()).long(key.destination())
 }
 
 fn be16(bytes: &[u8], at: usize) -> u16 {

@@ -277,7 +277,10 @@ mod tests {
             assert_eq!(table.get(&key(probe), &entries), expected);
             let keys = [key(probe), key(n), key(999)];
             let found = table.get_burst::<4>(keys.len(), |i| keys[i], &entries);
-            assert_eq!(found, [expected, present[n as usize].then_some(EntryRef(n)), None, None]);
+            assert_eq!(
+                found,
+                [expected, present[n as usize].then_some(EntryRef(n)), None, None]
+            );
         }
         for n in (0..400).filter(|n| present[*n as usize]) {
             table.remove(&key(n), EntryRef(n));

@@ -30,6 +30,12 @@ impl Sum {
         Self(self.0 + word as u64)
     }
 
+    /// Adds a 32-bit word.
+    #[inline]
+    pub const fn long(self, long: u32) -> Self {
+        Self(self.0 + long as u64)
+    }
+
     /// Adds bytes; an odd last byte counts as if a zero followed.
     #[inline]
     pub fn bytes(self, bytes: &[u8]) -> Self {

@@ -34,7 +34,8 @@ pub use event::{AddressChange, KernelEvent, LinkChange, NeighborChange, Neighbor
 pub use id::{Generation, IdError, IfIndex, InterfaceId, NextHopId, PortId, Revision, VlanId, Vni, VpcId, VrfId};
 pub use mac::{Mac, MacError};
 pub use parse::{
-    FragmentPart, Link, Plain, V4, V6, parse_link, parse_quoted_v4, parse_quoted_v6, parse_v4, parse_v6, protocol, tcp_flag,
+    FragmentPart, Link, Plain, V4, V6, parse_link, parse_quoted_v4, parse_quoted_v6, parse_v4, parse_v6, protocol,
+    tcp_flag,
 };
 pub use prefix::{Prefix, PrefixError};
 pub use route::{NextHop, Route, RouteChange, RouteKind, Source, VxlanNextHop};

@@ -179,41 +179,35 @@ impl<K: Key> Forest<K> {
         let mut keys = [K::default(); BURST];
         let mut depths = [0; BURST];
         let mut places = [0; BURST];
-        let count = count.min(BURST);
-        for i in 0..count {
+        let mut active = [0_u8; BURST];
+        let mut pending = count.min(BURST);
+        for i in 0..pending {
             let (root, key) = query(i);
             places[i] = root.index(key);
             prefetch_index(&self.slots, places[i]);
-            (keys[i], depths[i]) = (key, root.stride);
+            (keys[i], depths[i], active[i]) = (key, root.stride, i as u8);
         }
-        // One bit for each key that a skip led to its leaf, which is in no place.
-        let mut skipped = 0_u64;
-        loop {
-            let mut pointers = 0;
-            // A level takes the same steps for every key, those that have arrived too: they read their slot again. Which
-            // keys go on is random, and to guess it wrong would stop the work on the keys behind.
-            for i in 0..count {
-                if skipped >> i & 1 != 0 {
-                    continue;
-                }
+        while pending > 0 {
+            let mut kept = 0;
+            for at in 0..pending {
+                let i = usize::from(active[at]) % BURST;
                 let mut slot = self.slots[places[i]];
                 if slot.is_skip() {
                     slot = self.skip(slot, keys[i], &mut depths[i]);
-                    skipped |= u64::from(!slot.is_pointer()) << i;
                 }
-                let below = slot.number() * CHUNK + keys[i].bits(depths[i], 8);
-                // All ones for a pointer: arithmetic, because a choice would be compiled into a jump.
+                slots[i] = slot;
+                // Which keys go on is random, and to guess it wrong would stop the work on the keys behind: arithmetic,
+                // because a choice would be compiled into a jump.
                 let on = (slot.0.cast_signed() >> 31) as usize;
-                places[i] = below & on | places[i] & !on;
+                places[i] = (slot.number() * CHUNK + keys[i].bits(depths[i], 8)) & on;
                 prefetch_index(&self.slots, places[i]);
                 depths[i] += 8;
-                slots[i] = slot;
-                pointers |= slot.0;
+                active[kept] = i as u8;
+                kept += on & 1;
             }
-            if pointers & Slot::POINTER == 0 {
-                return slots;
-            }
+            pending = kept;
         }
+        slots
     }
 
     /// Where a skipped path leads `key`: to a chunk at `depth` bits, or to a leaf.

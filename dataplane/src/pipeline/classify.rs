@@ -81,7 +81,7 @@ impl Pipeline {
                 && let Some(ip) = plain.parse::<{ eth::LENGTH }>(frame)
                 && !is_tunnel(tables, &ip, origin)
             {
-                return push_v4(v4, mbuf, ip, origin);
+                return push_v4(v4, mbuf, ip, &Origin { vtep: None, ..*origin });
             }
             if let Some((plain, origin)) = tagged(tables, native.port, frame)
                 && let Some(ip) = plain.parse::<TAGGED>(frame)
@@ -158,14 +158,7 @@ impl Pipeline {
         }
     }
 
-    fn accept_v4(
-        &mut self,
-        tables: &Tables,
-        mbuf: Mbuf,
-        origin: &Origin,
-        v4: &mut Burst<V4>,
-        v6: &mut Burst<V6>,
-    ) {
+    fn accept_v4(&mut self, tables: &Tables, mbuf: Mbuf, origin: &Origin, v4: &mut Burst<V4>, v6: &mut Burst<V6>) {
         let ip = match parse_v4(&mbuf.data()[usize::from(origin.l3)..]) {
             Ok(ip) => ip,
             Err(reason) => return self.discard(mbuf, reason),

@@ -294,10 +294,8 @@ impl Engine {
             last_seen: tick.0,
             ..Entry::of(key)
         };
-        *self.connections.pair_mut(connection) = [
-            entry(original, Rewrite::new(&original, &reply.reversed()), routes[0]),
-            entry(reply, Rewrite::new(&reply, &original.reversed()), routes[1]),
-        ];
+        let [there, back] = Rewrite::both(&original, &reply);
+        *self.connections.pair_mut(connection) = [entry(original, there, routes[0]), entry(reply, back, routes[1])];
         self.connections.stamps[connection as usize] = stamp;
         let cold = &mut self.connections.cold[connection as usize];
         *cold = Cold {

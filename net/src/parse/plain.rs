@@ -77,7 +77,6 @@ impl Plain {
             total_length,
             l4: 20,
             fragment: FragmentPart::Whole,
-            identification: be16(ip, 4),
             dont_fragment: ip[6] & 0x40 != 0,
             options: false,
             source_port: be16(l4, 0),
@@ -115,9 +114,8 @@ mod tests {
             return None;
         }
         let ip = parse_v4(&frame[L3..]).ok()?;
-        let usual = matches!(ip.protocol, protocol::TCP | protocol::UDP)
-            && ip.fragment == FragmentPart::Whole
-            && !ip.options;
+        let usual =
+            matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.fragment == FragmentPart::Whole && !ip.options;
         (usual && !ip.is_martian() && !ip.is_multicast()).then_some(ip)
     }
 

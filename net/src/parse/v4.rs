@@ -22,8 +22,6 @@ pub struct V4 {
     pub l4: u16,
     /// Which part of a datagram it is.
     pub fragment: FragmentPart,
-    /// Identification, which joins the fragments of a datagram.
-    pub identification: u16,
     /// The don't-fragment flag.
     pub dont_fragment: bool,
     /// There are options; they are well-formed and none of them routes.
@@ -108,7 +106,6 @@ fn v4(header: &[u8; 20], l4: u16, fragment: FragmentPart, layer4: Layer4) -> V4 
         total_length: be16(header, 2),
         l4,
         fragment,
-        identification: be16(header, 4),
         dont_fragment: header[6] & 0x40 != 0,
         options: l4 != 20,
         source_port: layer4.source_port,

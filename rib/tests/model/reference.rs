@@ -272,7 +272,9 @@ impl Reference {
             }
         }
         let (ends, _, leaked) = self.resolve(winners, vrf, route);
-        let further = leaked.iter().flat_map(|v| self.ends(winners, *v, address, &[path, &[vrf]].concat()));
+        let further = leaked
+            .iter()
+            .flat_map(|v| self.ends(winners, *v, address, &[path, &[vrf]].concat()));
         ends.into_keys().chain(further).collect()
     }
 
