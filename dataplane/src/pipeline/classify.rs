@@ -77,17 +77,25 @@ impl Pipeline {
     ) {
         if mbuf.is_contiguous() {
             let frame = mbuf.data();
-            if let Some((plain, origin)) = &native.plain
-                && let Some(ip) = plain.parse::<{ eth::LENGTH }>(frame)
-                && !is_tunnel(tables, &ip, origin)
-            {
-                return push_v4(v4, mbuf, ip, &Origin { vtep: None, ..*origin });
+            if let Some((plain, origin)) = &native.plain {
+                if let Some(ip) = plain.parse_v4::<{ eth::LENGTH }>(frame)
+                    && !is_tunnel(tables, &ip, origin)
+                {
+                    return push_v4(v4, mbuf, ip, &Origin { vtep: None, ..*origin });
+                }
+                if let Some(ip) = plain.parse_v6::<{ eth::LENGTH }>(frame) {
+                    return push_v6(v6, mbuf, ip, origin);
+                }
             }
-            if let Some((plain, origin)) = tagged(tables, native.port, frame)
-                && let Some(ip) = plain.parse::<TAGGED>(frame)
-                && !is_tunnel(tables, &ip, &origin)
-            {
-                return push_v4(v4, mbuf, ip, &origin);
+            if let Some((plain, origin)) = tagged(tables, native.port, frame) {
+                if let Some(ip) = plain.parse_v4::<TAGGED>(frame)
+                    && !is_tunnel(tables, &ip, &origin)
+                {
+                    return push_v4(v4, mbuf, ip, &origin);
+                }
+                if let Some(ip) = plain.parse_v6::<TAGGED>(frame) {
+                    return push_v6(v6, mbuf, ip, &origin);
+                }
             }
         }
         self.classify_any(tables, native, mbuf, v4, v6);
@@ -175,7 +183,6 @@ impl Pipeline {
         push_v4(v4, mbuf, ip, origin);
     }
 
-    #[inline(always)]
     fn accept_v6(&mut self, mbuf: Mbuf, origin: &Origin, v6: &mut Burst<V6>) {
         let ip = match parse_v6(&mbuf.data()[usize::from(origin.l3)..]) {
             Ok(ip) => ip,
@@ -187,14 +194,7 @@ impl Pipeline {
         if ip.is_martian() {
             return self.discard(mbuf, Drop::Martian);
         }
-        let hash = flow_hash(
-            fold(ip.source),
-            fold(ip.destination),
-            ip.protocol,
-            ip.source_port,
-            ip.destination_port,
-        );
-        v6.push(mbuf, origin.meta(ip, hash));
+        push_v6(v6, mbuf, ip, origin);
     }
 
     /// A frame that is not simply for the interface it came in on.
@@ -245,7 +245,7 @@ impl Pipeline {
         mbuf.trim_front(header + VXLAN);
         let vtep = Some(Ipv4Addr::from(outer.source));
         if let Some((plain, origin)) = usual(id, interface, eth::LENGTH)
-            && let Some(ip) = plain.parse::<{ eth::LENGTH }>(mbuf.data())
+            && let Some(ip) = plain.parse_v4::<{ eth::LENGTH }>(mbuf.data())
             && !is_tunnel(tables, &ip, &origin)
         {
             return push_v4(v4, mbuf, ip, &Origin { vtep, ..origin });
@@ -308,6 +308,18 @@ fn push_v4(v4: &mut Burst<V4>, mbuf: Mbuf, ip: V4, origin: &Origin) {
         ip.destination_port,
     );
     v4.push(mbuf, origin.meta(ip, hash));
+}
+
+#[inline(always)]
+fn push_v6(v6: &mut Burst<V6>, mbuf: Mbuf, ip: V6, origin: &Origin) {
+    let hash = flow_hash(
+        fold(ip.source),
+        fold(ip.destination),
+        ip.protocol,
+        ip.source_port,
+        ip.destination_port,
+    );
+    v6.push(mbuf, origin.meta(ip, hash));
 }
 
 /// Mixes what identifies a flow; not symmetric, not secret, cheap.

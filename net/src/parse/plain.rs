@@ -1,14 +1,14 @@
 //! The usual packet of a gateway, parsed in one go: nearly every one is like this, and the steps that tell all the others
 //! apart cost more than it does.
 
-use super::{FragmentPart, V4, protocol};
-use crate::bytes::{be16, be32};
+use super::{FragmentPart, V4, V6, protocol};
+use crate::bytes::{be16, be32, be128};
 use crate::{Mac, checksum};
 
 /// Finds the usual packets among the frames to one station.
 ///
-/// Usual is a frame from and to one station, with a whole IPv4 packet without options that carries TCP or UDP between
-/// addresses that are forwarded, all lengths and the header checksum right.
+/// Usual is a frame from and to one station, with a whole packet without options or extension headers that carries TCP or
+/// UDP between addresses that are forwarded, all lengths and the header checksum right.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain {
     /// The first 8 bytes of its frames as a little-endian number, as far as [`Plain::MASK`] goes: the destination, and a
@@ -33,42 +33,17 @@ impl Plain {
     /// It is what [`super::parse_link`] and [`super::parse_v4`] make of the frame. `None` says only that it is for them
     /// to look at.
     #[inline(always)]
-    pub fn parse<const L3: usize>(self, frame: &[u8]) -> Option<V4> {
-        let (start, _) = frame.split_first_chunk::<8>()?;
-        let packet = frame.get(L3..)?;
-        let header = packet.first_chunk::<28>()?;
-        let (ip, l4) = header.split_first_chunk::<20>()?;
-        // EtherType, version and header length in one word.
-        let kind = u32::from_le_bytes([frame[L3 - 2], frame[L3 - 1], ip[0], 0]);
-        if u64::from_le_bytes(*start) & Self::MASK != self.start || kind != 0x45_0008 {
-            return None;
-        }
+    pub fn parse_v4<const L3: usize>(self, frame: &[u8]) -> Option<V4> {
+        let packet = self.packet::<L3>(frame, [0x08, 0x00])?;
+        let (ip, l4) = packet.first_chunk::<28>()?.split_first_chunk::<20>()?;
         let (source, destination) = (be32(ip, 12), be32(ip, 16));
         let total_length = be16(ip, 2);
-        let fits = usize::from(total_length) <= packet.len();
+        let fits = ip[0] == 0x45 && usize::from(total_length) <= packet.len();
         let whole = be16(ip, 6) & 0x3fff == 0;
         if !(fits && whole && is_forwarded(source) && is_forwarded(destination) && checksum::is_valid_header(ip)) {
             return None;
         }
-        let payload = total_length.checked_sub(20)?;
-        let tcp_flags = match ip[9] {
-            protocol::UDP => {
-                let length = be16(l4, 4);
-                if length < 8 || length > payload {
-                    return None;
-                }
-                0
-            }
-            protocol::TCP => {
-                let tcp = &packet.first_chunk::<40>()?[20..];
-                let length = u16::from(tcp[12] >> 4) * 4;
-                if length < 20 || length > payload {
-                    return None;
-                }
-                tcp[13]
-            }
-            _ => return None,
-        };
+        let tcp_flags = layer4(ip[9], total_length.checked_sub(20)?, packet, 20)?;
         Some(V4 {
             source,
             destination,
@@ -86,6 +61,60 @@ impl Plain {
             icmp_code: 0,
         })
     }
+
+    /// The same for IPv6, without extension headers.
+    #[inline(always)]
+    pub fn parse_v6<const L3: usize>(self, frame: &[u8]) -> Option<V6> {
+        let packet = self.packet::<L3>(frame, [0x86, 0xdd])?;
+        let (ip, l4) = packet.first_chunk::<48>()?.split_first_chunk::<40>()?;
+        let (source, destination) = (be128(ip, 8), be128(ip, 24));
+        let payload_length = be16(ip, 4);
+        let fits = ip[0] >> 4 == 6 && usize::from(payload_length) <= packet.len() - 40;
+        if !(fits && is_global(source) && is_global(destination)) {
+            return None;
+        }
+        let tcp_flags = layer4(ip[6], payload_length, packet, 40)?;
+        Some(V6 {
+            source,
+            destination,
+            protocol: ip[6],
+            hop_limit: ip[7],
+            payload_length,
+            l4: 40,
+            fragment: FragmentPart::Whole,
+            identification: 0,
+            extensions: false,
+            hop_by_hop: false,
+            source_port: be16(l4, 0),
+            destination_port: be16(l4, 2),
+            tcp_flags,
+            icmp_type: 0,
+            icmp_code: 0,
+        })
+    }
+
+    /// What follows the link header, if the frame is for the station and of this EtherType.
+    #[inline(always)]
+    fn packet<const L3: usize>(self, frame: &[u8], ether_type: [u8; 2]) -> Option<&[u8]> {
+        let (start, _) = frame.split_first_chunk::<8>()?;
+        let packet = frame.get(L3..)?;
+        let ours = u64::from_le_bytes(*start) & Self::MASK == self.start;
+        (ours && frame[L3 - 2..L3] == ether_type).then_some(packet)
+    }
+}
+
+/// TCP flags of a packet whose layer 4 begins at `l4` and is `length` bytes long; `None` if it is no whole TCP or UDP.
+#[inline(always)]
+fn layer4(protocol: u8, length: u16, packet: &[u8], l4: usize) -> Option<u8> {
+    let (least, said, flags) = match protocol {
+        protocol::UDP => (8, be16(packet.get(l4..l4 + 8)?, 4), 0),
+        protocol::TCP => {
+            let tcp = packet.get(l4..l4 + 20)?;
+            (20, u16::from(tcp[12] >> 4) * 4, tcp[13])
+        }
+        _ => return None,
+    };
+    (said >= least && said <= length).then_some(flags)
 }
 
 /// True for unicast addresses that are neither of this network (0/8) nor of this host (127/8).
@@ -95,10 +124,18 @@ const fn is_forwarded(address: u32) -> bool {
     first.wrapping_sub(1) < 223 && first != 127
 }
 
+/// True for unicast addresses that are neither link-local nor `::` nor `::1`.
+#[inline(always)]
+const fn is_global(address: u128) -> bool {
+    let first = (address >> 112) as u16;
+    first < 0xff00 && first & 0xffc0 != 0xfe80 && address > 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{eth, parse_link, parse_v4};
+    use crate::ipv6::write_header;
+    use crate::{Link, eth, parse_link, parse_v4, parse_v6};
     use proptest::prelude::*;
 
     const L3: usize = eth::LENGTH;
@@ -106,17 +143,37 @@ mod tests {
 
     const STATION: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
+    /// The link header that the general steps find, if a frame is for the station, untagged and of this EtherType.
+    fn link(frame: &[u8], ether_type: u16) -> Option<Link> {
+        let link = parse_link(frame).ok()?;
+        let ours = link.destination == STATION && !link.source.is_multicast();
+        (ours && usize::from(link.l3) == L3 && link.ether_type == ether_type).then_some(link)
+    }
+
     /// What the general steps say of a frame that is for the station and forwarded, and usual.
     fn general(frame: &[u8]) -> Option<V4> {
-        let link = parse_link(frame).ok()?;
-        let for_us = link.destination == STATION && !link.source.is_multicast();
-        if !for_us || usize::from(link.l3) != L3 || link.ether_type != eth::ether_type::IPV4 {
-            return None;
-        }
+        link(frame, eth::ether_type::IPV4)?;
         let ip = parse_v4(&frame[L3..]).ok()?;
         let usual =
             matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.fragment == FragmentPart::Whole && !ip.options;
         (usual && !ip.is_martian() && !ip.is_multicast()).then_some(ip)
+    }
+
+    /// The same for IPv6.
+    fn general_v6(frame: &[u8]) -> Option<V6> {
+        link(frame, eth::ether_type::IPV6)?;
+        let ip = parse_v6(&frame[L3..]).ok()?;
+        let usual = matches!(ip.protocol, protocol::TCP | protocol::UDP) && !ip.extensions;
+        (usual && !ip.is_martian() && !ip.is_multicast() && !ip.is_link_local()).then_some(ip)
+    }
+
+    /// The packet of an IPv4 frame, carried by IPv6.
+    fn over_v6(frame: &[u8], padding: usize) -> Vec<u8> {
+        let payload = &frame[L4..frame.len() - padding];
+        let mut header = [0; 40];
+        let addresses = [0x2001_0db8 << 96 | 1, 0x2001_0db8 << 96 | 2];
+        write_header(&mut header, 0, payload.len() as u16, frame[23], 64, addresses);
+        [&frame[..12], &[0x86, 0xdd], &header, &frame[L4..]].concat()
     }
 
     fn frame(tcp: bool, payload: usize, padding: usize) -> Vec<u8> {
@@ -158,12 +215,16 @@ mod tests {
     fn usual_packets_are_usual() {
         for (tcp, payload, padding) in [(true, 0, 6), (true, 1000, 0), (false, 0, 18), (false, 18, 0)] {
             let frame = checksummed(frame(tcp, payload, padding));
-            let ip = Plain::to(STATION).parse::<L3>(&frame).expect("usual");
+            let ip = Plain::to(STATION).parse_v4::<L3>(&frame).expect("usual");
             assert_eq!(Some(ip), general(&frame));
             assert_eq!((ip.source_port, ip.destination_port), (4000, 80));
             assert_eq!(ip.tcp_flags, if tcp { 0x12 } else { 0 });
-            assert!(Plain::to(Mac([2, 0, 0, 0, 0, 3])).parse::<L3>(&frame).is_none());
-            assert_eq!(Plain::to(STATION).parse::<18>(&tagged(&frame)), Some(ip));
+            let frame6 = over_v6(&frame, padding);
+            let ip6 = Plain::to(STATION).parse_v6::<L3>(&frame6).expect("usual");
+            assert_eq!(Some(ip6), general_v6(&frame6));
+            assert_eq!((ip6.source_port, ip6.tcp_flags), (4000, ip.tcp_flags));
+            assert!(Plain::to(Mac([2, 0, 0, 0, 0, 3])).parse_v4::<L3>(&frame).is_none());
+            assert_eq!(Plain::to(STATION).parse_v4::<18>(&tagged(&frame)), Some(ip));
         }
     }
 
@@ -172,21 +233,28 @@ mod tests {
         #[test]
         fn it_says_what_the_general_steps_say(
             (tcp, payload, padding, right) in (any::<bool>(), 0..40_usize, 0..20_usize, any::<bool>()),
-            changes in prop::collection::vec((0..64_usize, any::<u8>()), 0..3),
+            changes in prop::collection::vec((0..74_usize, any::<u8>()), 0..3),
             length in prop::option::of(0..90_usize),
         ) {
-            let mut frame = frame(tcp, payload, padding);
-            for (at, value) in changes {
-                if let Some(byte) = frame.get_mut(at) {
-                    *byte = value;
+            let frame = frame(tcp, payload, padding);
+            let changed = |mut frame: Vec<u8>| {
+                for (at, value) in &changes {
+                    if let Some(byte) = frame.get_mut(*at) {
+                        *byte = *value;
+                    }
                 }
-            }
+                frame
+            };
+            let mut frame6 = changed(over_v6(&frame, padding));
+            frame6.truncate(length.unwrap_or(usize::MAX));
+            prop_assert_eq!(Plain::to(STATION).parse_v6::<L3>(&frame6), general_v6(&frame6));
+            let frame = changed(frame);
             let mut frame = if right { checksummed(frame) } else { frame };
             frame.truncate(length.unwrap_or(usize::MAX));
-            let usual = Plain::to(STATION).parse::<L3>(&frame);
+            let usual = Plain::to(STATION).parse_v4::<L3>(&frame);
             prop_assert_eq!(usual, general(&frame));
             if frame.len() >= L3 {
-                prop_assert_eq!(Plain::to(STATION).parse::<18>(&tagged(&frame)), usual);
+                prop_assert_eq!(Plain::to(STATION).parse_v4::<18>(&tagged(&frame)), usual);
             }
         }
     }
