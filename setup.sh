@@ -11,7 +11,7 @@ set -eu
 
 rust_minimum=1.95
 packages="
-    libdpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
+    libdpdk-dev dpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
     frr iproute2 ethtool iputils-ping curl util-linux
 "
 
