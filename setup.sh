@@ -3,6 +3,7 @@
 #
 #   ./setup.sh                     build, test, demo and bench
 #   ./setup.sh fuzz                also cargo-fuzz
+#   ./setup.sh deny                also cargo-deny
 #   ./setup.sh bench-peers         also OVS-DPDK, the peer of `make bench-peers`
 #   ./setup.sh bench-instructions  also valgrind
 #
@@ -104,7 +105,8 @@ case ${1:-} in
         cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
         install_packages g++
         ;;
+    deny) cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny ;;
     bench-peers) install_packages openvswitch-switch-dpdk ;;
     bench-instructions) install_packages valgrind ;;
-    *) fail "unknown purpose \`$1\`: say nothing, fuzz, bench-peers or bench-instructions" ;;
+    *) fail "unknown purpose \`$1\`: say nothing, fuzz, deny, bench-peers or bench-instructions" ;;
 esac
