@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help setup build demo test fmt clippy doc unit scenarios bench bench-peers bench-instructions fuzz clean
+.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-peers bench-instructions fuzz clean
 
 FUZZ_SECONDS ?= 60
 export RUST_BACKTRACE ?= 1
@@ -41,6 +41,11 @@ unit: setup # Unit, property and documentation tests
 scenarios: setup # Both programs between real hosts, in network namespaces
 	cargo build --locked -p gateway --bins
 	cargo test --locked -p turnpike-tests
+
+# No part of `make test`: cargo-deny takes minutes to build, and an advisory of today would fail a change that has nothing to do with it.
+deny: setup ## Check licences, sources and advisories of every dependency (cargo-deny; asks github.com)
+	@./setup.sh deny
+	cargo deny --locked check
 
 bench: setup ## Run the benchmarks into target/bench
 	cargo build --locked --release -p turnpike-tests --bins

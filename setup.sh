@@ -3,6 +3,7 @@
 #
 #   ./setup.sh                     build, test, demo and bench
 #   ./setup.sh fuzz                also cargo-fuzz
+#   ./setup.sh deny                also cargo-deny
 #   ./setup.sh bench-peers         also OVS-DPDK, the peer of `make bench-peers`
 #   ./setup.sh bench-instructions  also valgrind
 #
@@ -11,7 +12,7 @@ set -eu
 
 rust_minimum=1.95
 packages="
-    libdpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
+    libdpdk-dev dpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
     frr iproute2 ethtool iputils-ping curl util-linux
 "
 
@@ -104,7 +105,8 @@ case ${1:-} in
         cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
         install_packages g++
         ;;
+    deny) cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny ;;
     bench-peers) install_packages openvswitch-switch-dpdk ;;
     bench-instructions) install_packages valgrind ;;
-    *) fail "unknown purpose \`$1\`: say nothing, fuzz, bench-peers or bench-instructions" ;;
+    *) fail "unknown purpose \`$1\`: say nothing, fuzz, deny, bench-peers or bench-instructions" ;;
 esac

@@ -260,7 +260,8 @@ pub fn generations(value: &Value) -> String {
 pub fn offloads(value: &Value) -> String {
     format!(
         "ports {}: {} connections live, {} installed, {} destroyed, {} refused; {} packets, {} bytes by the NIC\n\
-         stayed in software: {}\n\n{}",
+         stayed in software: {}\n\
+         not removed: {} connections, whose NAT ports stay taken; {} removals refused\n\n{}",
         text(value, &["ports"]),
         text(value, &["live"]),
         text(value, &["installed_total"]),
@@ -269,9 +270,11 @@ pub fn offloads(value: &Value) -> String {
         text(value, &["hits_packets"]),
         text(value, &["hits_bytes"]),
         reasons(&value["not_offloaded"]),
+        text(value, &["stuck"]),
+        text(value, &["destroy_refused_total"]),
         table(
-            &["worker", "rule", "packets", "bytes"],
-            rows(&value["list"]).map(|rule| row(rule, &["worker", "rule", "packets", "bytes"])),
+            &["worker", "state", "rule", "packets", "bytes"],
+            rows(&value["list"]).map(|rule| row(rule, &["worker", "state", "rule", "packets", "bytes"])),
         ),
     )
 }
@@ -319,6 +322,21 @@ mod tests {
             "{shown}"
         );
         assert_eq!(drops(&json!([])), "none\n");
+    }
+
+    #[test]
+    fn rules_that_the_nic_keeps_are_shown() {
+        let value = json!({
+            "ports": ["fabric"], "live": 3, "installed_total": 9, "destroyed_total": 5, "refused": 0,
+            "destroy_refused_total": 17, "stuck": 1, "hits_packets": 2, "hits_bytes": 128, "not_offloaded": {"nic-full": 4},
+            "list": [{"worker": 0, "state": "stuck", "rule": "udp", "packets": 2, "bytes": 128}],
+        });
+        let shown = offloads(&value);
+        assert!(
+            shown.contains("not removed: 1 connections") && shown.contains("17 removals refused"),
+            "{shown}"
+        );
+        assert!(shown.contains("stuck") && shown.contains("4 nic-full"), "{shown}");
     }
 
     #[test]

@@ -6,12 +6,15 @@
 //! Never does: anything that the gateway could not ask of a NIC. The gateway uses these ports through DPDK's calls
 //! alone; there is no other way in, and what a packet looks like on the wire is what the gateway's own path makes.
 //!
+//! [`faults`] has the ASIC refuse rules, keep them, or answer late, for tests of those who drive it.
+//!
 //! Read first: `flow/shape.rs` for what a rule may say, `classify.rs` for what a packet must be to match, `port.rs`
 //! for the walk of a burst. `switch.rs` holds the state that ports share.
 #![forbid(unsafe_code)]
 
 mod classify;
 mod counters;
+mod fault;
 mod flow;
 mod forward;
 pub mod generator;
@@ -28,6 +31,7 @@ use dpdk_sys::pmd;
 use port::AsicPort;
 use switch::Switch;
 
+pub use fault::{Faults, Operation, Point, Refusal, Which, faults};
 pub use generator::{GENERATOR, register_generator};
 
 /// Prefix of the devices' names: `net_softasic0,wire=net_af_packet0`.
@@ -36,7 +40,8 @@ pub const DRIVER: &str = "net_softasic";
 /// Makes the driver known to DPDK; call it before `Eal::init`. A second call does nothing.
 ///
 /// Arguments of a device: `wire=NAME`, the device to wrap, attached before; `rules=N`, how many rules the e-switch of
-/// all ports holds (1,000,000 unless one of them says otherwise).
+/// all ports holds (1,000,000 unless one of them says otherwise). Faults, as from [`faults`]: `refuse-create=N` and
+/// `refuse-destroy=N`, so many calls refused; `delay-completions=MS`, so many milliseconds from push to pull.
 ///
 /// # Errors
 /// [`Error::Argument`] if somebody else registered a driver of this name.

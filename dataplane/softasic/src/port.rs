@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use dpdk_sys::pmd::{Driver, DriverError, DriverInfo, DriverStats, FlowDriver, LowerPort, PerQueue, Probe};
 use dpdk_sys::{Burst, MAX_BURST, Mbuf, Mempool, PortConfig, PortId, Rss, RxQueue, TxQueue};
@@ -9,6 +10,7 @@ use left_right::ReadHandle;
 
 use crate::classify::{Candidate, candidate, candidate_outside};
 use crate::counters::{self, Counters};
+use crate::fault::{Operation, Refusal, faults};
 use crate::flow::FlowEngine;
 use crate::forward;
 use crate::rule::{Fate, Rule};
@@ -112,11 +114,17 @@ impl AsicPort {
             tracing::error!(device = probe.name(), "{why}");
             error
         };
-        let rules = match probe.argument("rules").map(str::parse::<u32>) {
-            None => None,
-            Some(Ok(rules)) if rules > 0 => Some(rules),
-            Some(_) => return Err(refuse("rules= wants a number above 0", DriverError::INVALID)),
+        let number = |key: &str| match probe.argument(key).map(str::parse::<u32>) {
+            None => Ok(None),
+            Some(Ok(number)) if number > 0 => Ok(Some(number)),
+            Some(_) => Err(refuse(&format!("{key}= wants a number above 0"), DriverError::INVALID)),
         };
+        let rules = number("rules")?;
+        let refusals = [
+            (Operation::Create, number("refuse-create")?),
+            (Operation::Destroy, number("refuse-destroy")?),
+        ];
+        let delay = number("delay-completions")?;
         let name = probe
             .argument("wire")
             .ok_or_else(|| refuse("wire= is missing: name the device to wrap", DriverError::INVALID))?;
@@ -124,6 +132,14 @@ impl AsicPort {
             LowerPort::take(name).map_err(|error| refuse(&format!("wire={name}: {error}"), DriverError::MISSING))?;
         if let Some(rules) = rules {
             switch.set_capacity(rules);
+        }
+        for (operation, count) in refusals {
+            if let Some(count) = count {
+                faults().refuse(Refusal::next(operation, count.into()));
+            }
+        }
+        if let Some(delay) = delay {
+            faults().delay_completions(Duration::from_millis(delay.into()));
         }
         let wire = Arc::new(Wire {
             id: AtomicU16::new(u16::MAX),

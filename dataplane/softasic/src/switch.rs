@@ -283,6 +283,20 @@ impl Control {
         self.slot_of(handle, owner).map(|_| ())
     }
 
+    /// True if this is the way from group 0 to group 1.
+    pub(crate) fn is_entrance(&self, handle: NonZeroU64) -> bool {
+        self.slot(handle)
+            .is_some_and(|index| matches!(self.slots[index].held, Held::Entrance(_)))
+    }
+
+    /// Spends a handle; its rule stays where it is.
+    pub(crate) fn forget(&mut self, handle: NonZeroU64) {
+        if let Some(index) = self.slot(handle) {
+            let slot = &mut self.slots[index];
+            slot.generation = slot.generation.wrapping_add(1);
+        }
+    }
+
     /// An error if there is a rule for the same packets.
     pub(crate) fn check_absent(&self, rule: &Rule) -> Result<(), FlowError> {
         self.find(rule).map_or(Ok(()), |_| Err(exists()))

@@ -78,6 +78,10 @@ pub struct OffloadCounters {
     pub removed: Counter,
     /// Connections that the NIC refused.
     pub refused: Counter,
+    /// How often the NIC did not remove rules that it was told to remove.
+    pub removals_refused: Counter,
+    /// Gauge: connections that are in the NIC still for that reason. Their NAT ports stay taken, and it is asked again.
+    pub stuck: Counter,
     /// Packets that the NIC forwarded by our rules.
     pub packets: Counter,
     /// Bytes that the NIC forwarded by our rules.
@@ -94,6 +98,8 @@ impl OffloadCounters {
             installed: Counter::default(),
             removed: Counter::default(),
             refused: Counter::default(),
+            removals_refused: Counter::default(),
+            stuck: Counter::default(),
             packets: Counter::default(),
             bytes: Counter::default(),
             reasons: (0..workers).map(|_| Reasons::default()).collect(),
@@ -115,6 +121,8 @@ impl OffloadCounters {
             installed_total: self.installed.get(),
             destroyed_total: self.removed.get(),
             refused: self.refused.get(),
+            destroy_refused_total: self.removals_refused.get(),
+            stuck: self.stuck.get(),
             hits_packets: self.packets.get(),
             hits_bytes: self.bytes.get(),
             not_offloaded: NotOffloaded::ALL
@@ -133,10 +141,22 @@ pub struct OffloadCountersView {
     pub installed_total: u64,
     pub destroyed_total: u64,
     pub refused: u64,
+    pub destroy_refused_total: u64,
+    pub stuck: u64,
     pub hits_packets: u64,
     pub hits_bytes: u64,
     /// By [`NotOffloaded::name`]; reasons that did not occur are there too.
     pub not_offloaded: BTreeMap<&'static str, u64>,
+}
+
+/// How a rule stands in the NIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleState {
+    /// It forwards.
+    Live,
+    /// The NIC was told to remove the rules of its connection, and did not remove all of them.
+    Stuck,
 }
 
 /// One direction of a connection in the NIC.
@@ -144,6 +164,8 @@ pub struct OffloadCountersView {
 pub struct OffloadedRule {
     /// Worker that owns the connection.
     pub worker: u16,
+    /// How it stands.
+    pub state: RuleState,
     /// What the rule matches and what it makes of it.
     pub rule: String,
     /// Packets that it forwarded.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use dpdk_sys::StartedPort;
 use dpdk_sys::flow::{
-    ActionsTemplate, Attr, Completion, Flow, FlowCount, FlowError, FlowErrorKind, FlowQueue, Item, Match,
-    PatternTemplate, TableAttr, TemplateTable,
+    Action, ActionsTemplate, Attr, Completion, DestroyError, Flow, FlowCount, FlowError, FlowErrorKind, FlowQueue,
+    Item, Match, PatternTemplate, TableAttr, TemplateTable,
 };
 
 use super::rules::{OffloadDirection, action_templates, pattern_templates};
@@ -19,7 +19,7 @@ pub(super) struct Installer {
     way: Way,
     /// Completions of synchronous calls, for `pull`.
     done: Vec<Completion>,
-    /// The rule that leads from group 0 to ours; it goes with the flush at the end.
+    /// The rule that leads from group 0 to ours; it goes with a flush.
     _entrance: Flow,
 }
 
@@ -31,11 +31,7 @@ enum Way {
 impl Installer {
     /// Prepares the NIC for up to `rules` rules.
     pub(super) fn new(port: Arc<StartedPort>, queue: Option<FlowQueue>, rules: u32) -> Result<Self, FlowError> {
-        let entrance = port.flow_create(
-            &Attr::transfer(0),
-            &[Item::Eth(Match::any())],
-            &[dpdk_sys::flow::Action::Jump(GROUP)],
-        )?;
+        let entrance = entrance(&port)?;
         let way = match queue.map(|queue| table(&port, rules).map(|table| Way::Queue { queue, table })) {
             Some(Ok(way)) => way,
             Some(Err(error)) if error.kind == FlowErrorKind::Unsupported => Way::Calls,
@@ -74,12 +70,12 @@ impl Installer {
         }
     }
 
-    /// Enters the end of a rule. Gives the rule back if the queue is full.
-    pub(super) fn destroy(&mut self, flow: Flow, token: u64) -> Result<(), Flow> {
+    /// Enters the end of a rule. Gives the rule back if the NIC does not take that.
+    pub(super) fn destroy(&mut self, flow: Flow, token: u64) -> Result<(), DestroyError> {
         match &mut self.way {
-            Way::Queue { queue, .. } => queue.destroy(flow, token).map_err(|refused| refused.flow),
+            Way::Queue { queue, .. } => queue.destroy(flow, token),
             Way::Calls => {
-                self.port.flow_destroy(flow).map_err(|refused| refused.flow)?;
+                self.port.flow_destroy(flow)?;
                 self.done.push(Completion {
                     user_data: token,
                     ok: true,
@@ -114,6 +110,17 @@ impl Installer {
     pub(super) fn flush(&self) -> Result<(), FlowError> {
         self.port.flow_flush()
     }
+
+    /// The same, and then as after [`Installer::new`]. To be repeated if it fails.
+    pub(super) fn start_over(&mut self) -> Result<(), FlowError> {
+        self.port.flow_flush()?;
+        self._entrance = entrance(&self.port)?;
+        Ok(())
+    }
+}
+
+fn entrance(port: &StartedPort) -> Result<Flow, FlowError> {
+    port.flow_create(&Attr::transfer(0), &[Item::Eth(Match::any())], &[Action::Jump(GROUP)])
 }
 
 fn table(port: &StartedPort, rules: u32) -> Result<TemplateTable, FlowError> {

@@ -10,10 +10,11 @@
 
 mod counters;
 mod installer;
+mod record;
 mod rules;
 mod thread;
 
-pub use counters::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule};
+pub use counters::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule, RuleState};
 pub(crate) use rules::ConnectionOffload;
 pub(crate) use thread::OffloadThread;
 

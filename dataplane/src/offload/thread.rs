@@ -1,22 +1,30 @@
 //! The thread that owns the flow queue: requests in, completions and counters out.
+//!
+//! A rule that the NIC does not remove keeps its record, and with it the NAT port of its connection, until it is gone. An
+//! end that was not entered is entered again, at growing intervals. One that was entered and failed has spent the
+//! rule's handle (rte_flow.h, `rte_flow_async_destroy`), so the NIC is flushed and every other connection installed
+//! anew: software forwards meanwhile, as it does before any rule.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dpdk_sys::StartedPort;
-use dpdk_sys::flow::{Completion, Flow, FlowConfig, FlowError, FlowErrorKind, FlowQueue};
+use dpdk_sys::flow::{Completion, FlowConfig, FlowError, FlowErrorKind, FlowQueue};
 use nat::ConnectionId;
 use rtrb::{Consumer, Producer};
 
 use super::installer::Installer;
-use super::{ConnectionOffload, NotOffloaded, OffloadCounters, OffloadReply, OffloadRequest, OffloadedRule};
+use super::record::{Phase, Record};
+use super::{ConnectionOffload, NotOffloaded, OffloadCounters, OffloadReply, OffloadRequest, OffloadedRule, RuleState};
 
 /// Operations in the flow queue at once.
 const QUEUE: u32 = 4_096;
-/// Requests taken from all workers before the NIC is pushed. A request is at most four operations, two of them after
-/// the completion of the others, so the queue has room for those that are entered again, too.
+/// Operations of a connection that are under way at once, at most.
+const OPERATIONS: u32 = 2;
+/// Requests taken from all workers before the NIC is pushed.
 const BATCH: usize = QUEUE as usize / 8;
 /// Counters read between two looks at the rings.
 const COUNTS: usize = 256;
@@ -24,35 +32,12 @@ const COUNTS: usize = 256;
 const SHOWN: usize = 1_000;
 /// Pause when there is nothing to do.
 const PAUSE: Duration = Duration::from_micros(500);
-
-/// Where a connection is on its way into or out of the NIC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Rules were entered and are not yet confirmed.
-    Installing,
-    /// Both rules are confirmed.
-    Live,
-    /// Rules are being taken out.
-    Removing,
-}
-
-/// A connection that has, had or will have rules.
-struct Record {
-    worker: usize,
-    offload: ConnectionOffload,
-    phase: Phase,
-    flows: [Option<Flow>; 2],
-    /// Completions awaited.
-    awaited: u8,
-    /// Why a rule was refused.
-    refused: Option<NotOffloaded>,
-    /// The worker wants it out.
-    unwanted: bool,
-    /// What to install once it is out.
-    next: Option<ConnectionOffload>,
-    packets: [u64; 2],
-    bytes: [u64; 2],
-}
+/// Pause before the end of a rule is entered again that the NIC refused; it doubles each time.
+const FIRST_RETRY: Duration = Duration::from_millis(10);
+/// Longest such pause.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+/// Shortest time between two flushes: each sends every connection through software for a moment.
+const FLUSHES: Duration = Duration::from_secs(5);
 
 /// The offload thread's state.
 pub(crate) struct OffloadThread {
@@ -63,8 +48,18 @@ pub(crate) struct OffloadThread {
     records: Vec<Option<Record>>,
     free: Vec<usize>,
     slots: HashMap<(usize, ConnectionId), usize>,
-    /// Slots whose removal found the queue full.
-    retry: VecDeque<usize>,
+    /// Slots in [`Phase::Waiting`], and stale ones.
+    waiting: VecDeque<usize>,
+    /// Slots with rules whose end is to be entered again, and stale ones, by when.
+    retry: BinaryHeap<Reverse<(Instant, usize)>>,
+    /// Operations entered whose completions were not pulled.
+    under_way: u32,
+    /// A rule without a handle is to be flushed, not before this.
+    flush_due: Option<Instant>,
+    /// Not before this again.
+    next_flush: Instant,
+    /// The queue did not answer the last time.
+    mute: bool,
     /// Where reading counters goes on.
     cursor: usize,
     shown: Vec<OffloadedRule>,
@@ -101,7 +96,12 @@ impl OffloadThread {
             records: Vec::new(),
             free: Vec::new(),
             slots: HashMap::new(),
-            retry: VecDeque::new(),
+            waiting: VecDeque::new(),
+            retry: BinaryHeap::new(),
+            under_way: 0,
+            flush_due: None,
+            next_flush: now(),
+            mute: false,
             cursor: 0,
             shown: Vec::new(),
             rules: Arc::default(),
@@ -119,15 +119,23 @@ impl OffloadThread {
     pub(crate) fn run(mut self, stop: &AtomicBool) {
         let mut completions = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            let mut work = self.take_requests();
-            for _ in 0..self.retry.len() {
-                if let Some(slot) = self.retry.pop_front() {
-                    self.remove_rules(slot);
+            let mut work = false;
+            if self.flush_due.is_some_and(|due| due <= now()) {
+                if self.under_way == 0 {
+                    self.start_over();
                 }
+            } else {
+                self.enter_waiting();
+                work = self.take_requests();
+                self.retry_removals();
             }
-            if let Err(error) = self.installer.pull(&mut completions) {
+            let pulled = self.installer.pull(&mut completions);
+            if let Err(error) = &pulled
+                && !self.mute
+            {
                 tracing::error!(%error, "the NIC's flow queue does not answer");
             }
+            self.mute = pulled.is_err();
             work |= !completions.is_empty();
             for completion in completions.drain(..) {
                 self.complete(completion);
@@ -147,6 +155,9 @@ impl OffloadThread {
         let share = (BATCH / self.requests.len().max(1)).max(1);
         for worker in 0..self.requests.len() {
             for _ in 0..share {
+                if !self.has_room() {
+                    return any;
+                }
                 let Ok(request) = self.requests[worker].pop() else {
                     break;
                 };
@@ -175,19 +186,42 @@ impl OffloadThread {
             self.records.push(None);
         }
         self.slots.insert((worker, id), slot);
-        self.records[slot] = Some(Record {
-            worker,
-            offload,
-            phase: Phase::Installing,
-            flows: [None, None],
-            awaited: 0,
-            refused: None,
-            unwanted: false,
-            next: None,
-            packets: [0; 2],
-            bytes: [0; 2],
-        });
+        self.records[slot] = Some(Record::new(worker, offload));
         self.enter_rules(slot);
+    }
+
+    /// True if the operations of one more connection can be entered.
+    fn has_room(&self) -> bool {
+        self.under_way + OPERATIONS <= QUEUE
+    }
+
+    /// Enters rules of records that wait for that.
+    fn enter_waiting(&mut self) {
+        while self.has_room()
+            && let Some(slot) = self.waiting.pop_front()
+        {
+            let waits = |record: &Record| record.phase == Phase::Waiting;
+            if self.records[slot].as_ref().is_some_and(waits) {
+                self.enter_rules(slot);
+            }
+        }
+    }
+
+    /// Enters ends of rules again that are due.
+    fn retry_removals(&mut self) {
+        if self.retry.is_empty() {
+            return;
+        }
+        let now = now();
+        while self.has_room()
+            && self.retry.peek().is_some_and(|Reverse((due, _))| *due <= now)
+            && let Some(Reverse((_, slot))) = self.retry.pop()
+        {
+            let removing = |record: &Record| record.phase == Phase::Removing;
+            if self.records[slot].as_ref().is_some_and(removing) {
+                self.remove_rules(slot);
+            }
+        }
     }
 
     /// Enters both rules of a record.
@@ -202,6 +236,7 @@ impl OffloadThread {
                 Ok(flow) => {
                     record.flows[side] = Some(flow);
                     record.awaited += 1;
+                    self.under_way += 1;
                 }
                 Err(error) => {
                     tracing::debug!(%error, rule = record.offload.directions[side].describe(), "rule refused");
@@ -234,23 +269,28 @@ impl OffloadThread {
 
     fn complete(&mut self, completion: Completion) {
         let (slot, side) = ((completion.user_data / 2) as usize, (completion.user_data % 2) as usize);
+        self.under_way = self.under_way.saturating_sub(1);
         let Some(Some(record)) = self.records.get_mut(slot) else {
             return;
         };
-        if !completion.ok && record.phase == Phase::Removing {
-            // The rule may be in the NIC still, and its handle is spent: the record waits for ever, and with it the NAT
-            // port, which nobody else may get while the NIC might translate to it.
-            let rule = record.offload.directions[side].describe();
-            tracing::error!(
-                rule,
-                "the NIC did not remove a rule: its NAT port stays taken until the restart"
-            );
-            return;
-        }
         record.awaited = record.awaited.saturating_sub(1);
-        if !completion.ok && record.phase == Phase::Installing {
-            record.flows[side] = None;
-            record.refused = Some(NotOffloaded::NicRefused);
+        match record.phase {
+            Phase::Installing if !completion.ok => {
+                record.flows[side] = None;
+                record.refused = Some(NotOffloaded::NicRefused);
+            }
+            Phase::Removing if !completion.ok => {
+                let rule = record.offload.directions[side].describe();
+                tracing::error!(rule, "the NIC did not remove a rule: it will be flushed");
+                if !record.is_stuck() {
+                    self.counters.stuck.add(1);
+                }
+                record.lost = true;
+                self.counters.removals_refused.add(1);
+                let due = self.next_flush.max(now());
+                self.flush_due.get_or_insert(due);
+            }
+            _ => {}
         }
         self.settle(slot);
     }
@@ -262,6 +302,8 @@ impl OffloadThread {
             return;
         }
         match record.phase {
+            Phase::Waiting if record.unwanted => self.removed(slot),
+            Phase::Waiting => {}
             Phase::Installing if record.refused.is_none() && !record.unwanted => {
                 record.phase = Phase::Live;
                 let (worker, id) = (record.worker, record.offload.id);
@@ -275,7 +317,7 @@ impl OffloadThread {
                 self.remove_rules(slot);
             }
             Phase::Live => {}
-            Phase::Removing if record.flows.iter().any(Option::is_some) => self.remove_rules(slot),
+            Phase::Removing if record.lost || record.flows.iter().any(Option::is_some) => {}
             Phase::Removing => self.removed(slot),
         }
     }
@@ -283,23 +325,69 @@ impl OffloadThread {
     /// Enters the end of every rule that a record still has.
     fn remove_rules(&mut self, slot: usize) {
         let Some(record) = &mut self.records[slot] else { return };
+        let was_stuck = record.is_stuck();
         record.phase = Phase::Removing;
-        let mut full = false;
+        let mut refused = None;
         for side in 0..2 {
             if let Some(flow) = record.flows[side].take() {
                 match self.installer.destroy(flow, token(slot, side)) {
-                    Ok(()) => record.awaited += 1,
-                    Err(flow) => {
-                        record.flows[side] = Some(flow);
-                        full = true;
+                    Ok(()) => {
+                        record.awaited += 1;
+                        self.under_way += 1;
+                    }
+                    Err(kept) => {
+                        record.flows[side] = Some(kept.flow);
+                        refused = Some(kept.error);
                     }
                 }
             }
         }
-        if full {
-            self.retry.push_back(slot);
-        } else if record.awaited == 0 {
-            self.removed(slot);
+        match refused {
+            Some(error) if error.kind == FlowErrorKind::Full => self.retry.push(Reverse((now(), slot))),
+            Some(error) => {
+                if record.attempts == 0 {
+                    let id = record.offload.id;
+                    tracing::error!(%error, ?id, "the NIC does not remove a connection's rules: it is asked again");
+                }
+                let pause = FIRST_RETRY.saturating_mul(1 << record.attempts.min(16));
+                record.attempts += 1;
+                self.counters.removals_refused.add(1);
+                if !was_stuck {
+                    self.counters.stuck.add(1);
+                }
+                self.retry.push(Reverse((now() + pause.min(LONGEST_RETRY), slot)));
+            }
+            None if record.awaited == 0 && !record.lost => self.removed(slot),
+            None => {}
+        }
+    }
+
+    /// Has the NIC drop every rule, for one of them cannot be named any more, and installs what is wanted anew.
+    fn start_over(&mut self) {
+        self.next_flush = now() + FLUSHES;
+        if let Err(error) = self.installer.start_over() {
+            tracing::error!(%error, "the NIC keeps rules that it was told to remove: it is asked again");
+            self.flush_due = Some(self.next_flush);
+            return;
+        }
+        tracing::warn!("the NIC was flushed, for it had not removed a rule; connections are installed anew");
+        self.flush_due = None;
+        self.retry.clear();
+        self.counters.live.set(0);
+        for slot in 0..self.records.len() {
+            let Some(record) = &mut self.records[slot] else {
+                continue;
+            };
+            record.flows = [None, None];
+            match record.phase {
+                Phase::Live => {
+                    record.next = Some(record.offload.clone());
+                    self.removed(slot);
+                }
+                Phase::Removing => self.removed(slot),
+                // Not in the NIC; with nothing under way there is none that is being installed.
+                Phase::Waiting | Phase::Installing => {}
+            }
         }
     }
 
@@ -308,17 +396,14 @@ impl OffloadThread {
         let Some(mut record) = self.records[slot].take() else {
             return;
         };
+        if record.is_stuck() {
+            self.counters.stuck.set(self.counters.stuck.get().saturating_sub(1));
+        }
         if let Some(next) = record.next.take() {
             self.counters.removed.add(1);
-            self.records[slot] = Some(Record {
-                offload: next,
-                refused: None,
-                unwanted: false,
-                packets: [0; 2],
-                bytes: [0; 2],
-                ..record
-            });
-            return self.enter_rules(slot);
+            self.records[slot] = Some(Record::new(record.worker, next));
+            self.waiting.push_back(slot);
+            return;
         }
         let id = record.offload.id;
         self.slots.remove(&(record.worker, id));
@@ -349,24 +434,24 @@ impl OffloadThread {
             let Some(record) = &mut self.records[slot] else {
                 continue;
             };
-            if record.phase != Phase::Live {
+            let stuck = record.is_stuck();
+            if record.phase != Phase::Live && !stuck {
                 continue;
             }
             let (mut packets, mut bytes) = ([0; 2], [0; 2]);
             for side in 0..2 {
-                let Some(flow) = &record.flows[side] else { continue };
-                let count = self.installer.count(flow);
-                let (now_packets, now_bytes) = (count.packets.unwrap_or(0), count.bytes.unwrap_or(0));
-                packets[side] = now_packets.saturating_sub(record.packets[side]);
-                bytes[side] = now_bytes.saturating_sub(record.bytes[side]);
-                record.packets[side] = record.packets[side].max(now_packets);
-                record.bytes[side] = record.bytes[side].max(now_bytes);
+                // A rule that was lost or is gone counts nothing any more.
+                let count = record.flows[side].as_ref().map(|flow| self.installer.count(flow));
+                let count = count.unwrap_or_default();
+                let total = (count.packets.unwrap_or(0), count.bytes.unwrap_or(0));
+                (packets[side], bytes[side]) = record.count(side, total.0, total.1);
                 if self.shown.len() < SHOWN {
                     self.shown.push(OffloadedRule {
                         worker: record.worker as u16,
+                        state: if stuck { RuleState::Stuck } else { RuleState::Live },
                         rule: record.offload.directions[side].describe(),
-                        packets: now_packets,
-                        bytes: now_bytes,
+                        packets: record.packets[side],
+                        bytes: record.bytes[side],
                     });
                 }
             }
@@ -396,4 +481,12 @@ impl OffloadThread {
 
 fn token(slot: usize, side: usize) -> u64 {
     (slot * 2 + side) as u64
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the thread's loop is the edge where refusals by the NIC meet the clock"
+)]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dataplane::{
     Config, Counters, Dataplane, Event, HostInterface, LogLevel, Memory, Opened, PollMode, PortSpec, Wiring,
 };
-use nat::{ConnectionView, Masquerade, Policy, PolicySpec, PortForward};
+use nat::{ConnectionView, Engine, Masquerade, Policy, PolicySpec, PortForward};
 use net::{
     AddressChange, Drop, IfIndex, InterfaceId, KernelEvent, LinkChange, Mac, NeighborChange, NeighborState, NextHop,
     PortId, Prefix, Revision, Route, RouteChange, Source, VlanId, Vni, VpcId, VrfId,
@@ -92,21 +92,46 @@ impl Gateway {
     pub fn with_workers(workers: u32) -> Self {
         Wire::register();
         let ((fabric, fabric_device), (uplink, uplink_device)) = (Wire::new(0), Wire::new(1));
-        Self::between(workers, [fabric, uplink], [fabric_device, uplink_device])
+        Self::between(workers, [fabric, uplink], [vec![fabric_device], vec![uplink_device]])
+    }
+
+    /// One worker, and an emulated ASIC that takes rules in front of both wires; `arguments` are its devices', with a
+    /// comma in front.
+    pub fn offloading(arguments: &str) -> Self {
+        Wire::register();
+        softasic::register().expect("registered");
+        let (wires, devices): (Vec<_>, Vec<_>) = (0..2)
+            .map(|number| {
+                let (wire, device) = Wire::new(number);
+                let asic = format!("{}{number},wire={device}{arguments}", softasic::DRIVER);
+                (wire, vec![device, asic])
+            })
+            .unzip();
+        let two = "there are two";
+        Self::between(
+            1,
+            wires.try_into().map_err(|_| two).expect(two),
+            devices.try_into().expect(two),
+        )
     }
 
     /// Starts between devices other than the wires, whose ends stay loose.
     pub fn between_devices(workers: u32, devices: [String; 2]) -> Self {
-        Self::between(workers, [Wire::new(0).0, Wire::new(1).0], devices)
+        Self::between(
+            workers,
+            [Wire::new(0).0, Wire::new(1).0],
+            devices.map(|device| vec![device]),
+        )
     }
 
-    fn between(workers: u32, wires: [Wire; 2], [fabric_device, uplink_device]: [String; 2]) -> Self {
-        let port = |name: &str, device, mac, mtu| PortSpec {
+    /// The devices of a port that are more than one are a wire and the ASIC in front of it.
+    fn between(workers: u32, wires: [Wire; 2], [fabric_devices, uplink_devices]: [Vec<String>; 2]) -> Self {
+        let port = |name: &str, devices: Vec<String>, mac, mtu| PortSpec {
             name: name.to_owned(),
-            devices: vec![device],
+            offload: devices.len() > 1,
+            devices,
             mac: Some(mac),
             mtu,
-            offload: false,
         };
         let cores = std::thread::available_parallelism().map_or(1, usize::from) as u32;
         let config = Config {
@@ -119,8 +144,8 @@ impl Gateway {
             connections: 4096,
             seed: 7,
             ports: vec![
-                port("fabric", fabric_device, FABRIC_MAC, MTU[0]),
-                port("uplink", uplink_device, UPLINK_MAC, MTU[1]),
+                port("fabric", fabric_devices, FABRIC_MAC, MTU[0]),
+                port("uplink", uplink_devices, UPLINK_MAC, MTU[1]),
             ],
         };
         let opened = Opened::new(config).expect("ports open");
@@ -248,13 +273,18 @@ impl Gateway {
 
     /// Masquerade for these VPCs, and the port forward.
     pub fn set_masquerade(&mut self, vpcs: &[u16]) {
+        self.set_masquerade_ports(vpcs, (20_000, 60_000));
+    }
+
+    /// The same, with a pool of these ports.
+    pub fn set_masquerade_ports(&mut self, vpcs: &[u16], ports: (u16, u16)) {
         let vpc = |n| VpcId::new(n).expect("valid");
         let v4 = |text: &str| -> Ipv4Addr { text.parse().expect("an address") };
         let masquerade = vpcs.iter().map(|n| Masquerade {
             vpc: vpc(*n),
             sources: Vec::new(),
             pool: vec![v4(POOL)],
-            ports: (20_000, 60_000),
+            ports,
         });
         self.set_spec(PolicySpec {
             masquerade: masquerade.collect(),
@@ -456,12 +486,19 @@ impl Gateway {
 
     /// Every connection of a worker.
     pub fn connections(&self, worker: usize) -> Vec<ConnectionView> {
-        let (sender, receiver) = std::sync::mpsc::channel();
-        let asked = self.dataplane.with_connections(worker, move |engine| {
+        self.ask(worker, |engine| {
             let mut views = Vec::new();
             engine.snapshot(0, usize::MAX, &mut views);
+            views
+        })
+    }
+
+    /// Has a worker answer a question about its connections.
+    pub fn ask<T: Send + 'static>(&self, worker: usize, question: impl FnOnce(&Engine) -> T + Send + 'static) -> T {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let asked = self.dataplane.with_connections(worker, move |engine| {
             // The test may have failed and gone meanwhile.
-            let _ = sender.send(views);
+            let _ = sender.send(question(engine));
         });
         assert!(asked, "worker {worker} takes a command");
         receiver.recv_timeout(PATIENCE).expect("an answer of the worker")

@@ -15,6 +15,7 @@ mod load;
 mod nat;
 mod neighbors;
 mod network;
+mod offload;
 mod process;
 mod tap;
 mod vpc;

@@ -14,7 +14,7 @@ use crate::network::{
 const OTHER_ROUTER: &str = "192.0.2.3";
 
 /// A tenant's packet as the fabric sees it, with `port` in place of its source port or identifier.
-fn masqueraded(sent: &Frame, port: u16) -> Frame {
+pub fn masqueraded(sent: &Frame, port: u16) -> Frame {
     sent.hop(FABRIC_MAC, PEER_MAC).with(|f| {
         f.vlan = None;
         f.source = address(POOL);
@@ -28,19 +28,19 @@ fn masqueraded(sent: &Frame, port: u16) -> Frame {
 }
 
 /// What the server answers, as it comes in on the fabric.
-fn answered(outside: &Frame) -> Frame {
+pub fn answered(outside: &Frame) -> Frame {
     outside
         .reply()
         .with(|f| (f.source_mac, f.destination_mac) = (PEER_MAC, FABRIC_MAC))
 }
 
 /// The answer as the tenant of VPC 1 gets it.
-fn delivered(sent: &Frame) -> Frame {
+pub fn delivered(sent: &Frame) -> Frame {
     sent.reply().hop(RED_MAC, TENANT_MAC)
 }
 
 /// Sends one packet of the tenant and demands that it leaves translated; returns the public port.
-fn translated(gateway: &Gateway, sent: &Frame) -> u16 {
+pub fn translated(gateway: &Gateway, sent: &Frame) -> u16 {
     let outcome = gateway.exchange(UPLINK, [sent.bytes()]);
     let port = source_port(outcome.only(FABRIC));
     outcome.is_only(FABRIC, &masqueraded(sent, port).bytes(), "translated");

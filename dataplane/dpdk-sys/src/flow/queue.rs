@@ -16,7 +16,8 @@ use crate::port::Held;
 pub struct Completion {
     /// What the operation was given.
     pub user_data: u64,
-    /// False if it failed. A rule whose creation failed is not in the device and its handle is dead: drop it.
+    /// False if it failed. A rule whose creation failed is not in the device and its handle is dead: drop it. A rule
+    /// whose end failed may be in the device still, where only a flush reaches it: [`FlowQueue::destroy`] spent its handle.
     pub ok: bool,
 }
 

@@ -14,10 +14,11 @@ use dpdk_sys::flow::{
 };
 use dpdk_sys::pmd::{Completions, FlowDriver, TemplateHandles};
 
+use crate::fault::{Operation, Point, faults};
 use crate::port::Wire;
 use crate::rule::Rule;
 use crate::switch::{Control, Switch};
-use queue::{Operation, Queue, What};
+use queue::{Entered, Queue, What};
 use template::Templates;
 
 /// Group of the one rule that leads to the others.
@@ -68,22 +69,38 @@ impl FlowEngine {
             What::Create { rule, .. } => Some(rule.hash),
             What::Destroy(handle) => control.hash_of(*handle),
         }));
-        while let Some(Operation { user_data, what }) = queue.entered.pop_front() {
+        let due = match faults().delay_ms() {
+            0 => 0,
+            delay => u64::from(self.switch.now()) + delay,
+        };
+        while let Some(Entered { user_data, what }) = queue.entered.pop_front() {
             let done = match what {
                 What::Create { handle, rule } => {
                     let used = rule.table_use.clone();
-                    let done = self.switch.insert(&mut control, handle, rule);
+                    let done = match faults().check(Operation::Create, Point::Completion) {
+                        Ok(()) => self.switch.insert(&mut control, handle, rule),
+                        Err(error) => {
+                            let _was_queued = self.switch.remove(&mut control, handle, self.wire.id());
+                            Err(error)
+                        }
+                    };
                     if let (Err(_), Some(used)) = (&done, used) {
                         used.fetch_sub(1, Relaxed);
                     }
                     done
                 }
-                What::Destroy(handle) => self.switch.remove(&mut control, handle, self.wire.id()),
+                What::Destroy(handle) => match faults().check(Operation::Destroy, Point::Completion) {
+                    Ok(()) => self.switch.remove(&mut control, handle, self.wire.id()),
+                    Err(error) => {
+                        control.forget(handle);
+                        Err(error)
+                    }
+                },
             };
             if let Err(error) = &done {
                 tracing::debug!(%error, user_data, "queued operation failed");
             }
-            queue.finish(user_data, done.is_ok());
+            queue.finish(user_data, done.is_ok(), due);
         }
         control.publish();
     }
@@ -124,6 +141,7 @@ impl FlowDriver for FlowEngine {
         let mut control = self.switch.control();
         let rule = self.rule(&control, items, actions)?;
         control.check_absent(&rule)?;
+        faults().check_call(Operation::Create)?;
         let handle = self.switch.reserve(&mut control, self.wire.id())?;
         self.switch.insert(&mut control, handle, Arc::new(rule))?;
         control.publish();
@@ -132,6 +150,10 @@ impl FlowDriver for FlowEngine {
 
     fn destroy(&self, flow: NonZeroU64) -> Result<(), FlowError> {
         let mut control = self.switch.control();
+        control.check(flow, self.wire.id())?;
+        if !control.is_entrance(flow) {
+            faults().check_call(Operation::Destroy)?;
+        }
         self.switch.remove(&mut control, flow, self.wire.id())?;
         control.publish();
         Ok(())
@@ -262,11 +284,12 @@ impl FlowDriver for FlowEngine {
         table.actions(action, actions, &mut whole_actions)?;
         let mut control = self.switch.control();
         let mut rule = self.rule(&control, &whole_items, &whole_actions)?;
+        faults().check(Operation::Create, Point::Call)?;
         rule.table_use = Some(table.take_place()?);
         let reserved = self.switch.reserve(&mut control, self.wire.id());
         drop(control);
         let handle = reserved.inspect_err(|_| table.give_place())?;
-        queue.entered.push_back(Operation {
+        queue.entered.push_back(Entered {
             user_data,
             what: What::Create {
                 handle,
@@ -284,7 +307,8 @@ impl FlowDriver for FlowEngine {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.check_room()?;
         self.switch.control().check(flow, self.wire.id())?;
-        queue.entered.push_back(Operation {
+        faults().check(Operation::Destroy, Point::Call)?;
+        queue.entered.push_back(Entered {
             user_data,
             what: What::Destroy(flow),
         });
@@ -304,7 +328,7 @@ impl FlowDriver for FlowEngine {
         let queue = self.queue(queue)?;
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
         while out.remaining() > 0
-            && let Some(completion) = queue.finished.pop_front()
+            && let Some(completion) = queue.next(|| self.switch.now().into())
         {
             out.push(completion);
         }

@@ -14,12 +14,18 @@ const ROOM: u32 = 4_096;
 /// A queue of the flow engine.
 pub(super) struct Queue {
     size: usize,
-    pub(super) entered: VecDeque<Operation>,
-    pub(super) finished: VecDeque<Completion>,
+    pub(super) entered: VecDeque<Entered>,
+    finished: VecDeque<Finished>,
+}
+
+/// A completion that awaits the pull.
+struct Finished {
+    completion: Completion,
+    due: u64,
 }
 
 /// An operation that awaits the push.
-pub(super) struct Operation {
+pub(super) struct Entered {
     pub(super) user_data: u64,
     pub(super) what: What,
 }
@@ -47,7 +53,18 @@ impl Queue {
         }
     }
 
-    pub(super) fn finish(&mut self, user_data: u64, ok: bool) {
-        self.finished.push_back(Completion { user_data, ok });
+    /// Keeps a completion until `due`, milliseconds on the switch's clock, and until those before it are gone.
+    pub(super) fn finish(&mut self, user_data: u64, ok: bool, due: u64) {
+        let completion = Completion { user_data, ok };
+        self.finished.push_back(Finished { completion, due });
+    }
+
+    /// The next completion that is due; `now` is asked for the time if one is held back.
+    pub(super) fn next(&mut self, now: impl FnOnce() -> u64) -> Option<Completion> {
+        let first = self.finished.front()?;
+        if first.due > 0 && first.due > now() {
+            return None;
+        }
+        self.finished.pop_front().map(|finished| finished.completion)
     }
 }

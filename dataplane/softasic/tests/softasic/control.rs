@@ -30,7 +30,7 @@ fn to(number: u16) -> Ends {
 }
 
 impl Bench {
-    fn create(&self, number: u16) -> Result<Flow, dpdk_sys::flow::FlowError> {
+    pub fn create(&self, number: u16) -> Result<Flow, dpdk_sys::flow::FlowError> {
         let actions = actions(Way::Plain, Way::Plain, to(number), self.b.id());
         self.a
             .port
@@ -38,7 +38,7 @@ impl Bench {
     }
 
     /// True if a packet of the `number`-th flow is forwarded.
-    fn forwards(&mut self, number: u16) -> bool {
+    pub fn forwards(&mut self, number: u16) -> bool {
         let input = frame(PEER, mac(0), None, from(number), PAYLOAD);
         self.a.feed(&self.pool, std::slice::from_ref(&input));
         match (self.a.receive().as_slice(), self.b.receive().as_slice()) {
@@ -163,7 +163,7 @@ isolated! {
 }
 
 /// A queue of port A and a table for 4 rules.
-fn asynchronous() -> (Bench, FlowQueue, TemplateTable) {
+pub fn asynchronous() -> (Bench, FlowQueue, TemplateTable) {
     let bench = Bench::with(
         Some(FlowConfig {
             queues: 1,
@@ -189,7 +189,7 @@ fn asynchronous() -> (Bench, FlowQueue, TemplateTable) {
     (bench, queue, table)
 }
 
-fn enter(
+pub fn enter(
     bench: &Bench,
     queue: &mut FlowQueue,
     table: &TemplateTable,
@@ -199,7 +199,7 @@ fn enter(
     queue.create(table, &items(Way::Plain, from(number)), 0, &actions, 0, number.into())
 }
 
-fn pulled(queue: &mut FlowQueue) -> Vec<(u64, bool)> {
+pub fn pulled(queue: &mut FlowQueue) -> Vec<(u64, bool)> {
     let mut out: Vec<Completion> = Vec::new();
     while queue.pull(&mut out).expect("pulled") > 0 {}
     out.iter()

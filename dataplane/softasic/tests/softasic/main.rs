@@ -5,6 +5,7 @@
 
 mod bench;
 mod control;
+mod faults;
 mod frames;
 mod generator;
 mod offload;
