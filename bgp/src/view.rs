@@ -90,6 +90,8 @@ pub struct PathView {
     pub best: bool,
     /// Used beside the best path (equal up to the tie breaks).
     pub multipath: bool,
+    /// Kept from before a restart of the peer, which has not told it again (RFC 4724).
+    pub stale: bool,
     /// Why it is not used: the step of the decision process, or what made it ineligible.
     pub reason: Option<String>,
     /// Next hop; `None` for an originated prefix.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use net::RouteChange;
+use net::{Prefix, RouteChange};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -13,12 +13,12 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Event;
-use super::listener::{Directory, Listeners};
+use super::listener::{Directory, Keys, Listeners};
 use super::peer::{Message, News, Order, Peer, Shared};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Notification};
-use crate::{Error, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
+use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -35,7 +35,7 @@ pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
     Routes(oneshot::Sender<Vec<RouteView>>),
-    Shutdown(oneshot::Sender<()>),
+    Shutdown(String, oneshot::Sender<()>),
 }
 
 /// What woke the core.
@@ -51,6 +51,8 @@ struct Handle {
     serial: u64,
     /// The owner knows the peer as up.
     up: bool,
+    /// The log has been warned that the peer announces many prefixes.
+    warned: bool,
     orders: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
 }
@@ -76,7 +78,7 @@ impl Core {
         let (to_core, inbox) = mpsc::channel(INBOX);
         let directory = Directory::default();
         let mut listeners = Listeners::default();
-        listeners.set(&config.listen, &directory)?;
+        listeners.set(&config.listen, &keys(&config), &directory)?;
         let mut core = Self {
             rib: Rib::new(config.asn, config.router_id, config.vrf),
             peers: BTreeMap::new(),
@@ -114,12 +116,12 @@ impl Core {
                 Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
                 Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
                 Turn::Command(Some(Command::Routes(reply))) => drop(reply.send(self.rib.view())),
-                Turn::Command(Some(Command::Shutdown(done))) => {
-                    self.shutdown().await;
+                Turn::Command(Some(Command::Shutdown(communication, done))) => {
+                    self.shutdown(&communication).await;
                     drop(done);
                     return;
                 }
-                Turn::Command(None) => return self.shutdown().await,
+                Turn::Command(None) => return self.shutdown("").await,
                 Turn::OwnerReady(Some(permit)) => {
                     if let Some(event) = self.pending.pop_front() {
                         permit.send(event);
@@ -150,10 +152,18 @@ impl Core {
             }
             News::Update(update) => {
                 let end_of_rib = update.end_of_rib;
-                if let Err(excess) = self.rib.update(peer, update) {
-                    warn!(%peer, received = excess.received, limit = excess.limit, "too many prefixes");
-                    // A task that has ended needs no order.
-                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes));
+                let excess = self.rib.update(peer, update).err();
+                if let Some(max) = handle.config.max_prefixes {
+                    let received = self.rib.received(peer);
+                    if received >= max.warn && !handle.warned {
+                        warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
+                    }
+                    handle.warned = received >= max.warn;
+                    if excess.is_some() {
+                        warn!(%peer, received, limit = max.limit, "too many prefixes");
+                        // A task that has ended needs no order.
+                        let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
+                    }
                 }
                 if let Some(family) = end_of_rib {
                     self.flush();
@@ -161,18 +171,27 @@ impl Core {
                 }
             }
             News::Refresh(family) => self.rib.refresh(peer, family),
-            News::Down(reason) => {
+            News::Down(reason, kept) => {
                 handle.up = false;
-                self.down(peer, reason);
+                self.down(peer, reason, &kept);
+            }
+            News::StaleExpired => {
+                info!(%peer, "routes that the restarted peer did not tell again are withdrawn");
+                self.rib.stale_expired(peer);
             }
         }
     }
 
-    /// Withdraws what the peer told, then says that it is down.
-    fn down(&mut self, peer: IpAddr, reason: String) {
-        self.rib.peer_down(peer);
+    /// Withdraws what the peer told, but for `kept` families, then says that it is down.
+    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family]) {
+        if kept.is_empty() {
+            self.rib.peer_down(peer);
+        } else {
+            self.rib.peer_restarts(peer, kept);
+        }
         self.flush();
-        self.pending.push_back(Event::PeerDown { peer, reason });
+        let kept = kept.to_vec();
+        self.pending.push_back(Event::PeerDown { peer, reason, kept });
     }
 
     /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
@@ -195,7 +214,7 @@ impl Core {
 
     fn apply(&mut self, config: SpeakerConfig) -> Result<(), Error> {
         config.check()?;
-        self.listeners.set(&config.listen, &self.directory)?;
+        self.listeners.set(&config.listen, &keys(&config), &self.directory)?;
         self.reconcile(config);
         Ok(())
     }
@@ -257,6 +276,7 @@ impl Core {
                 config,
                 serial,
                 up: false,
+                warned: false,
                 orders,
                 shared,
             },
@@ -274,15 +294,18 @@ impl Core {
         // A task that has ended needs no order.
         let _ = handle.orders.send(Order::Stop(notification));
         if handle.up {
-            self.down(address, reason);
+            self.down(address, reason, &[]);
+        } else {
+            // It may be away for a restart.
+            self.rib.peer_down(address);
         }
     }
 
-    async fn shutdown(mut self) {
+    async fn shutdown(mut self, communication: &str) {
         for (address, handle) in std::mem::take(&mut self.peers) {
             self.directory.remove(address);
             // A task that has ended needs no order.
-            let _ = handle.orders.send(Order::Stop(Notification::shutdown("")));
+            let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
         if ended.is_err() {
@@ -338,6 +361,12 @@ impl Core {
     }
 }
 
+/// The passwords that listeners have to know.
+fn keys(config: &SpeakerConfig) -> Keys {
+    let key = |peer: &PeerConfig| Some((Prefix::host(peer.address), peer.password.clone()?));
+    config.peers.iter().filter_map(key).collect()
+}
+
 /// Cuts changes into batches of bounded size; the changes of one prefix stay together.
 fn batches(changes: Vec<RouteChange>) -> Vec<Vec<RouteChange>> {
     let mut batches: Vec<Vec<RouteChange>> = Vec::new();
@@ -356,7 +385,7 @@ fn batches(changes: Vec<RouteChange>) -> Vec<Vec<RouteChange>> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use net::{Prefix, Source, VrfId};
+    use net::{Source, VrfId};
 
     use super::*;
 

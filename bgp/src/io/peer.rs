@@ -21,8 +21,8 @@ use tracing::{debug, info, warn};
 use super::socket;
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
 use crate::session::{Config, ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
-use crate::wire::{Capabilities, Cease, GracefulRestart, Notification, Outcome, Update};
-use crate::{Family, PeerConfig, SpeakerConfig};
+use crate::wire::{Capabilities, Cease, GracefulRestart, Notification, Outcome, RestartFamily, Update};
+use crate::{Family, PeerConfig, RestartMode, SpeakerConfig};
 
 /// Most bytes read at once: bounds what a pause can still bring.
 const READ_SIZE: usize = 64 * 1024;
@@ -32,8 +32,6 @@ const WRITE_LOW: usize = 64 * 1024;
 const WRITE_BATCH: usize = 4096;
 /// How long a closing connection may take to deliver its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
-/// Announced restart time (RFC 4724). No family is announced with it: nobody waits for us.
-const RESTART_TIME: u16 = 120;
 
 /// What a peer's task tells the core.
 #[derive(Debug)]
@@ -50,7 +48,10 @@ pub(super) enum News {
     Up(u64, Box<PeerInfo>),
     Update(Update),
     Refresh(Family),
-    Down(String),
+    /// Ended; the peer's routes of these families are kept.
+    Down(String, Vec<Family>),
+    /// What was kept is void.
+    StaleExpired,
 }
 
 /// What the core tells a peer's task.
@@ -58,8 +59,8 @@ pub(super) enum News {
 pub(super) enum Order {
     /// End the session and the task.
     Stop(Notification),
-    /// End the session; it comes back after a pause.
-    Reset(Cease),
+    /// End the session; it comes back after this pause, or the usual.
+    Reset(Cease, Option<Duration>),
 }
 
 /// What the core and a peer's task share.
@@ -176,7 +177,9 @@ impl Peer {
                 Some(_) = self.closing.join_next() => Turn::Wake,
             };
             match turn {
-                Turn::Order(Some(Order::Reset(cease))) => self.session.handle(Event::Reset(cease), now()),
+                Turn::Order(Some(Order::Reset(cease, pause))) => {
+                    self.session.handle(Event::Reset(cease, pause), now());
+                }
                 Turn::Order(Some(Order::Stop(notification))) => return self.stop(notification).await,
                 // The core outlives its peers unless it panicked, or the runtime is being shut down.
                 Turn::Order(None) | Turn::CoreReady(None) => return self.stop(Notification::shutdown("")).await,
@@ -239,8 +242,8 @@ impl Peer {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect => {
-                    let config = self.config.clone();
-                    self.connecting = Some(Box::pin(async move { socket::connect(&config).await }));
+                    let (config, external) = (self.config.clone(), self.ebgp);
+                    self.connecting = Some(Box::pin(async move { socket::connect(&config, external).await }));
                 }
                 Output::AbortConnect => self.connecting = None,
                 Output::Send(id, bytes) => {
@@ -257,7 +260,8 @@ impl Peer {
                 Output::Established(id, negotiated) => self.up(id, &negotiated),
                 Output::Update(update) => self.update(update),
                 Output::Refresh(family) => self.backlog.push_back(News::Refresh(family)),
-                Output::Down(reason) => self.backlog.push_back(News::Down(reason)),
+                Output::Down(reason, kept) => self.backlog.push_back(News::Down(reason, kept)),
+                Output::StaleExpired => self.backlog.push_back(News::StaleExpired),
                 Output::Transition { from, to, reason } => {
                     info!(peer = %self.config.address, %from, %to, %reason, "BGP session");
                 }
@@ -283,11 +287,17 @@ impl Peer {
             router_id: negotiated.router_id,
             interface: self.config.interface,
             context: negotiated.context.clone(),
+            preserved: negotiated
+                .capabilities
+                .graceful_restart
+                .iter()
+                .flat_map(GracefulRestart::preserved)
+                .collect(),
             import: self.config.import.clone(),
             export: self.config.export.clone(),
             advertise_learned: self.config.advertise_learned,
             enforce_first_as: self.config.enforce_first_as,
-            max_prefixes: self.config.max_prefixes,
+            max_prefixes: self.config.max_prefixes.map(|max| max.limit),
             local,
         };
         self.backlog.push_back(News::Up(self.epoch, Box::new(info)));
@@ -347,6 +357,13 @@ impl Peer {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(peer = %self.config.address, %error, "cannot set TCP_NODELAY");
         }
+        let v6 = stream.local_addr().is_ok_and(|local| local.is_ipv6());
+        if direction == Direction::Incoming
+            && let Err(error) = socket::limit_distance(&stream, v6, &self.config, self.ebgp)
+        {
+            warn!(peer = %self.config.address, %error, "cannot limit the distance of the peer: connection closed");
+            return;
+        }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         self.sockets.push(Socket {
@@ -371,7 +388,11 @@ impl Peer {
     fn write(&mut self, i: usize) {
         let socket = &mut self.sockets[i];
         match socket.stream.try_write(&socket.unsent) {
-            Ok(n) => socket.unsent.advance(n),
+            Ok(n) => {
+                socket.unsent.advance(n);
+                let event = Event::Sent(socket.id, socket.unsent.len());
+                self.session.handle(event, now());
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 let event = Event::Closed(socket.id, format!("connection lost: {error}"));
@@ -394,16 +415,34 @@ fn session_config(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
         passive: peer.passive,
         capabilities: Capabilities {
             ipv6_next_hop_for_ipv4: families.contains(&Family::Ipv4Unicast),
+            graceful_restart: graceful_restart(peer, &families),
             families,
             route_refresh: true,
             four_octet_as: true,
-            graceful_restart: Some(GracefulRestart {
-                restarting: false,
-                restart_time: RESTART_TIME,
-                families: Vec::new(),
-            }),
         },
+        stale_time: peer.stale_time,
+        signed: peer.password.is_some(),
+        send_hold_time: peer.send_hold_time,
     }
+}
+
+/// What the first OPEN says: a speaker that starts has restarted, and its forwarding began anew.
+fn graceful_restart(peer: &PeerConfig, families: &[Family]) -> Option<GracefulRestart> {
+    let kept = match peer.graceful_restart {
+        RestartMode::Off => return None,
+        RestartMode::Helper => &[],
+        RestartMode::Full => families,
+    };
+    let entry = |family: &Family| RestartFamily {
+        family: *family,
+        forwarding: false,
+    };
+    Some(GracefulRestart {
+        restarting: peer.graceful_restart == RestartMode::Full,
+        notification: true,
+        restart_time: peer.restart_time,
+        families: kept.iter().map(entry).collect(),
+    })
 }
 
 fn now() -> Instant {

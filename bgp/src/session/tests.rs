@@ -1,5 +1,7 @@
 //! The state machine over in-memory events and an injected clock.
 
+mod restart;
+
 use std::net::Ipv4Addr;
 
 use bytes::BytesMut;
@@ -7,11 +9,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Family;
-use crate::wire::{Capabilities, NextHop, decode, split_message};
+use crate::wire::{Capabilities, Message, NextHop, decode, fsm, split_message};
 
 const OUT: ConnectionId = ConnectionId(1);
 const IN: ConnectionId = ConnectionId(2);
 const PEER_AS: u32 = 65001;
+const SEND_HOLD: Duration = Duration::from_secs(480);
 
 fn config() -> Config {
     Config {
@@ -28,6 +31,9 @@ fn config() -> Config {
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
         },
+        stale_time: Duration::from_secs(360),
+        signed: false,
+        send_hold_time: SEND_HOLD,
     }
 }
 
@@ -45,6 +51,8 @@ struct Bench {
     session: Session,
     now: Instant,
     outputs: Vec<Output>,
+    /// The peer takes nothing of what is sent.
+    stuck: bool,
 }
 
 impl Bench {
@@ -58,12 +66,21 @@ impl Bench {
             session: Session::new(config, 7),
             now,
             outputs: Vec::new(),
+            stuck: false,
         }
     }
 
     fn feed(&mut self, event: Event) -> &mut Self {
         self.session.handle(event, self.now);
-        self.outputs.extend(std::iter::from_fn(|| self.session.poll_output()));
+        let outputs: Vec<_> = std::iter::from_fn(|| self.session.poll_output()).collect();
+        for output in &outputs {
+            if let Output::Send(id, _) = output
+                && !self.stuck
+            {
+                self.session.handle(Event::Sent(*id, 0), self.now);
+            }
+        }
+        self.outputs.extend(outputs);
         self
     }
 
@@ -145,7 +162,7 @@ fn happening(name: &str) -> Event {
     match name {
         "start" => Event::Start,
         "stop" => Event::Stop(Notification::shutdown("")),
-        "reset" => Event::Reset(Cease::MaxPrefixes),
+        "reset" => Event::Reset(Cease::MaxPrefixes, None),
         "connected" => Event::Connected(OUT, Direction::Outgoing),
         "accepted" => Event::Connected(IN, Direction::Incoming),
         "connect failed" => Event::ConnectFailed("refused".into()),
@@ -374,7 +391,7 @@ fn keepalives_go_out_and_a_silent_peer_is_dropped() {
         .count();
     assert!((2..=4).contains(&keepalives), "{keepalives}");
     assert_eq!(bench.notifications(OUT), [(code::HOLD_TIMER, 0)]);
-    assert!(bench.outputs.iter().any(|output| matches!(output, Output::Down(_))));
+    assert!(bench.outputs.iter().any(|output| matches!(output, Output::Down(..))));
     assert_eq!(bench.session.statistics().flaps, 1);
 }
 
@@ -609,7 +626,7 @@ fn attempts_pause_longer_each_time_and_start_over_after_success() {
 fn a_session_that_we_have_to_end_again_and_again_pauses_longer() {
     let mut bench = Bench::in_state(State::Established);
     for full in [1, 2, 4] {
-        bench.feed(Event::Reset(Cease::MaxPrefixes));
+        bench.feed(Event::Reset(Cease::MaxPrefixes, None));
         assert!(bench.expire() >= Duration::from_secs(full) * 3 / 4);
         bench.feed(Event::Connected(OUT, Direction::Outgoing));
         bench
@@ -625,6 +642,70 @@ fn an_attempt_without_an_answer_is_made_anew() {
     let mut bench = Bench::in_state(State::Connect);
     assert_eq!(bench.expire(), CONNECT_TIMEOUT);
     assert_eq!(bench.outputs[..2], [Output::AbortConnect, Output::Connect]);
+}
+
+#[test]
+fn silence_is_an_error_that_is_shown() {
+    for signed in [false, true] {
+        let mut bench = Bench::new(Config { signed, ..config() });
+        bench.feed(Event::Start).expire();
+        let error = bench.session.statistics().last_error.clone().unwrap_or_default();
+        assert!(error.contains("no answer in 10 s"), "{error}");
+        assert_eq!(error.contains("password"), signed, "{error}");
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_dropped_though_it_speaks() {
+    let mut bench = Bench::in_state(State::Established);
+    bench.stuck = true;
+    let begin = bench.now;
+    while bench.state() == State::Established {
+        bench.receive(OUT, wire::encode_keepalive()).expire();
+    }
+    assert_eq!(bench.notifications(OUT), [(code::SEND_HOLD_TIMER, 0)]);
+    // The first keepalive is what was not taken.
+    let waited = bench.now - begin;
+    assert!(
+        waited >= SEND_HOLD && waited <= SEND_HOLD + Duration::from_secs(10),
+        "{waited:?}"
+    );
+}
+
+#[test]
+fn a_peer_that_takes_a_little_at_a_time_is_kept() {
+    let mut bench = Bench::in_state(State::Established);
+    bench.stuck = true;
+    let begin = bench.now;
+    while bench.now - begin < SEND_HOLD * 3 {
+        bench.receive(OUT, wire::encode_keepalive()).expire();
+        bench.feed(Event::Sent(OUT, 1));
+    }
+    assert_eq!(bench.state(), State::Established);
+}
+
+#[test]
+fn a_reset_with_a_pause_keeps_the_peer_out_for_as_long() {
+    for passive in [false, true] {
+        let mut bench = Bench::new(Config { passive, ..config() });
+        bench
+            .feed(Event::Start)
+            .feed(Event::Connected(IN, Direction::Incoming))
+            .receive(IN, peer_open().encode())
+            .receive(IN, wire::encode_keepalive());
+        assert_eq!(bench.state(), State::Established);
+        let pause = Duration::from_secs(900);
+        bench.feed(Event::Reset(Cease::MaxPrefixes, Some(pause)));
+        assert_eq!(bench.state(), State::Idle);
+        bench.now += pause / 2;
+        let knock = ConnectionId(9);
+        bench
+            .feed(Event::Timeout)
+            .feed(Event::Connected(knock, Direction::Incoming));
+        assert_eq!(bench.notifications(knock), [(code::CEASE, 5)]);
+        assert_eq!(bench.expire(), pause / 2);
+        assert_eq!(bench.state(), if passive { State::Active } else { State::Connect });
+    }
 }
 
 #[test]

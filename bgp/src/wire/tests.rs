@@ -218,8 +218,11 @@ proptest! {
                 ipv6_next_hop_for_ipv4: flags[4],
                 graceful_restart: flags[5].then(|| GracefulRestart {
                     restarting: flags[0],
+                    notification: flags[1],
                     restart_time: hold_time & 0xfff,
-                    families: Family::ALL.to_vec(),
+                    families: Family::ALL
+                        .map(|family| RestartFamily { family, forwarding: flags[2] })
+                        .to_vec(),
                 }),
             },
         };
