@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, Bgp, Config, Dataplane, Family, Gateway, Kernel, Masquerade, Memory, Nat, Peer, Policy, Poll, Port,
-    PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Action, Api, Bgp, Config, Dataplane, Family, Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer,
+    Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc,
+    Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -306,26 +307,57 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
+    (session(), restart(), policy(), policy()).prop_map(|(peer, restart, import, export)| Peer {
+        import,
+        export,
+        graceful_restart: restart.0,
+        restart_time: restart.1,
+        stale_time: restart.2,
+        ..peer
+    })
+}
+
+fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32)> {
+    let modes = vec![GracefulRestart::Off, GracefulRestart::Helper, GracefulRestart::Full];
+    (sample::select(modes), 1..=4095_u16, 1..=86_400_u32)
+}
+
+/// A peer without policy and with the default restart.
+fn session() -> impl Strategy<Value = Peer> {
     let families = sample::subsequence(vec![Family::Ipv4Unicast, Family::Ipv6Unicast], 1..=2);
-    let numbers = (
-        1..23_456_u32,
-        1..=u16::MAX,
-        3..=u16::MAX,
-        1..=u16::MAX,
-        option::of(1..=u32::MAX),
-    );
-    (numbers, any::<bool>(), families, policy(), policy()).prop_map(
-        |((asn, port, hold_time, connect_retry, max_prefixes), passive, families, import, export)| Peer {
-            address: Ipv4Addr::UNSPECIFIED.into(),
-            asn,
-            port,
-            passive,
-            hold_time,
-            connect_retry,
-            families,
-            import,
-            export,
-            max_prefixes,
+    let numbers = (1..23_456_u32, 1..=u16::MAX, 3..=u16::MAX, 1..=u16::MAX);
+    let distance = prop_oneof![
+        Just((None, None)),
+        (1..=254_u8).prop_map(|hops| (Some(hops), None)),
+        (1..=254_u8).prop_map(|hops| (None, Some(hops))),
+    ];
+    let secret = option::of("[ -~]{1,80}").prop_map(|text| text.map(|text| text.parse().expect("1 to 80 bytes")));
+    let local = option::of(any::<u32>()).prop_map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()));
+    let prefixes = (option::of(1..=u32::MAX), 1..=100_u8, option::of(1..=604_800_u32));
+    (numbers, any::<bool>(), families, distance, secret, local, prefixes).prop_map(
+        |((asn, port, hold_time, connect_retry), passive, families, distance, password, local_address, prefixes)| {
+            Peer {
+                address: Ipv4Addr::UNSPECIFIED.into(),
+                asn,
+                port,
+                local_address,
+                password,
+                ttl_security: distance.0,
+                multihop: distance.1,
+                passive,
+                hold_time,
+                send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
+                connect_retry,
+                families,
+                import: Policy::all(Action::Deny),
+                export: Policy::all(Action::Deny),
+                max_prefixes: prefixes.0,
+                max_prefixes_warn: prefixes.1,
+                max_prefixes_restart: prefixes.2,
+                graceful_restart: GracefulRestart::Helper,
+                restart_time: 120,
+                stale_time: 360,
+            }
         },
     )
 }

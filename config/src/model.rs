@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
-pub use bgp::{Action, Bgp, Family, Peer, Policy, PrefixRule};
+pub use bgp::{Action, Bgp, Family, GracefulRestart, Password, PasswordError, Peer, Policy, PrefixRule};
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
 
 /// One whole configuration.

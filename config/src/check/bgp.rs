@@ -57,6 +57,27 @@ fn check_peer(config: &Config, peer: &Peer, path: &str, findings: &mut Findings)
         };
         findings.at(format!("{path}.hold-time"), fault);
     }
+    if peer.send_hold_time <= u32::from(peer.hold_time) {
+        let fault = Fault::SendHoldTime {
+            peer: peer.address,
+            send_hold_time: peer.send_hold_time,
+            hold_time: peer.hold_time,
+        };
+        findings.at(format!("{path}.send-hold-time"), fault);
+    }
+    if let Some(local) = peer.local_address
+        && local.is_ipv4() != peer.address.is_ipv4()
+    {
+        let fault = Fault::LocalAddressFamily {
+            peer: peer.address,
+            local,
+        };
+        findings.at(format!("{path}.local-address"), fault);
+    }
+    if peer.ttl_security.is_some() && peer.multihop.is_some() {
+        let fault = Fault::TwoDistances { peer: peer.address };
+        findings.at(format!("{path}.multihop"), fault);
+    }
     if peer.families.is_empty() {
         findings.at(
             format!("{path}.families"),

@@ -269,6 +269,16 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Peer, Damage> {
             default: fields.word()?,
         },
         max_prefixes: fields.number_optional()?,
+        max_prefixes_warn: fields.number()?,
+        max_prefixes_restart: fields.number_optional()?,
+        local_address: fields.parse_optional()?,
+        password: fields.parse_optional()?,
+        ttl_security: fields.number_optional()?,
+        multihop: fields.number_optional()?,
+        send_hold_time: fields.number()?,
+        graceful_restart: fields.word()?,
+        restart_time: fields.number()?,
+        stale_time: fields.number()?,
     })
 }
 

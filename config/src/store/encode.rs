@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Nat, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{Bgp, Config, Nat, Password, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
 use crate::words::Word;
 
 /// The rows of a configuration.
@@ -153,6 +153,16 @@ fn peer(peer: &Peer, rows: &mut Rows) {
             text(peer.import.default.word()),
             text(peer.export.default.word()),
             optional(peer.max_prefixes, number),
+            number(peer.max_prefixes_warn),
+            optional(peer.max_prefixes_restart, number),
+            optional(peer.local_address, text),
+            optional(peer.password.as_ref().map(Password::reveal), text),
+            optional(peer.ttl_security, number),
+            optional(peer.multihop, number),
+            number(peer.send_hold_time),
+            text(peer.graceful_restart.word()),
+            number(peer.restart_time),
+            number(peer.stale_time),
         ],
     );
     for family in &peer.families {

@@ -127,6 +127,16 @@ CREATE TABLE bgp_peer (
     import_default TEXT    NOT NULL,
     export_default TEXT    NOT NULL,
     max_prefixes   INTEGER,
+    max_prefixes_warn    INTEGER NOT NULL, -- percents
+    max_prefixes_restart INTEGER,
+    local_address        TEXT,
+    password             TEXT,
+    ttl_security         INTEGER,
+    multihop             INTEGER,
+    send_hold_time       INTEGER NOT NULL,
+    graceful_restart     TEXT    NOT NULL,
+    restart_time         INTEGER NOT NULL,
+    stale_time           INTEGER NOT NULL,
     PRIMARY KEY (bgp, address)
 ) STRICT;
 
