@@ -34,6 +34,31 @@ pub struct SpeakerConfig {
     pub multipath: u8,
     /// Whom to speak with.
     pub peers: Vec<PeerConfig>,
+    /// Who else may connect.
+    pub dynamic: Vec<DynamicPeers>,
+}
+
+/// Peers that are known by a range of addresses alone: each is there from the moment that it connects until its session
+/// has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamicPeers {
+    /// The addresses; of several ranges that hold one, the longest counts.
+    pub range: Prefix,
+    /// Most of them at a time.
+    pub limit: u32,
+    /// What is true of each, but for the address.
+    pub template: PeerConfig,
+}
+
+impl DynamicPeers {
+    /// The peer at `address`.
+    pub fn peer(&self, address: IpAddr) -> PeerConfig {
+        PeerConfig {
+            address,
+            passive: true,
+            ..self.template.clone()
+        }
+    }
 }
 
 /// The key of TCP MD5 signatures (RFC 2385): 1 to 80 bytes.
@@ -159,7 +184,17 @@ impl SpeakerConfig {
             originate: Vec::new(),
             multipath: 1,
             peers: Vec::new(),
+            dynamic: Vec::new(),
         }
+    }
+
+    /// The range that a peer at `address`, which is not configured by itself, belongs to.
+    pub fn dynamic_at(&self, address: IpAddr) -> Option<&DynamicPeers> {
+        let host = Prefix::host(address);
+        self.dynamic
+            .iter()
+            .filter(|dynamic| dynamic.range.covers(&host))
+            .max_by_key(|dynamic| dynamic.range.len())
     }
 
     /// Refuses what cannot work, naming the object and the remedy.
@@ -176,7 +211,19 @@ impl SpeakerConfig {
             if !seen.insert(peer.address) {
                 return Err(Error::DuplicatePeer(peer.address));
             }
+            peer.check_address()?;
             peer.check()?;
+        }
+        let mut ranges = HashSet::new();
+        for dynamic in &self.dynamic {
+            let range = dynamic.range;
+            if !ranges.insert(range) {
+                return Err(Error::DuplicateRange(range));
+            }
+            if dynamic.limit == 0 {
+                return Err(Error::DynamicLimit(range));
+            }
+            dynamic.peer(range.net().network()).check()?;
         }
         Ok(())
     }
@@ -213,15 +260,20 @@ impl PeerConfig {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check_address(&self) -> Result<(), Error> {
         let peer = self.address;
-        check_as(self.remote_as, || format!("peer {peer}"))?;
         if peer.is_unspecified() || peer.is_multicast() || matches!(peer, IpAddr::V4(v4) if v4.is_broadcast()) {
             return Err(Error::PeerAddress(peer));
         }
         if matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local()) && self.interface.is_none() {
             return Err(Error::PeerInterface(peer));
         }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let peer = self.address;
+        check_as(self.remote_as, || format!("peer {peer}"))?;
         if matches!(self.hold_time, 1 | 2) {
             return Err(Error::HoldTime {
                 peer,
@@ -353,6 +405,37 @@ mod tests {
         assert_eq!(Password::new("x".repeat(81)), None);
         let password = Password::new("x".repeat(80)).expect("80 bytes");
         assert_eq!(format!("{password:?}"), "Password");
+    }
+
+    #[test]
+    fn the_longest_range_counts_and_each_is_checked() {
+        let dynamic = |range: &str, limit, asn| DynamicPeers {
+            range: range.parse().expect("prefix"),
+            limit,
+            template: PeerConfig::new(Ipv4Addr::UNSPECIFIED.into(), asn),
+        };
+        let with = |dynamic: &[DynamicPeers]| SpeakerConfig {
+            dynamic: dynamic.to_vec(),
+            ..SpeakerConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1))
+        };
+        let config = with(&[dynamic("0.0.0.0/0", 1, 65001), dynamic("10.0.0.0/8", 1, 65002)]);
+        assert!(config.check().is_ok());
+        let at = |address: &str| {
+            let address = address.parse().expect("ip");
+            config
+                .dynamic_at(address)
+                .map(|dynamic| dynamic.peer(address).remote_as)
+        };
+        assert_eq!(
+            [at("10.1.2.3"), at("192.0.2.9"), at("2001:db8::1")],
+            [Some(65002), Some(65001), None]
+        );
+        let twice = with(&[dynamic("10.0.0.0/8", 1, 65001), dynamic("10.0.0.0/8", 2, 65001)]);
+        assert!(matches!(twice.check(), Err(Error::DuplicateRange(_))));
+        let none = with(&[dynamic("10.0.0.0/8", 0, 65001)]);
+        assert!(matches!(none.check(), Err(Error::DynamicLimit(_))));
+        let reserved = with(&[dynamic("10.0.0.0/8", 1, 0)]);
+        assert!(matches!(reserved.check(), Err(Error::ReservedAs { .. })));
     }
 
     #[test]

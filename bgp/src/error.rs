@@ -21,6 +21,12 @@ pub enum Error {
     /// One peer address twice.
     #[error("peer {0} is configured twice: remove one of the two")]
     DuplicatePeer(IpAddr),
+    /// One range twice.
+    #[error("the range {0} of dynamic peers is configured twice: remove one of the two")]
+    DuplicateRange(Prefix),
+    /// A range for nobody.
+    #[error("the range {0} of dynamic peers has a limit of 0: allow 1 or more, or remove it")]
+    DynamicLimit(Prefix),
     /// RFC 4271 section 4.2.
     #[error("hold time {seconds} s of peer {peer} is not valid: use 0 (no keepalives) or 3 to 65535")]
     HoldTime {

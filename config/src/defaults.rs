@@ -25,6 +25,7 @@ pub(crate) const KERNEL_METRIC: u32 = 20;
 
 pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;
+pub(crate) const DYNAMIC_PEERS: u32 = 100;
 pub(crate) const HOLD_TIME: u16 = 90;
 /// RFC 9687 section 3.
 pub(crate) const SEND_HOLD_TIME: u32 = 480;

@@ -2,7 +2,7 @@
 //!
 //! What must be unique is derived from a position, so that every value that is drawn fits with the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, Bgp, Config, Dataplane, Family, Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer,
-    Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc,
-    Vxlan,
+    Action, Api, Bgp, Config, Dataplane, DynamicPeers, Family, Gateway, GracefulRestart, Kernel, Masquerade, Memory,
+    Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute,
+    Timers, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -281,8 +281,17 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let announce = collection::btree_set((any::<u32>(), 0..=32_u8), 0..4);
     let listen = collection::btree_set(any::<u16>(), 0..3);
     let peers = collection::btree_map(1..255_u8, peer(), 0..4);
-    (1..23_456_u32, 1..=u32::MAX, listen, announce, 1..=256_u16, peers).prop_map(
-        |(asn, router_id, listen, announce, multipath, peers)| Bgp {
+    let dynamic = collection::btree_map((any::<u32>(), 0..=32_u8), (1..=100_000_u32, peer()), 0..3);
+    (
+        1..23_456_u32,
+        1..=u32::MAX,
+        listen,
+        announce,
+        1..=256_u16,
+        peers,
+        dynamic,
+    )
+        .prop_map(|(asn, router_id, listen, announce, multipath, peers, dynamic)| Bgp {
             asn,
             router_id: router_id.into(),
             listen: listen
@@ -298,8 +307,24 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     ..peer
                 })
                 .collect(),
+            dynamic: ranges(dynamic),
+        })
+}
+
+/// Prefixes that are equal once their host bits are gone count once.
+fn ranges(drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
+    let unique: BTreeMap<Prefix, (u32, Peer)> = drawn.into_iter().map(|(bits, drawn)| (prefix(bits), drawn)).collect();
+    let range = |(prefix, (limit, peer)): (Prefix, (u32, Peer))| DynamicPeers {
+        prefix,
+        limit,
+        template: Peer {
+            address: prefix.net().network(),
+            passive: true,
+            local_address: None,
+            ..peer
         },
-    )
+    };
+    unique.into_iter().map(range).collect()
 }
 
 fn prefix((address, length): (u32, u8)) -> Prefix {

@@ -419,13 +419,10 @@ fn hash_of(config: &Config) -> String {
 fn make_private(path: &Path) -> Result<(), Error> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
-    options
-        .open(path)
-        .map(drop)
-        .map_err(|error| Error::StoreUnwritable {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
+    options.open(path).map(drop).map_err(|error| Error::StoreUnwritable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]

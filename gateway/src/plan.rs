@@ -232,6 +232,12 @@ pub(crate) fn speaker(config: &Config) -> Option<bgp::SpeakerConfig> {
     speaker.originate.clone_from(&bgp.announce);
     speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
     speaker.peers = bgp.peers.iter().map(peer).collect();
+    let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
+        range: dynamic.prefix,
+        limit: dynamic.limit,
+        template: peer(&dynamic.template),
+    };
+    speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
     Some(speaker)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use net::Prefix;
@@ -17,28 +17,58 @@ use crate::{Error, Password};
 /// Pause after the kernel refused to accept (most likely: no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where accepted connections go, by peer address.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Directory(Arc<RwLock<HashMap<IpAddr, mpsc::Sender<TcpStream>>>>);
+/// A connection from an address in a range of dynamic peers.
+pub(super) type Stranger = (IpAddr, TcpStream);
+
+/// Where accepted connections go: by peer address, or to the core if the address is in a range of dynamic peers.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    entries: Arc<RwLock<Entries>>,
+    strangers: mpsc::Sender<Stranger>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    peers: HashMap<IpAddr, mpsc::Sender<TcpStream>>,
+    ranges: Vec<Prefix>,
+}
 
 impl Directory {
+    pub(super) fn new(strangers: mpsc::Sender<Stranger>) -> Self {
+        Self {
+            entries: Arc::default(),
+            strangers,
+        }
+    }
+
     pub(super) fn insert(&self, peer: IpAddr, connections: mpsc::Sender<TcpStream>) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(peer, connections);
+        self.write().peers.insert(peer, connections);
     }
 
     pub(super) fn remove(&self, peer: IpAddr) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        self.write().peers.remove(&peer);
     }
 
-    fn find(&self, peer: IpAddr) -> Option<mpsc::Sender<TcpStream>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&peer)
-            .cloned()
+    pub(super) fn set_ranges(&self, ranges: Vec<Prefix>) {
+        self.write().ranges = ranges;
+    }
+
+    /// Hands a connection on, without waiting; one that nobody wants is closed.
+    pub(super) fn deliver(&self, from: IpAddr, stream: TcpStream) {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        match entries.peers.get(&from) {
+            // A peer whose queue is full has connections to choose from already.
+            Some(peer) => drop(peer.try_send(stream)),
+            None if entries.ranges.iter().any(|range| range.covers(&Prefix::host(from))) => {
+                // So has a core whose queue is full.
+                drop(self.strangers.try_send((from, stream)));
+            }
+            None => debug!(%from, "connection from an address that is not a peer: closed"),
+        }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -131,11 +161,7 @@ impl Listening {
 async fn accept(listener: Arc<TcpListener>, directory: Directory) {
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match directory.find(from.ip().to_canonical()) {
-                // A peer whose queue is full has connections to choose from already.
-                Some(peer) => drop(peer.try_send(stream)),
-                None => debug!(%from, "connection from an address that is not a peer: closed"),
-            },
+            Ok((stream, from)) => directory.deliver(from.ip().to_canonical(), stream),
             Err(error) => {
                 warn!(%error, "cannot accept BGP connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -52,6 +52,8 @@ pub(super) enum News {
     Down(String, Vec<Family>),
     /// What was kept is void.
     StaleExpired,
+    /// The last connection has ended, and none is being made.
+    Alone,
 }
 
 /// What the core tells a peer's task.
@@ -116,6 +118,8 @@ pub(super) struct Peer {
     /// News that the core did not take yet. While there is any, nothing is read.
     backlog: VecDeque<News>,
     paused: bool,
+    /// There has been a connection since the core was told that there is none.
+    accompanied: bool,
     epoch: u64,
     sockets: Vec<Socket>,
     connecting: Option<Connecting>,
@@ -142,6 +146,7 @@ impl Peer {
             core,
             backlog: VecDeque::new(),
             paused: false,
+            accompanied: false,
             epoch: 0,
             sockets: Vec::new(),
             connecting: None,
@@ -221,6 +226,10 @@ impl Peer {
         self.perform();
         while self.speak() {
             self.perform();
+        }
+        if self.accompanied && self.sockets.is_empty() {
+            self.accompanied = false;
+            self.backlog.push_back(News::Alone);
         }
         self.pass_on();
         let paused = !self.backlog.is_empty();
@@ -366,6 +375,7 @@ impl Peer {
         }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
+        self.accompanied = true;
         self.sockets.push(Socket {
             id,
             stream,

@@ -64,6 +64,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
         }
+        for (index, dynamic) in bgp.dynamic.iter().enumerate() {
+            let path = format!("bgp.dynamic[{index}]");
+            within(findings, &format!("{path}.limit"), dynamic.limit, 1..=100_000);
+            peer(&dynamic.template, &path, findings);
+        }
     }
     timers(&config.nat.timers, findings);
     for (index, forward) in config.nat.port_forwards.iter().enumerate() {

@@ -402,6 +402,20 @@ fn bgp_peer_groups() {
 }
 
 #[test]
+fn bgp_dynamic_peers() {
+    let dynamic = |limit: u32| {
+        let range = format!("[[bgp.dynamic]]\nprefix = \"10.1.0.0/16\"\nasn = 65000\nlimit = {limit}\n");
+        problems(&BASE.replace("[[nat.masquerade]]", &format!("{range}[[nat.masquerade]]")))
+    };
+    assert_eq!(dynamic(1), NONE);
+    assert_eq!(dynamic(0), ["42: `limit`: 0 is out of range"]);
+    let twice = "[[bgp.dynamic]]\nprefix = \"10.1.0.0/16\"\nasn = 65000\n".repeat(2);
+    let problems = problems(&BASE.replace("[[nat.masquerade]]", &format!("{twice}[[nat.masquerade]]")));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("range of dynamic bgp peers"), "{problems:?}");
+}
+
+#[test]
 fn bgp_peers() {
     assert_eq!(
         replaced("asn = 65000", "asn = 65000\nfamilies = []\nport = 0"),

@@ -23,6 +23,20 @@ pub struct Bgp {
     pub multipath: u16,
     /// `[[bgp.peer]]`, by address.
     pub peers: Vec<Peer>,
+    /// `[[bgp.dynamic]]`, by prefix.
+    pub dynamic: Vec<DynamicPeers>,
+}
+
+/// `[[bgp.dynamic]]`: peers that are known by a range of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DynamicPeers {
+    /// Where they connect from.
+    pub prefix: Prefix,
+    /// Most of them at a time; 1 or more.
+    pub limit: u32,
+    /// What is true of each. Its address is that of the prefix, and it is passive.
+    pub template: Peer,
 }
 
 /// `[[bgp.peer]]`: one session, what its `[[bgp.peer-group]]` says included.

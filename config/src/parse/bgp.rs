@@ -1,14 +1,14 @@
 //! Reads `[bgp]`. Peer groups end here: a peer of the model says all that its group says.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use net::Prefix;
 
 use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
-use crate::model::{Action, Bgp, Family, GracefulRestart, Password, Peer, Policy, PrefixRule};
+use crate::model::{Action, Bgp, DynamicPeers, Family, GracefulRestart, Password, Peer, Policy, PrefixRule};
 
 pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
     let asn = reader.required("asn");
@@ -18,6 +18,9 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
     let groups = groups(reader);
     let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, asn, &groups));
+    let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| {
+        dynamic(reader, asn, &groups)
+    });
     Some(Bgp {
         asn: asn?,
         router_id: router_id?,
@@ -25,6 +28,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
         announce,
         multipath,
         peers,
+        dynamic,
     })
 }
 
@@ -130,6 +134,35 @@ fn groups(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Settings> {
 
 fn peer(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
     let address = reader.required("address");
+    let peer = member(reader, ours, groups);
+    Some(Peer {
+        address: address?,
+        ..peer?
+    })
+}
+
+fn dynamic(
+    reader: &mut Reader<'_, '_>,
+    ours: Option<u32>,
+    groups: &BTreeMap<String, Settings>,
+) -> Option<DynamicPeers> {
+    let prefix: Option<Prefix> = reader.required("prefix");
+    let limit = reader.or("limit", defaults::DYNAMIC_PEERS);
+    let template = member(reader, ours, groups);
+    let (prefix, template) = (prefix?, template?);
+    Some(DynamicPeers {
+        prefix,
+        limit,
+        template: Peer {
+            address: prefix.net().network(),
+            passive: true,
+            ..template
+        },
+    })
+}
+
+/// What a peer, or each of a range, says itself and leaves to its group; its address is the caller's to say.
+fn member(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
     let group: Option<String> = reader.optional("group");
     let base = match &group {
         None => Settings::default(),
@@ -147,7 +180,7 @@ fn peer(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String
     let asn = settings.asn?;
     let default = defaults::policy(Some(asn) == ours);
     Some(Peer {
-        address: address?,
+        address: Ipv4Addr::UNSPECIFIED.into(),
         asn,
         port: settings.port,
         local_address: settings.local_address,

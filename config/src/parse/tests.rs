@@ -81,9 +81,11 @@ fn example_shows_every_key() {
     let mut reader = Reader::root(root.get_ref(), &mut sink);
     config(&mut reader);
     reader.finish();
-    // A group has the keys of a peer, which the example shows there.
+    // A group and a range have the keys of a peer, which the example shows there.
     let plain = |path: &str| {
-        let path = path.replace("peer-group", "peer");
+        let path = path
+            .replace("bgp.peer-group", "bgp.peer")
+            .replace("bgp.dynamic", "bgp.peer");
         path.split(['[', ']']).step_by(2).collect::<String>()
     };
     let shown: BTreeSet<_> = sink.spans.paths().map(plain).collect();
@@ -119,6 +121,10 @@ ttl-security = 1
 [[bgp.peer]]
 address = "192.0.2.6"
 asn = 65002
+[[bgp.dynamic]]
+prefix = "10.1.0.0/16"
+group = "spines"
+limit = 8
 "#,
     );
     let bgp = config.bgp.expect("configured");
@@ -133,6 +139,11 @@ asn = 65002
     assert_eq!(
         [import(0), import(1), import(2)],
         [Action::Accept, Action::Accept, Action::Deny]
+    );
+    let dynamic = &bgp.dynamic[0];
+    assert_eq!(
+        (dynamic.limit, dynamic.template.hold_time, dynamic.template.passive),
+        (8, 9, true)
     );
     // The default of export goes with the peer's own AS, which is ours.
     assert_eq!(bgp.peers[1].export.default, Action::Accept);

@@ -118,7 +118,7 @@ CREATE TABLE bgp_announce (
 
 CREATE TABLE bgp_peer (
     bgp            INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
-    address        TEXT    NOT NULL UNIQUE,
+    address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers
     asn            INTEGER NOT NULL,
     port           INTEGER NOT NULL,
     passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
@@ -137,6 +137,7 @@ CREATE TABLE bgp_peer (
     graceful_restart     TEXT    NOT NULL,
     restart_time         INTEGER NOT NULL,
     stale_time           INTEGER NOT NULL,
+    dynamic_limit        INTEGER, -- NULL: one peer
     PRIMARY KEY (bgp, address)
 ) STRICT;
 
