@@ -7,6 +7,7 @@
 
 mod core;
 mod listener;
+mod offer;
 mod options;
 mod peer;
 mod socket;

@@ -1,6 +1,6 @@
 //! The task of one peer: drives its session, owns its sockets, and passes what it learns to the core.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::{self, Future};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -18,11 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::socket;
+use super::{offer, socket};
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
-use crate::session::{Config, ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
-use crate::wire::{Capabilities, Cease, GracefulRestart, Notification, Outcome, RestartFamily, Update};
-use crate::{Family, PeerConfig, RestartMode, SpeakerConfig};
+use crate::session::{ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
+use crate::wire::{Cease, GracefulRestart, Notification, Outcome, Update};
+use crate::{Family, PeerConfig, SpeakerConfig};
 
 /// Most bytes read at once: bounds what a pause can still bring.
 const READ_SIZE: usize = 64 * 1024;
@@ -120,6 +120,8 @@ pub(super) struct Peer {
     paused: bool,
     /// There has been a connection since the core was told that there is none.
     accompanied: bool,
+    /// Attributes that the log has faults of in this session.
+    faulty: HashSet<u8>,
     epoch: u64,
     sockets: Vec<Socket>,
     connecting: Option<Connecting>,
@@ -136,7 +138,7 @@ impl Peer {
         shared: Arc<Shared>,
         core: mpsc::Sender<Message>,
     ) -> Self {
-        let session = Session::new(session_config(speaker, &config), RandomState::new().hash_one(serial));
+        let session = Session::new(offer::session(speaker, &config), RandomState::new().hash_one(serial));
         Self {
             ebgp: speaker.asn != config.remote_as,
             config,
@@ -147,6 +149,7 @@ impl Peer {
             backlog: VecDeque::new(),
             paused: false,
             accompanied: false,
+            faulty: HashSet::new(),
             epoch: 0,
             sockets: Vec::new(),
             connecting: None,
@@ -280,6 +283,7 @@ impl Peer {
 
     fn up(&mut self, id: ConnectionId, negotiated: &Negotiated) {
         self.epoch += 1;
+        self.faulty.clear();
         let session = self
             .sockets
             .iter()
@@ -312,14 +316,18 @@ impl Peer {
         self.backlog.push_back(News::Up(self.epoch, Box::new(info)));
     }
 
+    /// Passes an UPDATE on. A peer that sends a fault sends many of it: the log has the first of each attribute in a session.
     fn update(&mut self, update: Update) {
         for fault in &update.faults {
-            let (attribute, detail) = (fault.attribute, fault.detail.as_str());
+            let (peer, attribute, detail) = (self.config.address, fault.attribute, fault.detail.as_str());
+            if !self.faulty.insert(attribute) {
+                debug!(%peer, attribute, detail, "faulty UPDATE once more");
+                continue;
+            }
+            let bytes = fault.hex();
             match fault.outcome {
-                Outcome::TreatAsWithdraw => {
-                    warn!(peer = %self.config.address, attribute, detail, "UPDATE treated as withdraw");
-                }
-                _ => warn!(peer = %self.config.address, attribute, detail, "attribute discarded"),
+                Outcome::TreatAsWithdraw => warn!(%peer, attribute, detail, bytes, "UPDATE treated as withdraw"),
+                _ => warn!(%peer, attribute, detail, bytes, "attribute discarded"),
             }
         }
         self.backlog.push_back(News::Update(update));
@@ -410,49 +418,6 @@ impl Peer {
             }
         }
     }
-}
-
-fn session_config(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
-    let mut families = peer.families.clone();
-    families.sort_unstable();
-    families.dedup();
-    Config {
-        local_as: speaker.asn,
-        remote_as: peer.remote_as,
-        router_id: speaker.router_id,
-        hold_time: peer.hold_time,
-        connect_retry: peer.connect_retry,
-        passive: peer.passive,
-        capabilities: Capabilities {
-            ipv6_next_hop_for_ipv4: families.contains(&Family::Ipv4Unicast),
-            graceful_restart: graceful_restart(peer, &families),
-            families,
-            route_refresh: true,
-            four_octet_as: true,
-        },
-        stale_time: peer.stale_time,
-        signed: peer.password.is_some(),
-        send_hold_time: peer.send_hold_time,
-    }
-}
-
-/// What the first OPEN says: a speaker that starts has restarted, and its forwarding began anew.
-fn graceful_restart(peer: &PeerConfig, families: &[Family]) -> Option<GracefulRestart> {
-    let kept = match peer.graceful_restart {
-        RestartMode::Off => return None,
-        RestartMode::Helper => &[],
-        RestartMode::Full => families,
-    };
-    let entry = |family: &Family| RestartFamily {
-        family: *family,
-        forwarding: false,
-    };
-    Some(GracefulRestart {
-        restarting: peer.graceful_restart == RestartMode::Full,
-        notification: true,
-        restart_time: peer.restart_time,
-        families: kept.iter().map(entry).collect(),
-    })
 }
 
 fn now() -> Instant {

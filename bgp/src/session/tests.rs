@@ -543,6 +543,46 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
+    fn a_mutated_update_ends_at_most_its_session_and_is_answered_by_its_kind(
+        mutations in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+        ipv6 in any::<bool>(),
+    ) {
+        let (next_hop, prefix) = if ipv6 {
+            ("2001:db8::2", "2001:db8:1::/48")
+        } else {
+            ("192.0.2.2", "192.0.2.0/24")
+        };
+        let mut attributes = Attributes::originated(NextHop::from(next_hop.parse::<std::net::IpAddr>().expect("ip")));
+        attributes.as_path = attributes.prepended(PEER_AS);
+        attributes.med = Some(7);
+        let prefixes = [prefix.parse().expect("prefix")];
+        let message = wire::encode_announcement(&attributes, &prefixes, &context()).expect("encodes");
+        let mut bytes = message[0].to_vec();
+        // The header stays whole, so that it is the body that is looked at.
+        for (at, value) in mutations {
+            let at = 19 + at.index(bytes.len() - 19);
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(23 + cut.index(bytes.len() - 23));
+            let length = u16::try_from(bytes.len()).expect("short");
+            bytes[16..18].copy_from_slice(&length.to_be_bytes());
+        }
+        let mut broken = Bench::in_state(State::Established);
+        broken.receive(OUT, bytes.into());
+        match broken.state() {
+            State::Established => {
+                prop_assert!(broken.notifications(OUT).is_empty());
+                // Whatever the message was, the next one is read from its beginning.
+                broken.receive(OUT, message[0].clone());
+                prop_assert_eq!(broken.session.statistics().messages_in, 4);
+            }
+            _ => prop_assert_eq!(broken.notifications(OUT)[0].0, code::UPDATE),
+        }
+    }
+
+    #[test]
     fn random_bytes_in_any_state_end_at_most_the_session(
         state in 0usize..6,
         chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 1..6),
