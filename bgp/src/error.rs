@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use net::Prefix;
+
 /// Why the speaker did not start, or did not take a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -19,6 +21,12 @@ pub enum Error {
     /// One peer address twice.
     #[error("peer {0} is configured twice: remove one of the two")]
     DuplicatePeer(IpAddr),
+    /// One range twice.
+    #[error("the range {0} of dynamic peers is configured twice: remove one of the two")]
+    DuplicateRange(Prefix),
+    /// A range for nobody.
+    #[error("the range {0} of dynamic peers has a limit of 0: allow 1 or more, or remove it")]
+    DynamicLimit(Prefix),
     /// RFC 4271 section 4.2.
     #[error("hold time {seconds} s of peer {peer} is not valid: use 0 (no keepalives) or 3 to 65535")]
     HoldTime {
@@ -27,9 +35,37 @@ pub enum Error {
         /// Seconds as given.
         seconds: u16,
     },
+    /// RFC 9687 section 3.
+    #[error("send hold time of peer {0} is not above its hold time: use more, 480 s for instance")]
+    SendHoldTime(IpAddr),
+    /// A warning that cannot come in time.
+    #[error("peer {0} is warned of above its limit of prefixes: warn at the limit or below")]
+    MaxPrefixes(IpAddr),
+    /// Nothing is zero hops away.
+    #[error("peer {0} may be at most 0 hops away: use 1 for a neighbour on the link, or more")]
+    Distance(IpAddr),
+    /// The kernel does not take the key.
+    #[error("cannot set the password of {peer} on {listen}: {source}; use a kernel with TCP MD5 signatures")]
+    Password {
+        /// Whose password.
+        peer: Prefix,
+        /// The listening address.
+        listen: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
     /// Retrying without a pause would be a busy loop.
     #[error("connect retry of peer {0} is below one second: use 1 s or more")]
     ConnectRetry(IpAddr),
+    /// RFC 4724 section 3.
+    #[error("restart time {seconds} s of peer {peer} is too long: use 4095 or less")]
+    RestartTime {
+        /// The peer.
+        peer: IpAddr,
+        /// Seconds as given.
+        seconds: u16,
+    },
     /// A session that carries nothing.
     #[error("peer {0} has no address family: name at least one")]
     NoFamily(IpAddr),

@@ -23,7 +23,7 @@ pub mod session;
 mod view;
 pub mod wire;
 
-pub use config::{DEFAULT_PORT, PeerConfig, SpeakerConfig};
+pub use config::{DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RestartMode, SpeakerConfig};
 pub use error::Error;
 pub use family::Family;
 pub use io::{Event, Speaker};

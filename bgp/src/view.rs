@@ -20,6 +20,8 @@ pub struct State {
     pub paths: usize,
     /// Distinct attribute sets that those paths share.
     pub attribute_sets: usize,
+    /// Connections of dynamic peers that were refused because their range was full.
+    pub dynamic_refused: u64,
     /// One entry a peer, by address.
     pub peers: Vec<PeerView>,
 }
@@ -33,6 +35,8 @@ pub struct PeerView {
     pub remote_as: u32,
     /// Its BGP identifier, while known.
     pub router_id: Option<Ipv4Addr>,
+    /// The range that it is a dynamic peer of.
+    pub dynamic: Option<Prefix>,
     /// Free text of the configuration.
     pub description: String,
     /// State of the session's state machine (RFC 4271 section 8.2.2).
@@ -90,6 +94,8 @@ pub struct PathView {
     pub best: bool,
     /// Used beside the best path (equal up to the tie breaks).
     pub multipath: bool,
+    /// Kept from before a restart of the peer, which has not told it again (RFC 4724).
+    pub stale: bool,
     /// Why it is not used: the step of the decision process, or what made it ineligible.
     pub reason: Option<String>,
     /// Next hop; `None` for an originated prefix.

@@ -7,76 +7,9 @@ mod lab;
 use std::time::Duration;
 
 use bgp::{Action, Event, Family, Policy, PrefixList, PrefixRule, Speaker};
-use lab::{FRR_V4, FRR_V6, Lab, PATIENCE, eventually, speaker_config};
-use net::{Prefix, RouteChange, Source};
-use tokio::sync::mpsc;
-
-fn prefix(text: &str) -> Prefix {
-    text.parse().expect("prefix")
-}
-
-/// The events of a speaker, kept so that their order does not matter to a test that waits for several.
-struct Watch {
-    events: mpsc::Receiver<Event>,
-    seen: Vec<Event>,
-}
-
-impl Watch {
-    fn new(capacity: usize) -> (mpsc::Sender<Event>, Self) {
-        let (sender, events) = mpsc::channel(capacity);
-        (
-            sender,
-            Self {
-                events,
-                seen: Vec::new(),
-            },
-        )
-    }
-
-    /// Waits for the event that `wanted` picks, among those seen since [`Watch::forget`] and those to come.
-    async fn wait<T>(&mut self, what: &str, wanted: impl Fn(&Event) -> Option<T>) -> T {
-        if let Some(found) = self.seen.iter().find_map(&wanted) {
-            return found;
-        }
-        let search = async {
-            loop {
-                let event = self
-                    .events
-                    .recv()
-                    .await
-                    .unwrap_or_else(|| panic!("speaker ended before {what}"));
-                let found = wanted(&event);
-                self.seen.push(event);
-                if let Some(found) = found {
-                    return found;
-                }
-            }
-        };
-        tokio::time::timeout(PATIENCE, search)
-            .await
-            .unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
-    }
-
-    /// From here on only what comes later counts.
-    fn forget(&mut self) {
-        while let Ok(event) = self.events.try_recv() {
-            drop(event);
-        }
-        self.seen.clear();
-    }
-}
-
-fn change(event: &Event, of: &str) -> Option<RouteChange> {
-    let of = prefix(of);
-    match event {
-        Event::Routes(changes) => changes.iter().find(|change| change.prefix == of).cloned(),
-        _ => None,
-    }
-}
-
-fn is_up(event: &Event) -> Option<()> {
-    matches!(event, Event::PeerUp { .. }).then_some(())
-}
+use lab::watch::{Watch, change, is_up, prefix};
+use lab::{FRR_V4, FRR_V6, Lab, eventually, speaker_config};
+use net::{RouteChange, Source};
 
 #[test]
 fn routes_go_both_ways_in_both_families() {
@@ -195,7 +128,7 @@ fn routes_go_both_ways_in_both_families() {
             })
         })
         .await;
-        speaker.shutdown().await;
+        speaker.shutdown("").await;
         bgpd.kill();
     });
 }
@@ -232,7 +165,7 @@ fn a_killed_bgpd_takes_its_routes_along_and_comes_back() {
             restarted.elapsed()
         );
         assert_eq!(speaker.state().await.peers[0].flaps, 1);
-        speaker.shutdown().await;
+        speaker.shutdown("").await;
         bgpd.kill();
     });
 }
@@ -260,7 +193,7 @@ fn a_session_over_ipv6_carries_both_families() {
                 && v6["paths"][0]["nexthops"][0]["ip"] == "2001:db8:99::1"
         })
         .await;
-        speaker.shutdown().await;
+        speaker.shutdown("").await;
         bgpd.kill();
     });
 }
@@ -275,12 +208,32 @@ fn frr_sees_the_administrative_shutdown() {
         config.peers[0].passive = true;
         let speaker = Speaker::start(config, sender).await.expect("speaker starts");
         watch.wait("session", is_up).await;
-        speaker.shutdown().await;
+        speaker.shutdown("rack 4 moves").await;
         eventually("FRR names the reason", async || {
             let neighbor = lab.vtysh("show bgp neighbors 10.99.0.1 json").await;
             neighbor["10.99.0.1"]["lastNotificationReason"] == "Cease/Administrative Shutdown"
+                && neighbor["10.99.0.1"]["lastShutdownDescription"] == "rack 4 moves"
         })
         .await;
+        bgpd.kill();
+    });
+}
+
+#[test]
+fn the_shutdown_communication_of_frr_is_shown() {
+    Lab::run(|lab| async move {
+        let mut bgpd = lab.start_bgpd();
+        let (sender, mut watch) = Watch::new(64);
+        let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
+        watch.wait("session", is_up).await;
+        let line = "neighbor 10.99.0.1 shutdown message rack 5 moves";
+        lab.configure("router bgp 65001", "", line).await;
+        eventually("the text is shown", async || {
+            let error = speaker.state().await.peers.remove(0).last_error.unwrap_or_default();
+            error.contains("Administrative Shutdown") && error.contains("rack 5 moves")
+        })
+        .await;
+        speaker.shutdown("").await;
         bgpd.kill();
     });
 }
@@ -324,7 +277,7 @@ fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
             watch.wait(&network, |event| change(event, &network)).await;
         }
         assert_eq!(speaker.state().await.peers[0].flaps, 0);
-        speaker.shutdown().await;
+        speaker.shutdown("").await;
         bgpd.kill();
     });
 }

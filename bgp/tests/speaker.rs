@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use bgp::{Error, Event, PeerConfig, Policy, Speaker, SpeakerConfig};
+use bgp::{Error, Event, MaxPrefixes, PeerConfig, Policy, Speaker, SpeakerConfig};
 use net::{Prefix, Route, Source};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
@@ -103,9 +103,9 @@ async fn two_speakers_exchange_a_large_table_and_withdraw_it() {
     left.apply(origin).await.expect("applies");
     // Its announcement may still wait in the channel.
     while change(&mut events, "2001:db8:1::/48").await.1.is_some() {}
-    left.shutdown().await;
+    left.shutdown("").await;
     assert!(down(&mut events).await.contains("Administrative Shutdown"));
-    right.shutdown().await;
+    right.shutdown("").await;
 }
 
 #[tokio::test]
@@ -114,13 +114,20 @@ async fn too_many_prefixes_end_the_session_and_take_the_routes_along() {
     let mut origin = config(3, 4, port);
     origin.originate = vec![prefix("10.0.0.0/8"), prefix("11.0.0.0/8"), prefix("12.0.0.0/8")];
     let mut limited = config(4, 3, port);
-    limited.peers[0].max_prefixes = Some(2);
+    limited.peers[0].max_prefixes = Some(MaxPrefixes {
+        limit: 2,
+        warn: 2,
+        restart: None,
+    });
     let (left, _left_events) = start(origin).await;
     let (right, mut events) = start(limited).await;
-    assert_eq!(down(&mut events).await, "sent 6/1 Maximum Number of Prefixes Reached");
+    assert_eq!(
+        down(&mut events).await,
+        "sent 6/9 hard reset: 6/1 Maximum Number of Prefixes Reached"
+    );
     assert!(right.routes().await.is_empty());
-    left.shutdown().await;
-    right.shutdown().await;
+    left.shutdown("").await;
+    right.shutdown("").await;
 }
 
 #[tokio::test]
@@ -138,8 +145,8 @@ async fn a_removed_peer_is_told_and_its_routes_go() {
     down(&mut events).await;
     assert!(down(&mut left_events).await.contains("6/3"), "peer de-configured");
     assert!(right.state().await.peers.is_empty());
-    left.shutdown().await;
-    right.shutdown().await;
+    left.shutdown("").await;
+    right.shutdown("").await;
 }
 
 #[tokio::test]
@@ -159,7 +166,7 @@ async fn an_address_in_use_is_named_and_changes_nothing() {
     bad.peers.clear();
     assert!(matches!(speaker.apply(bad).await, Err(Error::Listen { .. })));
     assert_eq!(speaker.state().await.peers.len(), 1);
-    speaker.shutdown().await;
+    speaker.shutdown("").await;
 }
 
 #[tokio::test]
@@ -178,5 +185,5 @@ async fn a_connection_from_an_unknown_address_is_closed_without_a_word() {
         .expect("closed in time")
         .expect("closed in order");
     assert!(bytes.is_empty());
-    speaker.shutdown().await;
+    speaker.shutdown("").await;
 }

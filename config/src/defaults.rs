@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use net::{Mac, VpcId};
 
-use crate::model::{Action, Family, Memory, Policy, Poll, PortRange};
+use crate::model::{Action, Family, GracefulRestart, Memory, Policy, Poll, PortRange};
 
 pub(crate) const WORKERS: [u16; 1] = [0];
 pub(crate) const POLL: Poll = Poll::Adaptive;
@@ -25,7 +25,14 @@ pub(crate) const KERNEL_METRIC: u32 = 20;
 
 pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;
+pub(crate) const DYNAMIC_PEERS: u32 = 100;
 pub(crate) const HOLD_TIME: u16 = 90;
+/// RFC 9687 section 3.
+pub(crate) const SEND_HOLD_TIME: u32 = 480;
+pub(crate) const MAX_PREFIXES_WARN: u8 = 75;
+pub(crate) const GRACEFUL_RESTART: GracefulRestart = GracefulRestart::Helper;
+pub(crate) const RESTART_TIME: u16 = 120;
+pub(crate) const STALE_TIME: u32 = 360;
 pub(crate) const CONNECT_RETRY: u16 = 5;
 pub(crate) const FAMILIES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 

@@ -296,6 +296,47 @@ pub enum Fault {
         /// Seconds.
         hold_time: u16,
     },
+    /// A send hold time that would end sessions before the hold time does.
+    #[error("send-hold-time {send_hold_time} of bgp peer {peer} is not above its hold-time {hold_time}")]
+    #[diagnostic(help("use more than the hold time: 480, or twice the hold time if that is more (RFC 9687)"))]
+    SendHoldTime {
+        /// The peer.
+        peer: IpAddr,
+        /// Seconds.
+        send_hold_time: u32,
+        /// Seconds.
+        hold_time: u16,
+    },
+    /// An address to connect from that cannot reach the peer.
+    #[error("local-address {local} of bgp peer {peer} is of the other address family")]
+    #[diagnostic(help("use an address of the peer's family, or leave it out"))]
+    LocalAddressFamily {
+        /// The peer.
+        peer: IpAddr,
+        /// The address.
+        local: IpAddr,
+    },
+    /// Two ways to say how far a peer is.
+    #[error("bgp peer {peer} has both ttl-security and multihop")]
+    #[diagnostic(help("keep ttl-security if the peer sends with a TTL of 255, else multihop"))]
+    TwoDistances {
+        /// The peer.
+        peer: IpAddr,
+    },
+    /// A group that is not there.
+    #[error("there is no [[bgp.peer-group]] `{name}`")]
+    #[diagnostic(help("add the group, or name one that is there"))]
+    NoPeerGroup {
+        /// The name.
+        name: String,
+    },
+    /// Two groups of one name.
+    #[error("[[bgp.peer-group]] `{name}` is there twice")]
+    #[diagnostic(help("give each group a name of its own"))]
+    PeerGroupTwice {
+        /// The name.
+        name: String,
+    },
     /// We would be our own peer.
     #[error("bgp peer {peer} is an address of this gateway")]
     #[diagnostic(help("use the neighbour's address"))]

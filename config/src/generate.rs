@@ -2,7 +2,7 @@
 //!
 //! What must be unique is derived from a position, so that every value that is drawn fits with the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, Bgp, Config, Dataplane, Family, Gateway, Kernel, Masquerade, Memory, Nat, Peer, Policy, Poll, Port,
-    PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Action, Api, Bgp, Config, Dataplane, DynamicPeers, Family, Gateway, GracefulRestart, Kernel, Masquerade, Memory,
+    Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute,
+    Timers, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -280,8 +281,17 @@ fn bgp() -> impl Strategy<Value = Bgp> {
     let announce = collection::btree_set((any::<u32>(), 0..=32_u8), 0..4);
     let listen = collection::btree_set(any::<u16>(), 0..3);
     let peers = collection::btree_map(1..255_u8, peer(), 0..4);
-    (1..23_456_u32, 1..=u32::MAX, listen, announce, 1..=256_u16, peers).prop_map(
-        |(asn, router_id, listen, announce, multipath, peers)| Bgp {
+    let dynamic = collection::btree_map((any::<u32>(), 0..=32_u8), (1..=100_000_u32, peer()), 0..3);
+    (
+        1..23_456_u32,
+        1..=u32::MAX,
+        listen,
+        announce,
+        1..=256_u16,
+        peers,
+        dynamic,
+    )
+        .prop_map(|(asn, router_id, listen, announce, multipath, peers, dynamic)| Bgp {
             asn,
             router_id: router_id.into(),
             listen: listen
@@ -297,8 +307,24 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     ..peer
                 })
                 .collect(),
+            dynamic: ranges(dynamic),
+        })
+}
+
+/// Prefixes that are equal once their host bits are gone count once.
+fn ranges(drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
+    let unique: BTreeMap<Prefix, (u32, Peer)> = drawn.into_iter().map(|(bits, drawn)| (prefix(bits), drawn)).collect();
+    let range = |(prefix, (limit, peer)): (Prefix, (u32, Peer))| DynamicPeers {
+        prefix,
+        limit,
+        template: Peer {
+            address: prefix.net().network(),
+            passive: true,
+            local_address: None,
+            ..peer
         },
-    )
+    };
+    unique.into_iter().map(range).collect()
 }
 
 fn prefix((address, length): (u32, u8)) -> Prefix {
@@ -306,26 +332,57 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
+    (session(), restart(), policy(), policy()).prop_map(|(peer, restart, import, export)| Peer {
+        import,
+        export,
+        graceful_restart: restart.0,
+        restart_time: restart.1,
+        stale_time: restart.2,
+        ..peer
+    })
+}
+
+fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32)> {
+    let modes = vec![GracefulRestart::Off, GracefulRestart::Helper, GracefulRestart::Full];
+    (sample::select(modes), 1..=4095_u16, 1..=86_400_u32)
+}
+
+/// A peer without policy and with the default restart.
+fn session() -> impl Strategy<Value = Peer> {
     let families = sample::subsequence(vec![Family::Ipv4Unicast, Family::Ipv6Unicast], 1..=2);
-    let numbers = (
-        1..23_456_u32,
-        1..=u16::MAX,
-        3..=u16::MAX,
-        1..=u16::MAX,
-        option::of(1..=u32::MAX),
-    );
-    (numbers, any::<bool>(), families, policy(), policy()).prop_map(
-        |((asn, port, hold_time, connect_retry, max_prefixes), passive, families, import, export)| Peer {
-            address: Ipv4Addr::UNSPECIFIED.into(),
-            asn,
-            port,
-            passive,
-            hold_time,
-            connect_retry,
-            families,
-            import,
-            export,
-            max_prefixes,
+    let numbers = (1..23_456_u32, 1..=u16::MAX, 3..=u16::MAX, 1..=u16::MAX);
+    let distance = prop_oneof![
+        Just((None, None)),
+        (1..=254_u8).prop_map(|hops| (Some(hops), None)),
+        (1..=254_u8).prop_map(|hops| (None, Some(hops))),
+    ];
+    let secret = option::of("[ -~]{1,80}").prop_map(|text| text.map(|text| text.parse().expect("1 to 80 bytes")));
+    let local = option::of(any::<u32>()).prop_map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()));
+    let prefixes = (option::of(1..=u32::MAX), 1..=100_u8, option::of(1..=604_800_u32));
+    (numbers, any::<bool>(), families, distance, secret, local, prefixes).prop_map(
+        |((asn, port, hold_time, connect_retry), passive, families, distance, password, local_address, prefixes)| {
+            Peer {
+                address: Ipv4Addr::UNSPECIFIED.into(),
+                asn,
+                port,
+                local_address,
+                password,
+                ttl_security: distance.0,
+                multihop: distance.1,
+                passive,
+                hold_time,
+                send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
+                connect_retry,
+                families,
+                import: Policy::all(Action::Deny),
+                export: Policy::all(Action::Deny),
+                max_prefixes: prefixes.0,
+                max_prefixes_warn: prefixes.1,
+                max_prefixes_restart: prefixes.2,
+                graceful_restart: GracefulRestart::Helper,
+                restart_time: 120,
+                stale_time: 360,
+            }
         },
     )
 }

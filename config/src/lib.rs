@@ -39,8 +39,9 @@ pub use candidate::{Candidate, Checked, Committed};
 pub use error::Error;
 pub use fault::Fault;
 pub use model::{
-    Action, Api, Bgp, Config, DEFAULT_VRF, Dataplane, Family, Gateway, Kernel, Masquerade, Memory, Nat, Peer, Policy,
-    Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Action, Api, Bgp, Config, DEFAULT_VRF, Dataplane, DynamicPeers, Family, Gateway, GracefulRestart, Kernel,
+    Masquerade, Memory, Nat, Password, PasswordError, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule,
+    Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

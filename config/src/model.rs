@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
-pub use bgp::{Action, Bgp, Family, Peer, Policy, PrefixRule};
+pub use bgp::{Action, Bgp, DynamicPeers, Family, GracefulRestart, Password, PasswordError, Peer, Policy, PrefixRule};
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
 
 /// One whole configuration.
@@ -88,7 +88,12 @@ impl Config {
             set(&mut bgp.listen);
             set(&mut bgp.announce);
             bgp.peers.sort_by_key(|peer| peer.address);
-            bgp.peers.iter_mut().for_each(|peer| set(&mut peer.families));
+            bgp.dynamic.sort_by_key(|dynamic| dynamic.prefix);
+            let templates = bgp.dynamic.iter_mut().map(|dynamic| &mut dynamic.template);
+            bgp.peers
+                .iter_mut()
+                .chain(templates)
+                .for_each(|peer| set(&mut peer.families));
         }
         self.nat.masquerades.sort_by_key(|rule| rule.vpc); // stable: the order within a VPC is kept
         for rule in &mut self.nat.masquerades {

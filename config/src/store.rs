@@ -14,7 +14,9 @@ mod lock;
 mod rows;
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -95,6 +97,7 @@ impl Store {
     /// later version wrote it, [`Error::StoreCorrupt`] if the file is something else or does not hold what was committed.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let lock = Lock::take(path)?;
+        make_private(path)?;
         let opened = Connection::open(path).and_then(|connection| {
             connection.busy_timeout(Duration::from_secs(5))?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -410,6 +413,16 @@ fn stored(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Revision> 
 fn hash_of(config: &Config) -> String {
     let json = serde_json::to_vec(config).expect("a checked configuration has text keys and UTF-8 paths only");
     Sha256::digest(json).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes the file, if it is new, for its owner alone: it holds passwords. SQLite gives its other files the same mode.
+fn make_private(path: &Path) -> Result<(), Error> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).map(drop).map_err(|error| Error::StoreUnwritable {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]

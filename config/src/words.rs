@@ -1,6 +1,6 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, Memory, Poll, Protocol};
+use crate::model::{Action, Family, GracefulRestart, Memory, Poll, Protocol};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -36,6 +36,11 @@ impl Word for Memory {
 impl Word for Family {
     const WORDS: &'static [(&'static str, Self)] =
         &[("ipv4-unicast", Self::Ipv4Unicast), ("ipv6-unicast", Self::Ipv6Unicast)];
+}
+
+impl Word for GracefulRestart {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("helper", Self::Helper), ("full", Self::Full)];
 }
 
 impl Word for Action {

@@ -193,6 +193,7 @@ async fn serve(
         None => None,
     };
     shared.speaker.clone_from(&speaker);
+    let name = shared.config.gateway.name.clone();
     let socket = shared.config.api.socket.display().to_string();
     let (stop_sender, mut stop) = watch::channel(());
     let api = tokio::spawn(async move {
@@ -217,7 +218,7 @@ async fn serve(
         tracing::warn!("an API client holds its connection: not waited for any longer");
     }
     if let Some(speaker) = speaker.and_then(Arc::into_inner) {
-        speaker.shutdown().await;
+        speaker.shutdown(&format!("gateway {name} is stopped")).await;
         // The NOTIFICATIONs are in the kernel's send queues: workers and taps carry them out before they end.
         tokio::time::sleep(LAST_WORDS).await;
     }

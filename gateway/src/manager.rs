@@ -130,7 +130,12 @@ impl Manager {
         match event {
             bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
             bgp::Event::PeerUp { peer } => tracing::info!(%peer, "BGP session established"),
-            bgp::Event::PeerDown { peer, reason } => tracing::warn!(%peer, reason, "BGP session down"),
+            bgp::Event::PeerDown { peer, reason, kept } if kept.is_empty() => {
+                tracing::warn!(%peer, reason, "BGP session down");
+            }
+            bgp::Event::PeerDown { peer, reason, kept } => {
+                tracing::warn!(%peer, reason, ?kept, "BGP session down: the peer restarts, and its routes are kept");
+            }
             bgp::Event::EndOfRib { peer, family } => {
                 tracing::info!(%peer, ?family, "End-of-RIB");
                 self.unsynced = self.unsynced.saturating_sub(1);

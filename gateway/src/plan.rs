@@ -232,15 +232,40 @@ pub(crate) fn speaker(config: &Config) -> Option<bgp::SpeakerConfig> {
     speaker.originate.clone_from(&bgp.announce);
     speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
     speaker.peers = bgp.peers.iter().map(peer).collect();
+    let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
+        range: dynamic.prefix,
+        limit: dynamic.limit,
+        template: peer(&dynamic.template),
+    };
+    speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
     Some(speaker)
 }
 
 fn peer(peer: &config::Peer) -> bgp::PeerConfig {
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
     let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
     made.port = peer.port;
     made.passive = peer.passive;
     made.hold_time = peer.hold_time;
-    made.connect_retry = Duration::from_secs(u64::from(peer.connect_retry));
+    made.send_hold_time = seconds(peer.send_hold_time);
+    made.connect_retry = seconds(u32::from(peer.connect_retry));
+    made.local_address = peer.local_address;
+    made.password = peer
+        .password
+        .as_ref()
+        .and_then(|password| bgp::Password::new(password.reveal()));
+    made.distance = match (peer.ttl_security, peer.multihop) {
+        (Some(hops), _) => bgp::Distance::Security(hops),
+        (None, Some(hops)) => bgp::Distance::Multihop(hops),
+        (None, None) => bgp::Distance::Usual,
+    };
+    made.graceful_restart = match peer.graceful_restart {
+        config::GracefulRestart::Off => bgp::RestartMode::Off,
+        config::GracefulRestart::Helper => bgp::RestartMode::Helper,
+        config::GracefulRestart::Full => bgp::RestartMode::Full,
+    };
+    made.restart_time = peer.restart_time;
+    made.stale_time = seconds(peer.stale_time);
     made.families = peer
         .families
         .iter()
@@ -251,7 +276,14 @@ fn peer(peer: &config::Peer) -> bgp::PeerConfig {
         .collect();
     made.import = policy(&peer.import);
     made.export = policy(&peer.export);
-    made.max_prefixes = peer.max_prefixes;
+    made.max_prefixes = peer.max_prefixes.map(|limit| {
+        let percent = u64::from(limit) * u64::from(peer.max_prefixes_warn) / 100;
+        bgp::MaxPrefixes {
+            limit,
+            warn: u32::try_from(percent).unwrap_or(limit),
+            restart: peer.max_prefixes_restart.map(seconds),
+        }
+    });
     made
 }
 

@@ -175,7 +175,8 @@ pub fn bgp(value: &Value) -> String {
                 (false, true) => "=",
                 (false, false) => " ",
             };
-            let mut cells = vec![mark.to_owned(), text(route, &["prefix"])];
+            let stale = if path["stale"] == true { "s" } else { "" };
+            let mut cells = vec![format!("{mark}{stale}"), text(route, &["prefix"])];
             cells.extend(row(
                 path,
                 &["peer", "next_hop", "as_path", "origin", "local_pref", "med", "reason"],

@@ -210,15 +210,13 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
             }
         })
         .collect();
-    let established = match &shared.speaker {
-        Some(speaker) => speaker
-            .state()
-            .await
-            .peers
-            .iter()
-            .filter(|peer| peer.state == ESTABLISHED)
-            .count(),
-        None => 0,
+    let (known, established) = match &shared.speaker {
+        Some(speaker) => {
+            let peers = speaker.state().await.peers;
+            let established = peers.iter().filter(|peer| peer.state == ESTABLISHED);
+            (peers.len(), established.count())
+        }
+        None => (0, 0),
     };
     let mut connections = 0;
     for worker in 0..shared.workers() {
@@ -248,7 +246,7 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
         },
         vpcs,
         bgp: BgpSummary {
-            configured: config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()),
+            configured: known,
             established,
         },
         kernel: shared.mirror.status(),
@@ -301,6 +299,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
             router_id: None,
             prefixes: 0,
             paths: 0,
+            dynamic_refused: 0,
             peers: Vec::new(),
             routes: Vec::new(),
         }));
@@ -319,6 +318,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         router_id: Some(state.router_id),
         prefixes: state.prefixes,
         paths: state.paths,
+        dynamic_refused: state.dynamic_refused,
         peers,
         routes: speaker.routes().await.into_iter().take(LIMIT).collect(),
     }))

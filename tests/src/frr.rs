@@ -92,7 +92,17 @@ impl Frr {
         self.bgpd.wait(Duration::from_secs(5)).expect("SIGKILL ends a process");
     }
 
-    /// Starts bgpd again with the configuration it began with.
+    /// Adds to the configuration with which bgpd starts the next time.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn extend(&self, bgp: &str) {
+        let path = self.folder.join("bgpd.conf");
+        let text = std::fs::read_to_string(&path).expect("it was written at the start");
+        std::fs::write(&path, text + bgp).expect("it was written at the start");
+    }
+
+    /// Starts bgpd again with its configuration.
     pub fn restart_bgpd(&mut self) {
         // Left behind by the killed one; its reappearance shows that the new one listens.
         let _ = std::fs::remove_file(self.folder.join("bgpd.vty"));

@@ -5,20 +5,20 @@ use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use net::RouteChange;
+use net::{Prefix, RouteChange};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Event;
-use super::listener::{Directory, Listeners};
+use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Notification};
-use crate::{Error, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
+use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -35,7 +35,7 @@ pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
     Routes(oneshot::Sender<Vec<RouteView>>),
-    Shutdown(oneshot::Sender<()>),
+    Shutdown(String, oneshot::Sender<()>),
 }
 
 /// What woke the core.
@@ -43,6 +43,7 @@ enum Turn<'a> {
     Command(Option<Command>),
     OwnerReady(Option<mpsc::Permit<'a, Event>>),
     Messages,
+    Stranger(Stranger),
     TaskEnded,
 }
 
@@ -51,6 +52,12 @@ struct Handle {
     serial: u64,
     /// The owner knows the peer as up.
     up: bool,
+    /// Its routes are kept while it restarts.
+    kept: bool,
+    /// The range that it is a dynamic peer of.
+    dynamic: Option<Prefix>,
+    /// The log has been warned that the peer announces many prefixes.
+    warned: bool,
     orders: mpsc::UnboundedSender<Order>,
     shared: Arc<Shared>,
 }
@@ -62,6 +69,8 @@ pub(super) struct Core {
     tasks: JoinSet<()>,
     next_serial: u64,
     directory: Directory,
+    strangers: mpsc::Receiver<Stranger>,
+    dynamic_refused: u64,
     listeners: Listeners,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
@@ -74,15 +83,18 @@ impl Core {
     pub(super) fn new(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
         config.check()?;
         let (to_core, inbox) = mpsc::channel(INBOX);
-        let directory = Directory::default();
+        let (to_stranger, strangers) = mpsc::channel(INBOX);
+        let directory = Directory::new(to_stranger);
         let mut listeners = Listeners::default();
-        listeners.set(&config.listen, &directory)?;
+        listeners.set(&config.listen, &keys(&config), &directory)?;
         let mut core = Self {
             rib: Rib::new(config.asn, config.router_id, config.vrf),
             peers: BTreeMap::new(),
             tasks: JoinSet::new(),
             next_serial: 0,
             directory,
+            strangers,
+            dynamic_refused: 0,
             listeners,
             to_core,
             inbox,
@@ -107,6 +119,7 @@ impl Core {
                 command = commands.recv() => Turn::Command(command),
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
+                Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
             };
             match turn {
@@ -114,12 +127,12 @@ impl Core {
                 Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
                 Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
                 Turn::Command(Some(Command::Routes(reply))) => drop(reply.send(self.rib.view())),
-                Turn::Command(Some(Command::Shutdown(done))) => {
-                    self.shutdown().await;
+                Turn::Command(Some(Command::Shutdown(communication, done))) => {
+                    self.shutdown(&communication).await;
                     drop(done);
                     return;
                 }
-                Turn::Command(None) => return self.shutdown().await,
+                Turn::Command(None) => return self.shutdown("").await,
                 Turn::OwnerReady(Some(permit)) => {
                     if let Some(event) = self.pending.pop_front() {
                         permit.send(event);
@@ -131,6 +144,7 @@ impl Core {
                     messages.drain(..).for_each(|message| self.message(message));
                     self.flush();
                 }
+                Turn::Stranger(stranger) => self.stranger(stranger),
                 Turn::TaskEnded => {}
             }
         }
@@ -143,6 +157,7 @@ impl Core {
         match news {
             News::Up(epoch, info) => {
                 handle.up = true;
+                handle.kept = false;
                 let queue = self.rib.peer_up(*info);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
@@ -150,10 +165,18 @@ impl Core {
             }
             News::Update(update) => {
                 let end_of_rib = update.end_of_rib;
-                if let Err(excess) = self.rib.update(peer, update) {
-                    warn!(%peer, received = excess.received, limit = excess.limit, "too many prefixes");
-                    // A task that has ended needs no order.
-                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes));
+                let excess = self.rib.update(peer, update).err();
+                if let Some(max) = handle.config.max_prefixes {
+                    let received = self.rib.received(peer);
+                    if received >= max.warn && !handle.warned {
+                        warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
+                    }
+                    handle.warned = received >= max.warn;
+                    if excess.is_some() {
+                        warn!(%peer, received, limit = max.limit, "too many prefixes");
+                        // A task that has ended needs no order.
+                        let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
+                    }
                 }
                 if let Some(family) = end_of_rib {
                     self.flush();
@@ -161,18 +184,31 @@ impl Core {
                 }
             }
             News::Refresh(family) => self.rib.refresh(peer, family),
-            News::Down(reason) => {
+            News::Down(reason, kept) => {
                 handle.up = false;
-                self.down(peer, reason);
+                handle.kept = !kept.is_empty();
+                self.down(peer, reason, &kept);
+            }
+            News::Alone => self.forget(peer),
+            News::StaleExpired => {
+                handle.kept = false;
+                info!(%peer, "routes that the restarted peer did not tell again are withdrawn");
+                self.rib.stale_expired(peer);
+                self.forget(peer);
             }
         }
     }
 
-    /// Withdraws what the peer told, then says that it is down.
-    fn down(&mut self, peer: IpAddr, reason: String) {
-        self.rib.peer_down(peer);
+    /// Withdraws what the peer told, but for `kept` families, then says that it is down.
+    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family]) {
+        if kept.is_empty() {
+            self.rib.peer_down(peer);
+        } else {
+            self.rib.peer_restarts(peer, kept);
+        }
         self.flush();
-        self.pending.push_back(Event::PeerDown { peer, reason });
+        let kept = kept.to_vec();
+        self.pending.push_back(Event::PeerDown { peer, reason, kept });
     }
 
     /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
@@ -195,7 +231,7 @@ impl Core {
 
     fn apply(&mut self, config: SpeakerConfig) -> Result<(), Error> {
         config.check()?;
-        self.listeners.set(&config.listen, &self.directory)?;
+        self.listeners.set(&config.listen, &keys(&config), &self.directory)?;
         self.reconcile(config);
         Ok(())
     }
@@ -207,15 +243,13 @@ impl Core {
         let leaving: Vec<(IpAddr, Cease)> = self
             .peers
             .iter()
-            .filter_map(
-                |(address, handle)| match config.peers.iter().find(|peer| peer.address == *address) {
-                    None => Some((*address, Cease::PeerDeconfigured)),
-                    Some(peer) if !same_speaker || *peer != handle.config => {
-                        Some((*address, Cease::ConfigurationChange))
-                    }
-                    Some(_) => None,
-                },
-            )
+            .filter_map(|(address, handle)| match wanted(&config, *address) {
+                None => Some((*address, Cease::PeerDeconfigured)),
+                Some(peer) if !same_speaker || peer != (handle.config.clone(), handle.dynamic) => {
+                    Some((*address, Cease::ConfigurationChange))
+                }
+                Some(_) => None,
+            })
             .collect();
         for (address, cease) in leaving {
             self.remove_peer(address, cease);
@@ -227,22 +261,25 @@ impl Core {
         }
         self.rib.set_multipath(config.multipath);
         self.rib.set_originated(&config.originate);
+        self.directory
+            .set_ranges(config.dynamic.iter().map(|dynamic| dynamic.range).collect());
         self.config = config;
         for peer in self.config.peers.clone() {
             if !self.peers.contains_key(&peer.address) {
-                self.add_peer(peer);
+                self.add_peer(peer, None);
             }
         }
         self.flush();
     }
 
-    fn add_peer(&mut self, config: PeerConfig) {
+    /// Adds a peer; the answer takes connections that it made.
+    fn add_peer(&mut self, config: PeerConfig, dynamic: Option<Prefix>) -> mpsc::Sender<TcpStream> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let shared = Arc::new(Shared::default());
         let (orders, order_queue) = mpsc::unbounded_channel();
         let (connections, accepted) = mpsc::channel::<TcpStream>(ACCEPTED);
-        self.directory.insert(config.address, connections);
+        self.directory.insert(config.address, connections.clone());
         let peer = Peer::new(
             &self.config,
             config.clone(),
@@ -257,10 +294,52 @@ impl Core {
                 config,
                 serial,
                 up: false,
+                kept: false,
+                dynamic,
+                warned: false,
                 orders,
                 shared,
             },
         );
+        connections
+    }
+
+    /// Someone in a range of dynamic peers has connected.
+    fn stranger(&mut self, (address, stream): Stranger) {
+        if let Some(handle) = self.peers.get(&address) {
+            // Its first connection was still on the way here: the peer has been added since.
+            debug!(peer = %handle.config.address, "second connection of a dynamic peer: closed");
+            return;
+        }
+        let Some(dynamic) = self.config.dynamic_at(address) else {
+            return;
+        };
+        let (range, limit) = (dynamic.range, dynamic.limit as usize);
+        let present = self
+            .peers
+            .values()
+            .filter(|handle| handle.dynamic == Some(range))
+            .count();
+        if present >= limit {
+            self.dynamic_refused += 1;
+            debug!(peer = %address, %range, limit, "range of dynamic peers is full: connection closed");
+            return;
+        }
+        if present + 1 == limit {
+            warn!(%range, limit, "range of dynamic peers is full: further ones are refused");
+        }
+        info!(peer = %address, %range, "dynamic BGP peer");
+        let connections = self.add_peer(dynamic.peer(address), Some(range));
+        // The queue is empty, and its reader has just been started.
+        drop(connections.try_send(stream));
+    }
+
+    /// Forgets a dynamic peer that has no connection and whose routes are not kept.
+    fn forget(&mut self, peer: IpAddr) {
+        let leaves = |handle: &Handle| handle.dynamic.is_some() && !handle.up && !handle.kept;
+        if self.peers.get(&peer).is_some_and(leaves) {
+            self.remove_peer(peer, Cease::PeerDeconfigured);
+        }
     }
 
     fn remove_peer(&mut self, address: IpAddr, cease: Cease) {
@@ -274,15 +353,18 @@ impl Core {
         // A task that has ended needs no order.
         let _ = handle.orders.send(Order::Stop(notification));
         if handle.up {
-            self.down(address, reason);
+            self.down(address, reason, &[]);
+        } else {
+            // It may be away for a restart.
+            self.rib.peer_down(address);
         }
     }
 
-    async fn shutdown(mut self) {
+    async fn shutdown(mut self, communication: &str) {
         for (address, handle) in std::mem::take(&mut self.peers) {
             self.directory.remove(address);
             // A task that has ended needs no order.
-            let _ = handle.orders.send(Order::Stop(Notification::shutdown("")));
+            let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
         if ended.is_err() {
@@ -298,6 +380,7 @@ impl Core {
             prefixes,
             paths,
             attribute_sets,
+            dynamic_refused: self.dynamic_refused,
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
         }
     }
@@ -318,6 +401,7 @@ impl Core {
             address: config.address,
             remote_as: config.remote_as,
             router_id: negotiated.map(|negotiated| negotiated.router_id),
+            dynamic: handle.dynamic,
             description: config.description.clone(),
             state: status.state.to_string(),
             uptime: status.established_at.filter(|_| established).map(seconds),
@@ -338,6 +422,26 @@ impl Core {
     }
 }
 
+/// The passwords that listeners have to know.
+fn keys(config: &SpeakerConfig) -> Keys {
+    let peers = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
+    let ranges = config.dynamic.iter().map(|dynamic| (dynamic.range, &dynamic.template));
+    peers
+        .chain(ranges)
+        .filter_map(|(addresses, peer)| Some((addresses, peer.password.clone()?)))
+        .collect()
+}
+
+/// What a configuration says of the peer at an address, and the range if it is a dynamic one.
+fn wanted(config: &SpeakerConfig, address: IpAddr) -> Option<(PeerConfig, Option<Prefix>)> {
+    let own = config.peers.iter().find(|peer| peer.address == address);
+    let dynamic = || {
+        let dynamic = config.dynamic_at(address)?;
+        Some((dynamic.peer(address), Some(dynamic.range)))
+    };
+    own.map(|peer| (peer.clone(), None)).or_else(dynamic)
+}
+
 /// Cuts changes into batches of bounded size; the changes of one prefix stay together.
 fn batches(changes: Vec<RouteChange>) -> Vec<Vec<RouteChange>> {
     let mut batches: Vec<Vec<RouteChange>> = Vec::new();
@@ -356,7 +460,7 @@ fn batches(changes: Vec<RouteChange>) -> Vec<Vec<RouteChange>> {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use net::{Prefix, Source, VrfId};
+    use net::{Source, VrfId};
 
     use super::*;
 

@@ -1,65 +1,104 @@
 //! Accepting: a connection goes to the peer whose address it comes from, every other is closed at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use net::Prefix;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
-use super::socket;
-use crate::Error;
+use super::{options, socket};
+use crate::{Error, Password};
 
 /// Pause after the kernel refused to accept (most likely: no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where accepted connections go, by peer address.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Directory(Arc<RwLock<HashMap<IpAddr, mpsc::Sender<TcpStream>>>>);
+/// A connection from an address in a range of dynamic peers.
+pub(super) type Stranger = (IpAddr, TcpStream);
+
+/// Where accepted connections go: by peer address, or to the core if the address is in a range of dynamic peers.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    entries: Arc<RwLock<Entries>>,
+    strangers: mpsc::Sender<Stranger>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    peers: HashMap<IpAddr, mpsc::Sender<TcpStream>>,
+    ranges: Vec<Prefix>,
+}
 
 impl Directory {
+    pub(super) fn new(strangers: mpsc::Sender<Stranger>) -> Self {
+        Self {
+            entries: Arc::default(),
+            strangers,
+        }
+    }
+
     pub(super) fn insert(&self, peer: IpAddr, connections: mpsc::Sender<TcpStream>) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(peer, connections);
+        self.write().peers.insert(peer, connections);
     }
 
     pub(super) fn remove(&self, peer: IpAddr) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&peer);
+        self.write().peers.remove(&peer);
     }
 
-    fn find(&self, peer: IpAddr) -> Option<mpsc::Sender<TcpStream>> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&peer)
-            .cloned()
+    pub(super) fn set_ranges(&self, ranges: Vec<Prefix>) {
+        self.write().ranges = ranges;
+    }
+
+    /// Hands a connection on, without waiting; one that nobody wants is closed.
+    pub(super) fn deliver(&self, from: IpAddr, stream: TcpStream) {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        match entries.peers.get(&from) {
+            // A peer whose queue is full has connections to choose from already.
+            Some(peer) => drop(peer.try_send(stream)),
+            None if entries.ranges.iter().any(|range| range.covers(&Prefix::host(from))) => {
+                // So has a core whose queue is full.
+                drop(self.strangers.try_send((from, stream)));
+            }
+            None => debug!(%from, "connection from an address that is not a peer: closed"),
+        }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Entries> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Passwords of peers, by the addresses that they are good for.
+pub(super) type Keys = BTreeMap<Prefix, Password>;
+
 /// The listening sockets; dropping one closes it.
 #[derive(Debug, Default)]
-pub(super) struct Listeners(HashMap<SocketAddr, Task>);
+pub(super) struct Listeners(HashMap<SocketAddr, Listening>);
 
 #[derive(Debug)]
-struct Task(JoinHandle<()>);
+struct Listening {
+    listener: Arc<TcpListener>,
+    /// Keys that the kernel has for it.
+    keys: Keys,
+    task: JoinHandle<()>,
+}
 
-impl Drop for Task {
+impl Drop for Listening {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 impl Listeners {
-    /// Listens on exactly these addresses; those already listened on are left alone.
+    /// Listens on exactly these addresses with these keys; those already listened on go on.
     ///
     /// # Errors
-    /// The first address that cannot be bound; then nothing has changed.
-    pub(super) fn set(&mut self, addresses: &[SocketAddr], directory: &Directory) -> Result<(), Error> {
+    /// The first address that cannot be bound, then nothing has changed; or the first key that the kernel refuses.
+    pub(super) fn set(&mut self, addresses: &[SocketAddr], keys: &Keys, directory: &Directory) -> Result<(), Error> {
         let mut added = HashMap::new();
         for &address in addresses {
             if self.0.contains_key(&address) || added.contains_key(&address) {
@@ -69,24 +108,60 @@ impl Listeners {
                 .iter()
                 .any(|other| other.is_ipv4() && other.port() == address.port());
             let listener = socket::listen(address, v4_too).map_err(|source| Error::Listen { address, source })?;
-            added.insert(address, (listener, directory.clone()));
+            added.insert(address, Arc::new(listener));
         }
         self.0.retain(|address, _| addresses.contains(address));
-        for (address, (listener, directory)) in added {
-            self.0.insert(address, Task(tokio::spawn(accept(listener, directory))));
+        for (address, listener) in added {
+            let task = tokio::spawn(accept(Arc::clone(&listener), directory.clone()));
+            let keys = Keys::new();
+            self.0.insert(address, Listening { listener, keys, task });
+        }
+        self.0
+            .iter_mut()
+            .try_for_each(|(address, listening)| listening.set_keys(*address, keys))
+    }
+}
+
+impl Listening {
+    fn set_keys(&mut self, address: SocketAddr, wanted: &Keys) -> Result<(), Error> {
+        let v6 = address.is_ipv6();
+        // An IPv4 socket has no peers with IPv6 addresses.
+        let wanted: Keys = wanted
+            .iter()
+            .filter(|(peer, _)| v6 || peer.is_v4())
+            .map(|(peer, password)| (*peer, password.clone()))
+            .collect();
+        let refused = |peer: Prefix| {
+            move |source| Error::Password {
+                peer,
+                listen: address,
+                source,
+            }
+        };
+        let gone: Vec<Prefix> = self
+            .keys
+            .keys()
+            .filter(|peer| !wanted.contains_key(peer))
+            .copied()
+            .collect();
+        for peer in gone {
+            options::sign(&self.listener, v6, peer, None).map_err(refused(peer))?;
+            self.keys.remove(&peer);
+        }
+        for (peer, password) in wanted {
+            if self.keys.get(&peer) != Some(&password) {
+                options::sign(&self.listener, v6, peer, Some(&password)).map_err(refused(peer))?;
+                self.keys.insert(peer, password);
+            }
         }
         Ok(())
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, directory: Directory) {
+async fn accept(listener: Arc<TcpListener>, directory: Directory) {
     loop {
         match listener.accept().await {
-            Ok((stream, from)) => match directory.find(from.ip().to_canonical()) {
-                // A peer whose queue is full has connections to choose from already.
-                Some(peer) => drop(peer.try_send(stream)),
-                None => debug!(%from, "connection from an address that is not a peer: closed"),
-            },
+            Ok((stream, from)) => directory.deliver(from.ip().to_canonical(), stream),
             Err(error) => {
                 warn!(%error, "cannot accept BGP connections");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -7,6 +7,8 @@
 
 mod core;
 mod listener;
+mod offer;
+mod options;
 mod peer;
 mod socket;
 
@@ -29,12 +31,14 @@ pub enum Event {
         /// The peer.
         peer: IpAddr,
     },
-    /// A session ended; its routes were withdrawn before.
+    /// A session ended; its routes were withdrawn before, but for those kept.
     PeerDown {
         /// The peer.
         peer: IpAddr,
         /// Why.
         reason: String,
+        /// Families whose routes are kept, because the peer restarts gracefully (RFC 4724).
+        kept: Vec<Family>,
     },
     /// The peer has sent its whole table of a family.
     EndOfRib {
@@ -100,10 +104,12 @@ impl Speaker {
         answer.await.expect(CORE_LIVES)
     }
 
-    /// Ends every session with Cease, Administrative Shutdown, and closes all sockets. No event is sent any more.
-    pub async fn shutdown(self) {
+    /// Ends every session with Cease, Administrative Shutdown, and closes all sockets. No event is sent any more. The
+    /// peers' operators read the communication (RFC 9003), of which at most 128 bytes are sent.
+    pub async fn shutdown(self, communication: &str) {
         let (reply, done) = oneshot::channel();
-        if self.commands.send(Command::Shutdown(reply)).await.is_ok() {
+        let command = Command::Shutdown(communication.to_owned(), reply);
+        if self.commands.send(command).await.is_ok() {
             // The core drops the sender when it is done, or has died: both mean that nothing is left to wait for.
             let _ = done.await;
         }

@@ -1,6 +1,6 @@
 //! The task of one peer: drives its session, owns its sockets, and passes what it learns to the core.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::{self, Future};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -18,10 +18,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::socket;
+use super::{offer, socket};
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
-use crate::session::{Config, ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
-use crate::wire::{Capabilities, Cease, GracefulRestart, Notification, Outcome, Update};
+use crate::session::{ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
+use crate::wire::{Cease, GracefulRestart, Notification, Outcome, Update};
 use crate::{Family, PeerConfig, SpeakerConfig};
 
 /// Most bytes read at once: bounds what a pause can still bring.
@@ -32,8 +32,6 @@ const WRITE_LOW: usize = 64 * 1024;
 const WRITE_BATCH: usize = 4096;
 /// How long a closing connection may take to deliver its last bytes.
 const LINGER: Duration = Duration::from_secs(1);
-/// Announced restart time (RFC 4724). No family is announced with it: nobody waits for us.
-const RESTART_TIME: u16 = 120;
 
 /// What a peer's task tells the core.
 #[derive(Debug)]
@@ -50,7 +48,12 @@ pub(super) enum News {
     Up(u64, Box<PeerInfo>),
     Update(Update),
     Refresh(Family),
-    Down(String),
+    /// Ended; the peer's routes of these families are kept.
+    Down(String, Vec<Family>),
+    /// What was kept is void.
+    StaleExpired,
+    /// The last connection has ended, and none is being made.
+    Alone,
 }
 
 /// What the core tells a peer's task.
@@ -58,8 +61,8 @@ pub(super) enum News {
 pub(super) enum Order {
     /// End the session and the task.
     Stop(Notification),
-    /// End the session; it comes back after a pause.
-    Reset(Cease),
+    /// End the session; it comes back after this pause, or the usual.
+    Reset(Cease, Option<Duration>),
 }
 
 /// What the core and a peer's task share.
@@ -115,6 +118,10 @@ pub(super) struct Peer {
     /// News that the core did not take yet. While there is any, nothing is read.
     backlog: VecDeque<News>,
     paused: bool,
+    /// There has been a connection since the core was told that there is none.
+    accompanied: bool,
+    /// Attributes that the log has faults of in this session.
+    faulty: HashSet<u8>,
     epoch: u64,
     sockets: Vec<Socket>,
     connecting: Option<Connecting>,
@@ -131,7 +138,7 @@ impl Peer {
         shared: Arc<Shared>,
         core: mpsc::Sender<Message>,
     ) -> Self {
-        let session = Session::new(session_config(speaker, &config), RandomState::new().hash_one(serial));
+        let session = Session::new(offer::session(speaker, &config), RandomState::new().hash_one(serial));
         Self {
             ebgp: speaker.asn != config.remote_as,
             config,
@@ -141,6 +148,8 @@ impl Peer {
             core,
             backlog: VecDeque::new(),
             paused: false,
+            accompanied: false,
+            faulty: HashSet::new(),
             epoch: 0,
             sockets: Vec::new(),
             connecting: None,
@@ -176,7 +185,9 @@ impl Peer {
                 Some(_) = self.closing.join_next() => Turn::Wake,
             };
             match turn {
-                Turn::Order(Some(Order::Reset(cease))) => self.session.handle(Event::Reset(cease), now()),
+                Turn::Order(Some(Order::Reset(cease, pause))) => {
+                    self.session.handle(Event::Reset(cease, pause), now());
+                }
                 Turn::Order(Some(Order::Stop(notification))) => return self.stop(notification).await,
                 // The core outlives its peers unless it panicked, or the runtime is being shut down.
                 Turn::Order(None) | Turn::CoreReady(None) => return self.stop(Notification::shutdown("")).await,
@@ -219,6 +230,10 @@ impl Peer {
         while self.speak() {
             self.perform();
         }
+        if self.accompanied && self.sockets.is_empty() {
+            self.accompanied = false;
+            self.backlog.push_back(News::Alone);
+        }
         self.pass_on();
         let paused = !self.backlog.is_empty();
         if paused != self.paused {
@@ -239,8 +254,8 @@ impl Peer {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect => {
-                    let config = self.config.clone();
-                    self.connecting = Some(Box::pin(async move { socket::connect(&config).await }));
+                    let (config, external) = (self.config.clone(), self.ebgp);
+                    self.connecting = Some(Box::pin(async move { socket::connect(&config, external).await }));
                 }
                 Output::AbortConnect => self.connecting = None,
                 Output::Send(id, bytes) => {
@@ -257,7 +272,8 @@ impl Peer {
                 Output::Established(id, negotiated) => self.up(id, &negotiated),
                 Output::Update(update) => self.update(update),
                 Output::Refresh(family) => self.backlog.push_back(News::Refresh(family)),
-                Output::Down(reason) => self.backlog.push_back(News::Down(reason)),
+                Output::Down(reason, kept) => self.backlog.push_back(News::Down(reason, kept)),
+                Output::StaleExpired => self.backlog.push_back(News::StaleExpired),
                 Output::Transition { from, to, reason } => {
                     info!(peer = %self.config.address, %from, %to, %reason, "BGP session");
                 }
@@ -267,6 +283,7 @@ impl Peer {
 
     fn up(&mut self, id: ConnectionId, negotiated: &Negotiated) {
         self.epoch += 1;
+        self.faulty.clear();
         let session = self
             .sockets
             .iter()
@@ -283,24 +300,34 @@ impl Peer {
             router_id: negotiated.router_id,
             interface: self.config.interface,
             context: negotiated.context.clone(),
+            preserved: negotiated
+                .capabilities
+                .graceful_restart
+                .iter()
+                .flat_map(GracefulRestart::preserved)
+                .collect(),
             import: self.config.import.clone(),
             export: self.config.export.clone(),
             advertise_learned: self.config.advertise_learned,
             enforce_first_as: self.config.enforce_first_as,
-            max_prefixes: self.config.max_prefixes,
+            max_prefixes: self.config.max_prefixes.map(|max| max.limit),
             local,
         };
         self.backlog.push_back(News::Up(self.epoch, Box::new(info)));
     }
 
+    /// Passes an UPDATE on. A peer that sends a fault sends many of it: the log has the first of each attribute in a session.
     fn update(&mut self, update: Update) {
         for fault in &update.faults {
-            let (attribute, detail) = (fault.attribute, fault.detail.as_str());
+            let (peer, attribute, detail) = (self.config.address, fault.attribute, fault.detail.as_str());
+            if !self.faulty.insert(attribute) {
+                debug!(%peer, attribute, detail, "faulty UPDATE once more");
+                continue;
+            }
+            let bytes = fault.hex();
             match fault.outcome {
-                Outcome::TreatAsWithdraw => {
-                    warn!(peer = %self.config.address, attribute, detail, "UPDATE treated as withdraw");
-                }
-                _ => warn!(peer = %self.config.address, attribute, detail, "attribute discarded"),
+                Outcome::TreatAsWithdraw => warn!(%peer, attribute, detail, bytes, "UPDATE treated as withdraw"),
+                _ => warn!(%peer, attribute, detail, bytes, "attribute discarded"),
             }
         }
         self.backlog.push_back(News::Update(update));
@@ -347,8 +374,16 @@ impl Peer {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(peer = %self.config.address, %error, "cannot set TCP_NODELAY");
         }
+        let v6 = stream.local_addr().is_ok_and(|local| local.is_ipv6());
+        if direction == Direction::Incoming
+            && let Err(error) = socket::limit_distance(&stream, v6, &self.config, self.ebgp)
+        {
+            warn!(peer = %self.config.address, %error, "cannot limit the distance of the peer: connection closed");
+            return;
+        }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
+        self.accompanied = true;
         self.sockets.push(Socket {
             id,
             stream,
@@ -371,38 +406,17 @@ impl Peer {
     fn write(&mut self, i: usize) {
         let socket = &mut self.sockets[i];
         match socket.stream.try_write(&socket.unsent) {
-            Ok(n) => socket.unsent.advance(n),
+            Ok(n) => {
+                socket.unsent.advance(n);
+                let event = Event::Sent(socket.id, socket.unsent.len());
+                self.session.handle(event, now());
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 let event = Event::Closed(socket.id, format!("connection lost: {error}"));
                 self.session.handle(event, now());
             }
         }
-    }
-}
-
-fn session_config(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
-    let mut families = peer.families.clone();
-    families.sort_unstable();
-    families.dedup();
-    Config {
-        local_as: speaker.asn,
-        remote_as: peer.remote_as,
-        router_id: speaker.router_id,
-        hold_time: peer.hold_time,
-        connect_retry: peer.connect_retry,
-        passive: peer.passive,
-        capabilities: Capabilities {
-            ipv6_next_hop_for_ipv4: families.contains(&Family::Ipv4Unicast),
-            families,
-            route_refresh: true,
-            four_octet_as: true,
-            graceful_restart: Some(GracefulRestart {
-                restarting: false,
-                restart_time: RESTART_TIME,
-                families: Vec::new(),
-            }),
-        },
     }
 }
 

@@ -1,30 +1,52 @@
-//! What the speaker needs of the kernel: connecting, listening, and its own addresses.
+//! What the speaker needs of the kernel: connecting, listening, limits of distance, and its own addresses.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::AsFd;
 
+use net::Prefix;
 use nix::ifaddrs::getifaddrs;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::PeerConfig;
+use super::options;
 use crate::rib::LocalAddresses;
+use crate::{Distance, PeerConfig};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 64;
 
 /// Connects to a peer, from its configured local address if it has one.
-pub(super) async fn connect(config: &PeerConfig) -> io::Result<TcpStream> {
+pub(super) async fn connect(config: &PeerConfig, external: bool) -> io::Result<TcpStream> {
     let socket = if config.address.is_ipv4() {
         TcpSocket::new_v4()
     } else {
         TcpSocket::new_v6()
     }?;
+    let v6 = config.address.is_ipv6();
+    if let Some(password) = &config.password {
+        options::sign(&socket, v6, Prefix::host(config.address), Some(password))?;
+    }
+    limit_distance(&socket, v6, config, external)?;
     if let Some(local) = config.local_address {
         socket.bind(with_scope(local, 0, config))?;
     }
     socket.set_nodelay(true)?;
     socket.connect(with_scope(config.address, config.port, config)).await
+}
+
+/// Has the kernel hold a connection with the peer to its configured distance.
+pub(super) fn limit_distance(socket: &impl AsFd, v6: bool, config: &PeerConfig, external: bool) -> io::Result<()> {
+    match config.distance {
+        Distance::Usual if external => options::send_ttl(socket, v6, 1),
+        Distance::Usual => Ok(()),
+        Distance::Multihop(hops) => options::send_ttl(socket, v6, hops),
+        Distance::Security(hops) => {
+            options::send_ttl(socket, v6, u8::MAX)?;
+            // One hop away, nothing has lowered it.
+            options::lowest_ttl(socket, v6, u8::MAX - (hops - 1))
+        }
+    }
 }
 
 fn with_scope(address: IpAddr, port: u16, config: &PeerConfig) -> SocketAddr {
@@ -47,6 +69,8 @@ pub(super) fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListen
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
+    // A peer that asks for GTSM asks it of the handshake as well, before it is known who connects.
+    options::send_ttl(&socket, address.is_ipv6(), u8::MAX)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

@@ -9,6 +9,7 @@ mod adj_out;
 mod decision;
 mod intern;
 mod path;
+mod restart;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -46,7 +47,8 @@ struct Entry {
 #[derive(Debug)]
 struct Peer {
     info: Arc<PeerInfo>,
-    out: AdjRibOut,
+    /// `None` while the peer restarts: its paths are kept, and there is nobody to tell anything.
+    out: Option<AdjRibOut>,
     received: [u32; Family::ALL.len()],
     accepted: [u32; Family::ALL.len()],
 }
@@ -111,6 +113,7 @@ impl Rib {
                 peer: None,
                 attributes,
                 standing: Standing::Lost(Step::Originated),
+                stale: false,
             };
             self.table.entry(*prefix).or_default().paths.push(path);
             self.paths += 1;
@@ -118,23 +121,25 @@ impl Rib {
         }
     }
 
-    /// A session is established: the adj-rib-out begins to fill, and ends each family with its marker.
+    /// A session is established: the adj-rib-out begins to fill, and ends each family with its marker. Paths that were
+    /// kept from before stay in the families that the peer preserved.
     pub fn peer_up(&mut self, info: PeerInfo) -> Arc<OutQueue> {
-        self.peer_down(info.address);
+        let (received, accepted) = self.take_kept(&info);
         let info = Arc::new(info);
+        let out = AdjRibOut::default();
+        let queue = Arc::clone(&out.queue);
         let mut peer = Peer {
             info: Arc::clone(&info),
-            out: AdjRibOut::default(),
-            received: [0; 2],
-            accepted: [0; 2],
+            out: Some(out),
+            received,
+            accepted,
         };
         for (prefix, entry) in &self.table {
             advertise(&mut peer, &mut self.attributes, self.asn, prefix, entry);
         }
         for family in &info.context.families {
-            peer.out.queue.put_end_of_rib(*family);
+            queue.put_end_of_rib(*family);
         }
-        let queue = Arc::clone(&peer.out.queue);
         self.peers.insert(info.address, peer);
         queue
     }
@@ -164,7 +169,12 @@ impl Rib {
     /// # Errors
     /// [`TooManyPrefixes`]; the update has been taken, the session has to end.
     pub fn update(&mut self, address: IpAddr, update: Update) -> Result<(), TooManyPrefixes> {
-        let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else {
+        let Some(info) = self
+            .peers
+            .get(&address)
+            .filter(|peer| peer.out.is_some())
+            .map(|peer| Arc::clone(&peer.info))
+        else {
             return Ok(());
         };
         for prefix in &update.withdrawn {
@@ -176,17 +186,25 @@ impl Rib {
                 self.insert(&info, prefix, &attributes);
             }
         }
-        let received = self.peers.get(&address).map_or(0, |peer| peer.received.iter().sum());
+        if let Some(family) = update.end_of_rib {
+            self.sweep(address, |prefix| Family::of(prefix) == family);
+        }
+        let received = self.received(address);
         match info.max_prefixes {
             Some(limit) if received > limit => Err(TooManyPrefixes { received, limit }),
             _ => Ok(()),
         }
     }
 
+    /// Prefixes in the adj-rib-in of a peer.
+    pub fn received(&self, address: IpAddr) -> u32 {
+        self.peers.get(&address).map_or(0, |peer| peer.received.iter().sum())
+    }
+
     /// Tells the peer a whole family again.
     pub fn refresh(&self, address: IpAddr, family: Family) {
-        if let Some(peer) = self.peers.get(&address) {
-            peer.out.repeat(family);
+        if let Some(out) = self.peers.get(&address).and_then(|peer| peer.out.as_ref()) {
+            out.repeat(family);
         }
     }
 
@@ -238,7 +256,10 @@ impl Rib {
             family: *family,
             received: peer.received[family.index()],
             accepted: peer.accepted[family.index()],
-            advertised: u32::try_from(peer.out.count(*family)).unwrap_or(u32::MAX),
+            advertised: peer
+                .out
+                .as_ref()
+                .map_or(0, |out| u32::try_from(out.count(*family)).unwrap_or(u32::MAX)),
         };
         peer.info.context.families.iter().map(counters).collect()
     }
@@ -258,6 +279,7 @@ impl Rib {
             peer: Some(Arc::clone(info)),
             attributes: Arc::clone(attributes),
             standing,
+            stale: false,
         };
         let eligible = path.is_eligible();
         let entry = self.table.entry(prefix).or_default();
@@ -337,7 +359,12 @@ fn next_hop(path: &Path) -> NextHop {
 
 /// Brings what `peer` was told of `prefix` up to date.
 fn advertise(peer: &mut Peer, interner: &mut Interner<Attributes>, local_as: u32, prefix: &Prefix, entry: &Entry) {
-    let info = &peer.info;
+    let Peer {
+        info, out: Some(out), ..
+    } = peer
+    else {
+        return;
+    };
     let exportable = |path: &&Path| match &path.peer {
         None => true,
         Some(from) => info.advertise_learned && from.ebgp && from.address != info.address,
@@ -351,7 +378,7 @@ fn advertise(peer: &mut Peer, interner: &mut Interner<Attributes>, local_as: u32
         .filter(|_| info.export.evaluate(info.ebgp, prefix) == Action::Accept)
         .and_then(|path| adj_out::export(info, local_as, prefix, &path.attributes))
         .map(|attributes| interner.intern(attributes));
-    peer.out.set(*prefix, wanted);
+    out.set(*prefix, wanted);
 }
 
 #[cfg(test)]

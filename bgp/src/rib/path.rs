@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use net::{IfIndex, Prefix};
 
+use crate::Family;
 use crate::policy::{Action, Policy};
 use crate::wire::{Attributes, Context};
 
@@ -24,6 +25,8 @@ pub struct PeerInfo {
     pub interface: Option<IfIndex>,
     /// What UPDATEs may carry.
     pub context: Context,
+    /// Families whose routes of the session before are still good until they are told again (RFC 4724).
+    pub preserved: Vec<Family>,
     /// Import policy.
     pub import: Policy,
     /// Export policy.
@@ -122,6 +125,8 @@ pub struct Path {
     pub attributes: Arc<Attributes>,
     /// How it stands.
     pub standing: Standing,
+    /// Told before its peer restarted, and not again since (RFC 4724).
+    pub stale: bool,
 }
 
 impl Path {

@@ -29,6 +29,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: false,
         },
+        preserved: Vec::new(),
         import: Policy::Accept,
         export: Policy::Accept,
         advertise_learned: false,
@@ -399,4 +400,78 @@ fn routes_share_their_attributes() {
     rib.peer_down(one.address);
     rib.take_changes();
     assert_eq!(rib.sizes(), (0, 0, 0));
+}
+
+#[test]
+fn a_restart_withdraws_nothing_and_what_is_not_told_again_goes_at_the_end_of_the_table() {
+    let mut rib = rib();
+    let one = peer(1, true);
+    let back = PeerInfo {
+        preserved: Family::ALL.to_vec(),
+        ..one.clone()
+    };
+    rib.peer_up(one.clone());
+    let told = ["10.1.0.0/16", "10.2.0.0/16", "2001:db8:1::/48"];
+    rib.update(one.address, announce(&one, &told)).expect("no limit");
+    assert_eq!(rib.take_changes().len(), 3);
+
+    rib.peer_restarts(one.address, &Family::ALL);
+    assert_eq!(rib.take_changes(), []);
+    assert!(
+        rib.view()
+            .iter()
+            .all(|route| route.paths[0].stale && route.paths[0].best)
+    );
+    assert_eq!(rib.counters(one.address)[0].received, 2);
+    // Nothing is taken from a peer that is away.
+    rib.update(one.address, announce(&one, &["10.9.0.0/16"]))
+        .expect("no limit");
+    assert_eq!(rib.take_changes(), []);
+
+    rib.peer_up(back);
+    rib.update(one.address, announce(&one, &["10.1.0.0/16"]))
+        .expect("no limit");
+    assert_eq!(rib.take_changes(), []);
+    let end_of_rib = Update {
+        end_of_rib: Some(Family::Ipv4Unicast),
+        ..withdraw(&[])
+    };
+    rib.update(one.address, end_of_rib).expect("no limit");
+    let gone = rib.take_changes();
+    assert_eq!(gone.len(), 1);
+    assert_eq!((gone[0].prefix, &gone[0].route), (prefix("10.2.0.0/16"), &None));
+    // IPv6 did not end in time.
+    rib.stale_expired(one.address);
+    assert_eq!(rib.take_changes()[0].prefix, prefix("2001:db8:1::/48"));
+    let counters = rib.counters(one.address);
+    assert_eq!((counters[0].received, counters[1].received), (1, 0));
+}
+
+#[test]
+fn a_peer_that_preserved_nothing_or_does_not_come_back_loses_its_routes() {
+    let one = peer(1, true);
+    let restarted = || {
+        let mut rib = rib();
+        rib.peer_up(one.clone());
+        rib.update(one.address, announce(&one, &["10.1.0.0/16", "2001:db8:1::/48"]))
+            .expect("no limit");
+        rib.take_changes();
+        rib.peer_restarts(one.address, &[Family::Ipv4Unicast]);
+        let gone = rib.take_changes();
+        assert_eq!(gone.len(), 1, "IPv6 is not kept");
+        assert_eq!(gone[0].prefix, prefix("2001:db8:1::/48"));
+        rib
+    };
+    let mut forgotten = restarted();
+    forgotten.stale_expired(one.address);
+    assert_eq!(forgotten.take_changes().len(), 1);
+    assert_eq!(forgotten.sizes(), (0, 0, 0));
+
+    let mut empty_handed = restarted();
+    empty_handed.peer_up(one.clone());
+    assert_eq!(empty_handed.take_changes().len(), 1);
+
+    let mut twice = restarted();
+    twice.peer_restarts(one.address, &Family::ALL);
+    assert_eq!(twice.take_changes().len(), 1, "no path survives two restarts");
 }

@@ -41,6 +41,7 @@ fn view(path: &Path) -> PathView {
         peer: path.peer.as_ref().map(|peer| peer.address),
         best: path.standing == Standing::Best,
         multipath: path.standing == Standing::Multipath,
+        stale: path.stale,
         reason: match path.standing {
             Standing::Best | Standing::Multipath => None,
             Standing::Lost(step) => Some(step.to_string()),

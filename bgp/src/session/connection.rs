@@ -34,6 +34,10 @@ pub(super) struct Connection {
     pub(super) buffer: BytesMut,
     pub(super) hold: Option<Instant>,
     pub(super) keepalive: Option<Instant>,
+    /// When the peer has taken nothing for too long; runs while something is to be sent.
+    pub(super) send_hold: Option<Instant>,
+    /// Something is to be sent.
+    pub(super) unsent: bool,
     pub(super) negotiated: Option<Arc<Negotiated>>,
     /// Failures in a row when this connection was established: taken up again if it ends by an error.
     pub(super) failures_before: u32,
@@ -48,6 +52,8 @@ impl Connection {
             buffer: BytesMut::new(),
             hold: Some(now + OPEN_HOLD),
             keepalive: None,
+            send_hold: None,
+            unsent: false,
             negotiated: None,
             failures_before: 0,
         }
@@ -60,6 +66,19 @@ impl Connection {
         }
     }
 
+    /// Gives the peer its time to take something, from the moment that there is something.
+    pub(super) fn arm_send_hold(&mut self, send_hold_time: Duration, now: Instant) {
+        if self.unsent && self.send_hold.is_none() {
+            self.send_hold = Some(now + send_hold_time);
+        }
+    }
+
+    /// The peer took something, and `left` bytes remain.
+    pub(super) const fn sent(&mut self, left: usize) {
+        self.unsent = left > 0;
+        self.send_hold = None;
+    }
+
     /// A third of the hold time (RFC 4271 section 4.4); `None` without keepalives.
     pub(super) fn keepalive_interval(&self) -> Option<Duration> {
         let hold_time = self.negotiated.as_ref()?.hold_time;
@@ -67,38 +86,38 @@ impl Connection {
     }
 }
 
+/// Who ended a connection.
+pub(super) enum End {
+    /// We did, and tell the peer why.
+    Ours(Notification),
+    /// The peer did, and told why.
+    Theirs(Notification),
+    /// The TCP connection is gone.
+    Tcp,
+}
+
 /// Why a connection ends.
 pub(super) struct Failure {
-    /// What to tell the peer; `None` when the peer or the network ended it.
-    pub(super) notification: Option<Notification>,
-    /// The TCP connection is gone.
-    pub(super) tcp: bool,
+    pub(super) end: End,
     pub(super) reason: String,
 }
 
 impl Failure {
     pub(super) fn ours(notification: Notification) -> Self {
-        let reason = format!("sent {notification}");
         Self {
-            notification: Some(notification),
-            tcp: false,
-            reason,
+            reason: format!("sent {notification}"),
+            end: End::Ours(notification),
         }
     }
 
-    pub(super) const fn theirs(reason: String) -> Self {
+    pub(super) fn theirs(notification: Notification) -> Self {
         Self {
-            notification: None,
-            tcp: false,
-            reason,
+            reason: format!("peer sent {notification}"),
+            end: End::Theirs(notification),
         }
     }
 
     pub(super) const fn tcp(reason: String) -> Self {
-        Self {
-            notification: None,
-            tcp: true,
-            reason,
-        }
+        Self { end: End::Tcp, reason }
     }
 }

@@ -9,12 +9,16 @@
 //! section 8.1.1); a connection from the peer is taken in every state but Established, so a peer that came back is not
 //! kept waiting; DelayOpen is not used.
 //!
+//! Peers that restart gracefully keep their routes: `restart.rs`.
+//!
 //! Back-pressure: while the driver does not read ([`Event::Pause`]) the hold timer stands still, since the peer cannot
 //! be heard, and keepalives still go out.
 
 mod backoff;
 mod connection;
 mod negotiation;
+mod receive;
+mod restart;
 mod types;
 
 use std::collections::VecDeque;
@@ -23,10 +27,11 @@ use std::time::{Duration, Instant};
 
 use backoff::Backoff;
 use bytes::Bytes;
-use connection::{Connection, Failure};
+use connection::{Connection, End, Failure};
 use net::Prefix;
+use restart::Restart;
 
-use crate::wire::{self, Attributes, Cease, Message, Notification, Open, Outcome, Update, code, fsm};
+use crate::wire::{self, Attributes, Capabilities, Cease, Notification, Open, code};
 
 pub use connection::{ConnectionId, Direction};
 pub use negotiation::Negotiated;
@@ -44,9 +49,12 @@ pub struct Session {
     initiator: State,
     /// End of the pause, or of the attempt being made.
     retry: Option<Instant>,
+    /// No connection is made or taken before.
+    barred: Option<Instant>,
     connections: Vec<Connection>,
     paused: bool,
     backoff: Backoff,
+    restart: Restart,
     reported: State,
     established_at: Option<Instant>,
     statistics: Statistics,
@@ -62,9 +70,11 @@ impl Session {
             running: false,
             initiator: State::Idle,
             retry: None,
+            barred: None,
             connections: Vec::new(),
             paused: false,
             backoff,
+            restart: Restart::default(),
             reported: State::Idle,
             established_at: None,
             statistics: Statistics::default(),
@@ -108,8 +118,15 @@ impl Session {
             .iter()
             .filter(|_| !self.paused)
             .filter_map(|connection| connection.hold);
-        let keepalive = self.connections.iter().filter_map(|connection| connection.keepalive);
-        hold.chain(keepalive).chain(self.retry).min()
+        let sending = self
+            .connections
+            .iter()
+            .flat_map(|connection| [connection.keepalive, connection.send_hold])
+            .flatten();
+        hold.chain(sending)
+            .chain(self.retry)
+            .chain(self.restart.deadline())
+            .min()
     }
 
     /// Takes one event.
@@ -123,9 +140,11 @@ impl Session {
                 }
             }
             Event::Stop(notification) => self.stop(&notification, now),
-            Event::Reset(cease) => {
+            Event::Reset(cease, pause) => {
+                self.barred = pause.map(|pause| now + pause);
                 for id in self.ids() {
-                    self.fail(id, Failure::ours(Notification::cease(cease)), now);
+                    let notification = self.final_form(id, Notification::cease(cease));
+                    self.fail(id, Failure::ours(notification), now);
                 }
             }
             Event::Connected(id, direction) => self.connected(id, direction, now),
@@ -141,6 +160,11 @@ impl Session {
             }
             Event::Closed(id, reason) => self.fail(id, Failure::tcp(reason), now),
             Event::Received(id, bytes) => self.received(id, &bytes, now),
+            Event::Sent(id, left) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.sent(left);
+                }
+            }
             Event::Pause => self.paused = true,
             Event::Resume => {
                 self.paused = false;
@@ -163,6 +187,9 @@ impl Session {
             }
             Event::Timeout => self.timeout(now),
         }
+        for connection in &mut self.connections {
+            connection.arm_send_hold(self.config.send_hold_time, now);
+        }
     }
 
     fn stop(&mut self, notification: &Notification, now: Instant) {
@@ -172,10 +199,24 @@ impl Session {
         }
         self.initiator = State::Idle;
         self.retry = None;
+        self.barred = None;
         for id in self.ids() {
-            self.fail(id, Failure::ours(notification.clone()), now);
+            let notification = self.final_form(id, notification.clone());
+            self.fail(id, Failure::ours(notification), now);
         }
+        self.restart.cancel();
         self.note("stopped");
+    }
+
+    /// A notification after which neither side may keep routes: a hard reset, where a plain one would not do.
+    fn final_form(&mut self, id: ConnectionId, notification: Notification) -> Notification {
+        let negotiated = self.connection(id).and_then(|connection| connection.negotiated.clone());
+        match negotiated {
+            Some(negotiated) if restart::survives_notification(&self.config, &negotiated) => {
+                notification.into_hard_reset()
+            }
+            _ => notification,
+        }
     }
 
     /// Begins to get a connection.
@@ -195,7 +236,10 @@ impl Session {
         if !self.running || !self.connections.is_empty() || self.initiator == State::Connect {
             return;
         }
-        if self.config.passive {
+        if let Some(until) = self.barred {
+            self.initiator = State::Idle;
+            self.retry = Some(until);
+        } else if self.config.passive {
             self.initiate(now);
         } else {
             self.initiator = state;
@@ -204,9 +248,12 @@ impl Session {
     }
 
     fn connected(&mut self, id: ConnectionId, direction: Direction, now: Instant) {
+        if direction == Direction::Incoming {
+            self.replace_restarted(now);
+        }
         let refusal = match direction {
             Direction::Outgoing if self.initiator != State::Connect => Some(Cease::ConnectionRejected),
-            _ if !self.running => Some(Cease::ConnectionRejected),
+            _ if !self.running || self.barred.is_some() => Some(Cease::ConnectionRejected),
             _ if self.established().is_some() => Some(Cease::CollisionResolution),
             _ => None,
         };
@@ -238,7 +285,10 @@ impl Session {
             asn: self.config.local_as,
             hold_time: self.config.hold_time,
             router_id: self.config.router_id,
-            capabilities: self.config.capabilities.clone(),
+            capabilities: Capabilities {
+                graceful_restart: self.restart.offer(&self.config),
+                ..self.config.capabilities.clone()
+            },
         };
         self.send(id, open.encode());
         self.note(match direction {
@@ -247,105 +297,19 @@ impl Session {
         });
     }
 
-    fn received(&mut self, id: ConnectionId, bytes: &[u8], now: Instant) {
-        if let Some(connection) = self.connection(id) {
-            connection.buffer.extend_from_slice(bytes);
-        }
-        // Each message may end the connection, so it is looked up anew.
-        while let Some(connection) = self.connection(id) {
-            let message = match wire::split_message(&mut connection.buffer) {
-                Ok(None) => return,
-                Ok(Some(bytes)) => wire::decode(bytes),
-                Err(notification) => Err(notification),
-            };
-            match message {
-                Ok(message) => {
-                    self.statistics.messages_in += 1;
-                    self.message(id, message, now);
-                }
-                Err(notification) => self.fail(id, Failure::ours(notification), now),
-            }
-        }
-    }
-
-    fn message(&mut self, id: ConnectionId, message: Message, now: Instant) {
-        let Some(connection) = self.connection(id) else { return };
-        match (connection.state, message) {
-            (_, Message::Notification(notification)) => {
-                self.fail(id, Failure::theirs(format!("peer sent {notification}")), now);
-            }
-            (State::OpenSent, Message::Open(open)) => self.opened(id, &open, now),
-            (State::OpenConfirm, Message::Keepalive) => self.establish(id, now),
-            (State::Established, Message::Keepalive) => connection.restart_hold(now),
-            (State::Established, Message::Update(update)) => {
-                connection.restart_hold(now);
-                let context = connection
-                    .negotiated
-                    .as_ref()
-                    .map(|negotiated| update.interpret(&negotiated.context));
-                match context {
-                    Some(Ok(update)) => self.update(update),
-                    Some(Err(notification)) => self.fail(id, Failure::ours(notification), now),
-                    None => {}
-                }
-            }
-            (State::Established, Message::RouteRefresh(family)) => {
-                connection.restart_hold(now);
-                let negotiated = connection.negotiated.as_ref();
-                let wanted = family.filter(|f| negotiated.is_some_and(|n| n.capabilities.families.contains(f)));
-                self.outputs.extend(wanted.map(Output::Refresh));
-            }
-            (state, _) => {
-                let subcode = match state {
-                    State::Established => fsm::ESTABLISHED,
-                    State::OpenConfirm => fsm::OPEN_CONFIRM,
-                    _ => fsm::OPEN_SENT,
-                };
-                self.fail(id, Failure::ours(Notification::new(code::FSM, subcode)), now);
-            }
-        }
-    }
-
-    fn opened(&mut self, id: ConnectionId, open: &Open, now: Instant) {
-        let negotiated = match negotiation::negotiate(&self.config, open) {
-            Ok(negotiated) => Arc::new(negotiated),
-            Err(notification) => return self.fail(id, Failure::ours(notification), now),
+    /// A peer that connects while its session is up has restarted, and its old connection is dead, if it can restart
+    /// gracefully (RFC 4724 section 4.2). Not so just after the session came up: then it is the loser of a collision.
+    fn replace_restarted(&mut self, now: Instant) {
+        let Some((id, negotiated)) = self.speaking() else {
+            return;
         };
-        if let Some(loser) = self.collision(id, open) {
-            self.fail(
-                loser,
-                Failure::ours(Notification::cease(Cease::CollisionResolution)),
-                now,
-            );
+        let settled = self
+            .established_at
+            .is_some_and(|at| now.duration_since(at) > CONNECT_TIMEOUT);
+        let theirs = negotiated.capabilities.graceful_restart.as_ref();
+        if settled && theirs.is_some_and(|theirs| !theirs.families.is_empty()) {
+            self.fail(id, Failure::tcp("peer restarted: it connected again".to_owned()), now);
         }
-        let Some(connection) = self.connection(id) else { return };
-        connection.negotiated = Some(negotiated);
-        connection.state = State::OpenConfirm;
-        connection.restart_hold(now);
-        self.send(id, wire::encode_keepalive());
-        self.arm_keepalive(id, now);
-        self.note("OPEN received");
-    }
-
-    /// RFC 4271 section 6.8, run when an OPEN arrives on connection `id`: the connection to close, if there are two.
-    fn collision(&self, id: ConnectionId, open: &Open) -> Option<ConnectionId> {
-        let this = self.connections.iter().find(|connection| connection.id == id)?;
-        let other = self
-            .connections
-            .iter()
-            .find(|c| c.id != id && c.state >= State::OpenConfirm)?;
-        if other.state == State::Established {
-            return Some(id);
-        }
-        // The speaker with the higher identifier keeps the connection that it opened; the AS decides if they are equal
-        // (RFC 6286 section 2.3).
-        let local = (self.config.router_id, self.config.local_as);
-        let survivor = if local > (open.router_id, open.asn) {
-            Direction::Outgoing
-        } else {
-            Direction::Incoming
-        };
-        Some(if this.direction == survivor { other.id } else { id })
     }
 
     fn establish(&mut self, id: ConnectionId, now: Instant) {
@@ -370,18 +334,10 @@ impl Session {
         connection.restart_hold(now);
         let negotiated = connection.negotiated.clone();
         self.established_at = Some(now);
+        self.restart.established(&self.config, now);
         self.outputs
             .extend(negotiated.map(|negotiated| Output::Established(id, negotiated)));
         self.note("KEEPALIVE received");
-    }
-
-    fn update(&mut self, update: Update) {
-        match update.outcome {
-            Outcome::TreatAsWithdraw => self.statistics.treated_as_withdraw += 1,
-            Outcome::AttributeDiscard => self.statistics.attributes_discarded += update.faults.len() as u64,
-            Outcome::Clean => {}
-        }
-        self.outputs.push_back(Output::Update(update));
     }
 
     fn announce(&mut self, attributes: &Attributes, prefixes: &[Prefix]) {
@@ -404,11 +360,16 @@ impl Session {
     fn timeout(&mut self, now: Instant) {
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
+            self.barred = None;
             if self.initiator == State::Connect {
                 self.outputs.push_back(Output::AbortConnect);
+                self.statistics.last_error = Some(self.no_answer());
             }
             self.initiate(now);
             self.note("connect retry timer expired");
+        }
+        if self.restart.expired(now) {
+            self.outputs.push_back(Output::StaleExpired);
         }
         for id in self.ids() {
             let paused = self.paused;
@@ -417,10 +378,21 @@ impl Session {
             };
             if !paused && connection.hold.is_some_and(|at| at <= now) {
                 self.fail(id, Failure::ours(Notification::new(code::HOLD_TIMER, 0)), now);
+            } else if connection.send_hold.is_some_and(|at| at <= now) {
+                self.fail(id, Failure::ours(Notification::new(code::SEND_HOLD_TIMER, 0)), now);
             } else if connection.keepalive.is_some_and(|at| at <= now) {
                 self.send(id, wire::encode_keepalive());
                 self.arm_keepalive(id, now);
             }
+        }
+    }
+
+    fn no_answer(&self) -> String {
+        let silence = format!("cannot connect: no answer in {} s", CONNECT_TIMEOUT.as_secs());
+        if self.config.signed {
+            format!("{silence}; is the password the peer's?")
+        } else {
+            silence
         }
     }
 
@@ -430,8 +402,8 @@ impl Session {
             return;
         };
         let connection = self.connections.remove(at);
-        let ours = failure.notification.is_some();
-        if let Some(notification) = failure.notification {
+        let ours = matches!(failure.end, End::Ours(_));
+        if let End::Ours(notification) = &failure.end {
             self.send(id, notification.encode());
         }
         self.outputs.push_back(Output::Close(id));
@@ -443,10 +415,13 @@ impl Session {
             if ours {
                 self.backoff.set_failures(connection.failures_before);
             }
-            self.outputs.push_back(Output::Down(failure.reason.clone()));
+            let kept = self
+                .restart
+                .ended(&self.config, connection.negotiated.as_deref(), &failure, now);
+            self.outputs.push_back(Output::Down(failure.reason.clone(), kept));
         }
         // RFC 4271 section 8.2.2: OpenSent goes to Active when TCP fails, every other case to Idle.
-        let next = if connection.state == State::OpenSent && failure.tcp {
+        let next = if connection.state == State::OpenSent && matches!(failure.end, End::Tcp) {
             State::Active
         } else {
             State::Idle
@@ -473,6 +448,9 @@ impl Session {
 
     fn send(&mut self, id: ConnectionId, message: Bytes) {
         self.statistics.messages_out += 1;
+        if let Some(connection) = self.connection(id) {
+            connection.unsent = true;
+        }
         self.outputs.push_back(Output::Send(id, message));
     }
 

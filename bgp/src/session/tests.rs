@@ -1,5 +1,8 @@
 //! The state machine over in-memory events and an injected clock.
 
+mod restart;
+mod timers;
+
 use std::net::Ipv4Addr;
 
 use bytes::BytesMut;
@@ -7,11 +10,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Family;
-use crate::wire::{Capabilities, NextHop, decode, split_message};
+use crate::wire::{Capabilities, Message, NextHop, decode, fsm, split_message};
 
 const OUT: ConnectionId = ConnectionId(1);
 const IN: ConnectionId = ConnectionId(2);
 const PEER_AS: u32 = 65001;
+const SEND_HOLD: Duration = Duration::from_secs(480);
 
 fn config() -> Config {
     Config {
@@ -28,6 +32,9 @@ fn config() -> Config {
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
         },
+        stale_time: Duration::from_secs(360),
+        signed: false,
+        send_hold_time: SEND_HOLD,
     }
 }
 
@@ -45,6 +52,8 @@ struct Bench {
     session: Session,
     now: Instant,
     outputs: Vec<Output>,
+    /// The peer takes nothing of what is sent.
+    stuck: bool,
 }
 
 impl Bench {
@@ -58,12 +67,21 @@ impl Bench {
             session: Session::new(config, 7),
             now,
             outputs: Vec::new(),
+            stuck: false,
         }
     }
 
     fn feed(&mut self, event: Event) -> &mut Self {
         self.session.handle(event, self.now);
-        self.outputs.extend(std::iter::from_fn(|| self.session.poll_output()));
+        let outputs: Vec<_> = std::iter::from_fn(|| self.session.poll_output()).collect();
+        for output in &outputs {
+            if let Output::Send(id, _) = output
+                && !self.stuck
+            {
+                self.session.handle(Event::Sent(*id, 0), self.now);
+            }
+        }
+        self.outputs.extend(outputs);
         self
     }
 
@@ -145,7 +163,7 @@ fn happening(name: &str) -> Event {
     match name {
         "start" => Event::Start,
         "stop" => Event::Stop(Notification::shutdown("")),
-        "reset" => Event::Reset(Cease::MaxPrefixes),
+        "reset" => Event::Reset(Cease::MaxPrefixes, None),
         "connected" => Event::Connected(OUT, Direction::Outgoing),
         "accepted" => Event::Connected(IN, Direction::Incoming),
         "connect failed" => Event::ConnectFailed("refused".into()),
@@ -358,87 +376,6 @@ fn an_internal_peer_with_our_identifier_is_refused_and_an_external_one_is_not() 
     assert_eq!(internal.notifications(OUT), [(2, 3)]);
 }
 
-#[test]
-fn keepalives_go_out_and_a_silent_peer_is_dropped() {
-    let mut bench = Bench::in_state(State::Established);
-    let begin = bench.now;
-    // The smaller of the two hold times is 30 s, so the interval is at most 10 s.
-    while bench.state() == State::Established {
-        assert!(bench.expire() <= Duration::from_secs(10));
-    }
-    assert_eq!(bench.now - begin, Duration::from_secs(30));
-    let keepalives = bench
-        .sent(OUT)
-        .iter()
-        .filter(|message| **message == Message::Keepalive)
-        .count();
-    assert!((2..=4).contains(&keepalives), "{keepalives}");
-    assert_eq!(bench.notifications(OUT), [(code::HOLD_TIMER, 0)]);
-    assert!(bench.outputs.iter().any(|output| matches!(output, Output::Down(_))));
-    assert_eq!(bench.session.statistics().flaps, 1);
-}
-
-#[test]
-fn a_keepalive_of_the_peer_restarts_the_hold_timer() {
-    let mut bench = Bench::in_state(State::Established);
-    for _ in 0..10 {
-        bench.now += Duration::from_secs(29);
-        bench.feed(Event::Timeout).receive(OUT, wire::encode_keepalive());
-    }
-    assert_eq!(bench.state(), State::Established);
-}
-
-#[test]
-fn while_nothing_is_read_the_hold_timer_stands_still_and_keepalives_go_out() {
-    let mut bench = Bench::in_state(State::Established);
-    bench.feed(Event::Pause);
-    let begin = bench.now;
-    while bench.now - begin < Duration::from_secs(300) {
-        bench.expire();
-    }
-    assert_eq!(bench.state(), State::Established);
-    assert!(bench.sent(OUT).len() >= 30);
-    bench.feed(Event::Resume);
-    let resumed = bench.now;
-    while bench.state() == State::Established {
-        bench.expire();
-    }
-    assert_eq!(
-        bench.now - resumed,
-        Duration::from_secs(30),
-        "the peer gets its whole hold time again"
-    );
-}
-
-#[test]
-fn hold_time_zero_means_no_timers() {
-    let mut bench = Bench::in_state(State::OpenSent);
-    bench
-        .receive(
-            OUT,
-            Open {
-                hold_time: 0,
-                ..peer_open()
-            }
-            .encode(),
-        )
-        .receive(OUT, wire::encode_keepalive());
-    assert_eq!(
-        (bench.state(), bench.session.poll_timeout()),
-        (State::Established, None)
-    );
-}
-
-#[test]
-fn a_peer_that_never_sends_its_open_is_dropped() {
-    let mut bench = Bench::in_state(State::OpenSent);
-    assert_eq!(bench.expire(), connection::OPEN_HOLD);
-    assert_eq!(
-        (bench.notifications(OUT), bench.state()),
-        (vec![(code::HOLD_TIMER, 0)], State::Idle)
-    );
-}
-
 /// Two connections, the second OPEN arriving on `second`: the one that is left.
 fn survivor(local_id: u8, second: ConnectionId) -> ConnectionId {
     let mut bench = Bench::new(Config {
@@ -585,49 +522,6 @@ fn updates_and_refreshes_come_out_and_go_in() {
 }
 
 #[test]
-fn attempts_pause_longer_each_time_and_start_over_after_success() {
-    let mut bench = Bench::in_state(State::Connect);
-    for full in [1, 2, 4, 8, 10, 10] {
-        bench.feed(Event::ConnectFailed("refused".into()));
-        assert_eq!(bench.state(), State::Idle);
-        let pause = bench.expire();
-        assert!(
-            pause <= Duration::from_secs(full) && pause >= Duration::from_secs(full) * 3 / 4,
-            "{pause:?}"
-        );
-        assert_eq!(bench.state(), State::Connect);
-    }
-    bench.feed(Event::Connected(OUT, Direction::Outgoing));
-    bench
-        .receive(OUT, peer_open().encode())
-        .receive(OUT, wire::encode_keepalive());
-    bench.feed(Event::Closed(OUT, "reset by peer".into()));
-    assert!(bench.expire() <= Duration::from_secs(1));
-}
-
-#[test]
-fn a_session_that_we_have_to_end_again_and_again_pauses_longer() {
-    let mut bench = Bench::in_state(State::Established);
-    for full in [1, 2, 4] {
-        bench.feed(Event::Reset(Cease::MaxPrefixes));
-        assert!(bench.expire() >= Duration::from_secs(full) * 3 / 4);
-        bench.feed(Event::Connected(OUT, Direction::Outgoing));
-        bench
-            .receive(OUT, peer_open().encode())
-            .receive(OUT, wire::encode_keepalive());
-        assert_eq!(bench.state(), State::Established);
-    }
-    assert_eq!(bench.notifications(OUT), [(code::CEASE, 1); 3]);
-}
-
-#[test]
-fn an_attempt_without_an_answer_is_made_anew() {
-    let mut bench = Bench::in_state(State::Connect);
-    assert_eq!(bench.expire(), CONNECT_TIMEOUT);
-    assert_eq!(bench.outputs[..2], [Output::AbortConnect, Output::Connect]);
-}
-
-#[test]
 fn a_stopped_session_says_why_and_stays_idle() {
     let mut bench = Bench::in_state(State::Established);
     bench.feed(Event::Stop(Notification::shutdown("maintenance")));
@@ -647,6 +541,46 @@ fn a_stopped_session_says_why_and_stays_idle() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_mutated_update_ends_at_most_its_session_and_is_answered_by_its_kind(
+        mutations in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+        ipv6 in any::<bool>(),
+    ) {
+        let (next_hop, prefix) = if ipv6 {
+            ("2001:db8::2", "2001:db8:1::/48")
+        } else {
+            ("192.0.2.2", "192.0.2.0/24")
+        };
+        let mut attributes = Attributes::originated(NextHop::from(next_hop.parse::<std::net::IpAddr>().expect("ip")));
+        attributes.as_path = attributes.prepended(PEER_AS);
+        attributes.med = Some(7);
+        let prefixes = [prefix.parse().expect("prefix")];
+        let message = wire::encode_announcement(&attributes, &prefixes, &context()).expect("encodes");
+        let mut bytes = message[0].to_vec();
+        // The header stays whole, so that it is the body that is looked at.
+        for (at, value) in mutations {
+            let at = 19 + at.index(bytes.len() - 19);
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(23 + cut.index(bytes.len() - 23));
+            let length = u16::try_from(bytes.len()).expect("short");
+            bytes[16..18].copy_from_slice(&length.to_be_bytes());
+        }
+        let mut broken = Bench::in_state(State::Established);
+        broken.receive(OUT, bytes.into());
+        match broken.state() {
+            State::Established => {
+                prop_assert!(broken.notifications(OUT).is_empty());
+                // Whatever the message was, the next one is read from its beginning.
+                broken.receive(OUT, message[0].clone());
+                prop_assert_eq!(broken.session.statistics().messages_in, 4);
+            }
+            _ => prop_assert_eq!(broken.notifications(OUT)[0].0, code::UPDATE),
+        }
+    }
 
     #[test]
     fn random_bytes_in_any_state_end_at_most_the_session(

@@ -51,8 +51,15 @@ pub struct Config {
     pub connect_retry: Duration,
     /// Never connect.
     pub passive: bool,
-    /// What to offer.
+    /// Segments are signed, so silence may mean a wrong password.
+    pub signed: bool,
+    /// Longest time that the peer may take nothing of what is to be sent (RFC 9687).
+    pub send_hold_time: Duration,
+    /// What to offer. The graceful restart capability is that of the first session; later ones say that forwarding went
+    /// on meanwhile. Without it no routes of the peer are kept.
     pub capabilities: Capabilities,
+    /// Longest time that routes of a peer that restarts are kept: until it is back, and again until it has told all.
+    pub stale_time: Duration,
 }
 
 impl Config {
@@ -69,8 +76,8 @@ pub enum Event {
     Start,
     /// The operator does not want it any more: the notification is sent, and it stays Idle.
     Stop(Notification),
-    /// The session must end now, and may come back after a pause.
-    Reset(Cease),
+    /// The session must end now, and may come back after a pause: this one, or the usual.
+    Reset(Cease, Option<Duration>),
     /// A TCP connection is there: the one asked for by [`Output::Connect`], or one that the peer made.
     Connected(ConnectionId, Direction),
     /// The connection asked for was not made.
@@ -79,6 +86,8 @@ pub enum Event {
     Closed(ConnectionId, String),
     /// Bytes of a connection.
     Received(ConnectionId, Bytes),
+    /// The connection took bytes of what is to be sent; so many are left.
+    Sent(ConnectionId, usize),
     /// The driver stops reading until what was read is processed.
     Pause,
     /// The driver reads again.
@@ -110,8 +119,11 @@ pub enum Output {
     Update(Update),
     /// The peer wants a family of the adj-rib-out again (RFC 2918).
     Refresh(Family),
-    /// Routes do not flow any more; all that were learned are void.
-    Down(String),
+    /// Routes do not flow any more. What was learned is void, but for these families: the peer restarts, and its routes
+    /// are kept until [`Output::StaleExpired`], or until it says otherwise (RFC 4724 section 4.2).
+    Down(String, Vec<Family>),
+    /// The peer did not come back, or did not tell all its routes again, in time: what was kept is void.
+    StaleExpired,
     /// For the log.
     Transition {
         /// State left.

@@ -1,4 +1,4 @@
-//! NOTIFICATION: codes, subcodes, and the texts that people read (RFC 4271 section 4.5, 4486, 6608, 9003).
+//! NOTIFICATION: codes, subcodes, and the texts that people read (RFC 4271 section 4.5, 4486, 6608, 8538, 9003).
 
 use std::fmt;
 
@@ -19,6 +19,8 @@ pub mod code {
     pub const FSM: u8 = 5;
     /// Cease.
     pub const CEASE: u8 = 6;
+    /// Send Hold Timer Expired (RFC 9687).
+    pub const SEND_HOLD_TIMER: u8 = 8;
 }
 
 /// Subcodes of a message header error.
@@ -70,6 +72,9 @@ pub enum Cease {
     CollisionResolution,
 }
 
+/// Cease subcode that forbids to keep routes (RFC 8538 section 3); the real reason is in its data.
+const HARD_RESET: u8 = 9;
+
 impl Cease {
     const fn subcode(self) -> u8 {
         use library::notification::cease_subcode as subcode;
@@ -119,6 +124,19 @@ impl Notification {
         shutdown.with_data(library::notification::encode_shutdown_communication(communication))
     }
 
+    /// The same as a hard reset, so that a peer with which RFC 8538 is in use keeps no routes.
+    #[must_use]
+    pub fn into_hard_reset(self) -> Self {
+        let mut data = vec![self.code, self.subcode];
+        data.extend_from_slice(&self.data);
+        Self::new(code::CEASE, HARD_RESET).with_data(data)
+    }
+
+    /// True if it forbids to keep routes.
+    pub const fn is_hard_reset(&self) -> bool {
+        self.code == code::CEASE && self.subcode == HARD_RESET
+    }
+
     /// The same with diagnostic data.
     #[must_use]
     pub fn with_data(mut self, data: impl Into<Bytes>) -> Self {
@@ -150,6 +168,15 @@ impl From<library::DecodeError> for Notification {
 
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_hard_reset()
+            && let [code, subcode, ..] = self.data[..]
+        {
+            let inner = Self::new(code, subcode).with_data(self.data.slice(2..));
+            // A hard reset in a hard reset says nothing more.
+            if !inner.is_hard_reset() {
+                return write!(f, "{}/{HARD_RESET} hard reset: {inner}", self.code);
+            }
+        }
         let code = library::NotificationCode::from_u8(self.code);
         write!(
             f,

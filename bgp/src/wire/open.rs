@@ -1,4 +1,4 @@
-//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 8950).
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 8538, 8950).
 
 use std::net::Ipv4Addr;
 
@@ -38,12 +38,34 @@ pub struct Capabilities {
 /// What a graceful restart capability says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GracefulRestart {
-    /// The sender has just restarted.
+    /// R bit: the sender has just restarted; nobody needs to wait for its end-of-RIB markers.
     pub restarting: bool,
+    /// N bit (RFC 8538): a session that ends by a NOTIFICATION other than a hard reset is a restart as well.
+    pub notification: bool,
     /// Longest time until it is back, seconds (12 bits).
     pub restart_time: u16,
-    /// Families whose forwarding state survives a restart of the sender. Empty: it only marks the end of its RIB.
-    pub families: Vec<Family>,
+    /// Families whose routes are to be kept while the sender restarts. Empty: it only keeps those of others, and marks
+    /// the end of its RIB.
+    pub families: Vec<RestartFamily>,
+}
+
+/// A family of a graceful restart capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestartFamily {
+    /// The family.
+    pub family: Family,
+    /// F bit: forwarding went on while the sender was away.
+    pub forwarding: bool,
+}
+
+impl GracefulRestart {
+    /// Families that went on forwarding while the sender was away.
+    pub fn preserved(&self) -> impl Iterator<Item = Family> {
+        self.families
+            .iter()
+            .filter(|entry| entry.forwarding)
+            .map(|entry| entry.family)
+    }
 }
 
 impl Capabilities {
@@ -125,17 +147,22 @@ impl Capabilities {
                 }
                 library::Capability::GracefulRestart {
                     restart_state,
+                    notification,
                     restart_time,
                     families,
-                    ..
                 } => {
+                    let known = |entry: &library::GracefulRestartFamily| {
+                        Some(RestartFamily {
+                            family: super::family_from_library(entry.afi, entry.safi)?,
+                            forwarding: entry.forwarding_preserved,
+                        })
+                    };
+                    // Of several, the last counts (RFC 4724 section 3).
                     capabilities.graceful_restart = Some(GracefulRestart {
                         restarting: *restart_state,
+                        notification: *notification,
                         restart_time: *restart_time,
-                        families: families
-                            .iter()
-                            .filter_map(|entry| super::family_from_library(entry.afi, entry.safi))
-                            .collect(),
+                        families: families.iter().filter_map(known).collect(),
                     });
                 }
                 _ => {}
@@ -166,17 +193,17 @@ impl Capabilities {
             ]));
         }
         if let Some(restart) = &self.graceful_restart {
-            let family = |family: &Family| {
-                let (afi, safi) = super::family_to_library(*family);
+            let family = |entry: &RestartFamily| {
+                let (afi, safi) = super::family_to_library(entry.family);
                 library::GracefulRestartFamily {
                     afi,
                     safi,
-                    forwarding_preserved: true,
+                    forwarding_preserved: entry.forwarding,
                 }
             };
             list.push(library::Capability::GracefulRestart {
                 restart_state: restart.restarting,
-                notification: false,
+                notification: restart.notification,
                 restart_time: restart.restart_time,
                 families: restart.families.iter().map(family).collect(),
             });

@@ -45,6 +45,8 @@ pub struct Fault {
     pub outcome: Outcome,
     /// For the log.
     pub detail: String,
+    /// The attribute as it came, as far as it is known.
+    pub bytes: Bytes,
 }
 
 /// Prefixes that share their attributes.
@@ -166,6 +168,7 @@ impl RawUpdate {
                             attribute,
                             outcome: Outcome::TreatAsWithdraw,
                             detail,
+                            bytes: Bytes::new(),
                         });
                     }
                     update.withdrawn.extend(prefixes);
@@ -205,6 +208,23 @@ impl RawUpdate {
 }
 
 impl Fault {
+    /// The first of its bytes in hexadecimal, for the log.
+    pub fn hex(&self) -> String {
+        const SHOWN: usize = 64;
+        let shown: String = self
+            .bytes
+            .iter()
+            .take(SHOWN)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let rest = self.bytes.len().saturating_sub(SHOWN);
+        if rest == 0 {
+            shown
+        } else {
+            format!("{shown} and {rest} more bytes")
+        }
+    }
+
     fn from_library(malformed: &library::MalformedAttribute) -> Self {
         Self {
             attribute: malformed.type_code,
@@ -216,6 +236,7 @@ impl Fault {
                 }
             },
             detail: malformed.error.to_string(),
+            bytes: malformed.error.to_notification().2,
         }
     }
 }
@@ -250,6 +271,7 @@ fn validate(
         attribute: failure.type_code,
         outcome,
         detail,
+        bytes: failure.error.data.into(),
     }))
 }
 

@@ -1,4 +1,7 @@
 //! Two namespaces, a veth pair, and FRR in one of them. Everything goes when the lab is dropped.
+#![allow(dead_code, reason = "each test binary uses a part of the lab")]
+
+pub(crate) mod watch;
 
 use std::fs::{self, File};
 use std::future::Future;
@@ -15,6 +18,12 @@ use nix::unistd::{User, geteuid};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Appended to bgpd's configuration: it restarts gracefully, and says that forwarding goes on meanwhile.
+pub(crate) const GRACEFUL: &str = "
+router bgp 65001
+ bgp graceful-restart
+ bgp graceful-restart preserve-fw-state
+";
 pub(crate) const FRR_V4: &str = "10.99.0.2";
 pub(crate) const FRR_V6: &str = "2001:db8:99::2";
 /// Longest wait for anything that is to happen.

@@ -11,7 +11,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         findings.at("bgp.router-id", Fault::RouterIdZero);
     }
     for (index, peer) in bgp.peers.iter().enumerate() {
-        check_peer(config, peer, &format!("bgp.peer[{index}]"), findings);
+        let path = format!("bgp.peer[{index}]");
+        check_address(config, peer, &path, findings);
+        check_peer(peer, &format!("bgp peer `{}`", peer.address), &path, findings);
+    }
+    for (index, dynamic) in bgp.dynamic.iter().enumerate() {
+        let object = format!("bgp dynamic `{}`", dynamic.prefix);
+        check_peer(&dynamic.template, &object, &format!("bgp.dynamic[{index}]"), findings);
     }
     duplicates(bgp, findings);
 }
@@ -29,15 +35,14 @@ fn autonomous_system(asn: u32, object: &str, path: &str, findings: &mut Findings
     }
 }
 
-fn check_peer(config: &Config, peer: &Peer, path: &str, findings: &mut Findings) {
+fn check_address(config: &Config, peer: &Peer, path: &str, findings: &mut Findings) {
     let object = format!("bgp peer `{}`", peer.address);
     let address_path = format!("{path}.address");
-    autonomous_system(peer.asn, &object, &format!("{path}.asn"), findings);
     if let Some(what) = not_a_host(peer.address) {
         findings.at(
             address_path,
             Fault::NotAHost {
-                object: object.clone(),
+                object,
                 address: peer.address,
                 what,
             },
@@ -50,6 +55,10 @@ fn check_peer(config: &Config, peer: &Peer, path: &str, findings: &mut Findings)
     {
         findings.at(address_path, Fault::PeerIsSelf { peer: peer.address });
     }
+}
+
+fn check_peer(peer: &Peer, object: &str, path: &str, findings: &mut Findings) {
+    autonomous_system(peer.asn, object, &format!("{path}.asn"), findings);
     if matches!(peer.hold_time, 1 | 2) {
         let fault = Fault::HoldTime {
             peer: peer.address,
@@ -57,11 +66,32 @@ fn check_peer(config: &Config, peer: &Peer, path: &str, findings: &mut Findings)
         };
         findings.at(format!("{path}.hold-time"), fault);
     }
+    if peer.send_hold_time <= u32::from(peer.hold_time) {
+        let fault = Fault::SendHoldTime {
+            peer: peer.address,
+            send_hold_time: peer.send_hold_time,
+            hold_time: peer.hold_time,
+        };
+        findings.at(format!("{path}.send-hold-time"), fault);
+    }
+    if let Some(local) = peer.local_address
+        && local.is_ipv4() != peer.address.is_ipv4()
+    {
+        let fault = Fault::LocalAddressFamily {
+            peer: peer.address,
+            local,
+        };
+        findings.at(format!("{path}.local-address"), fault);
+    }
+    if peer.ttl_security.is_some() && peer.multihop.is_some() {
+        let fault = Fault::TwoDistances { peer: peer.address };
+        findings.at(format!("{path}.multihop"), fault);
+    }
     if peer.families.is_empty() {
         findings.at(
             format!("{path}.families"),
             Fault::Empty {
-                object,
+                object: object.to_owned(),
                 key: "families",
             },
         );
@@ -97,5 +127,17 @@ fn duplicates(bgp: &Bgp, findings: &mut Findings) {
         first,
         second,
         remedy: "keep one [[bgp.peer]] for each address",
+    });
+    let claims = bgp.dynamic.iter().enumerate().map(|(index, dynamic)| Claim {
+        value: dynamic.prefix,
+        path: format!("bgp.dynamic[{index}].prefix"),
+        owner: format!("range number {}", index + 1),
+    });
+    unique(claims, findings, |prefix, first, second| Fault::Duplicate {
+        what: "range of dynamic bgp peers",
+        value: prefix.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.dynamic]] for each prefix",
     });
 }

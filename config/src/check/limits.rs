@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Findings;
 use crate::fault::Fault;
-use crate::model::{Config, Timers};
+use crate::model::{Config, Peer, Timers};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     names(config, findings);
@@ -61,17 +61,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
     if let Some(bgp) = &config.bgp {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
-        for (index, peer) in bgp.peers.iter().enumerate() {
-            within(findings, &format!("bgp.peer[{index}].port"), peer.port, 1..=u16::MAX);
-            within(
-                findings,
-                &format!("bgp.peer[{index}].connect-retry"),
-                peer.connect_retry,
-                1..=u16::MAX,
-            );
-            if let Some(most) = peer.max_prefixes {
-                within(findings, &format!("bgp.peer[{index}].max-prefixes"), most, 1..=u32::MAX);
-            }
+        for (index, item) in bgp.peers.iter().enumerate() {
+            peer(item, &format!("bgp.peer[{index}]"), findings);
+        }
+        for (index, dynamic) in bgp.dynamic.iter().enumerate() {
+            let path = format!("bgp.dynamic[{index}]");
+            within(findings, &format!("{path}.limit"), dynamic.limit, 1..=100_000);
+            peer(&dynamic.template, &path, findings);
         }
     }
     timers(&config.nat.timers, findings);
@@ -104,6 +100,29 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             reason.to_owned(),
             "an absolute path such as \"/run/turnpike/api.sock\"",
         );
+    }
+}
+
+fn peer(peer: &Peer, path: &str, findings: &mut Findings) {
+    const DAY: u32 = 24 * 3600;
+    let at = |key: &str| format!("{path}.{key}");
+    within(findings, &at("port"), peer.port, 1..=u16::MAX);
+    within(findings, &at("connect-retry"), peer.connect_retry, 1..=u16::MAX);
+    within(findings, &at("send-hold-time"), peer.send_hold_time, 1..=DAY);
+    // The field of the capability has 12 bits (RFC 4724 section 3).
+    within(findings, &at("restart-time"), peer.restart_time, 1..=4095);
+    within(findings, &at("stale-time"), peer.stale_time, 1..=DAY);
+    within(findings, &at("max-prefixes-warn"), peer.max_prefixes_warn, 1..=100);
+    for (key, hops) in [("ttl-security", peer.ttl_security), ("multihop", peer.multihop)] {
+        if let Some(hops) = hops {
+            within(findings, &at(key), hops, 1..=254);
+        }
+    }
+    if let Some(most) = peer.max_prefixes {
+        within(findings, &at("max-prefixes"), most, 1..=u32::MAX);
+    }
+    if let Some(pause) = peer.max_prefixes_restart {
+        within(findings, &at("max-prefixes-restart"), pause, 1..=7 * DAY);
     }
 }
 

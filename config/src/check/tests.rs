@@ -343,6 +343,81 @@ fn bgp() {
     );
     assert_eq!(replaced("asn = 65000", "asn = 65000\nhold-time = 0"), NONE);
     assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nsend-hold-time = 90"),
+        ["39: send-hold-time 90 of bgp peer 192.0.2.0 is not above its hold-time 90"]
+    );
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nlocal-address = \"2001:db8::1\""),
+        ["39: local-address 2001:db8::1 of bgp peer 192.0.2.0 is of the other address family"]
+    );
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
+        ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]
+    );
+    assert_eq!(
+        replaced(
+            "asn = 65000",
+            "asn = 65000\nttl-security = 0\nrestart-time = 4096\nmax-prefixes-warn = 101"
+        ),
+        [
+            "39: `ttl-security`: 0 is out of range",
+            "40: `restart-time`: 4096 is out of range",
+            "41: `max-prefixes-warn`: 101 is out of range"
+        ]
+    );
+    let password = format!("asn = 65000\npassword = \"{}\"", "x".repeat(81));
+    assert_eq!(
+        replaced("asn = 65000", &password),
+        ["39: `password`: its length or a character is not possible"]
+    );
+}
+
+#[test]
+fn bgp_peer_groups() {
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\ngroup = \"spines\""),
+        ["39: there is no [[bgp.peer-group]] `spines`"]
+    );
+    let groups = "[[bgp.peer-group]]\nname = \"a\"\n[[bgp.peer-group]]\nname = \"a\"\n[[bgp.peer]]";
+    assert_eq!(
+        replaced("[[bgp.peer]]", groups),
+        ["39: [[bgp.peer-group]] `a` is there twice"]
+    );
+    assert_eq!(
+        replaced("asn = 65000", "").len(),
+        1,
+        "an AS is needed, here or in the group"
+    );
+    let group = "[[bgp.peer-group]]\nname = \"a\"\nhold-time = 1\nasn = 65000\n[[bgp.peer]]\ngroup = \"a\"";
+    let problems = problems(
+        &BASE
+            .replace("[[bgp.peer]]", group)
+            .replace("192.0.2.0\"\nasn = 65000", "192.0.2.0\""),
+    );
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].ends_with("hold-time 1 of bgp peer 192.0.2.0 is too short"),
+        "{problems:?}"
+    );
+}
+
+#[test]
+fn bgp_dynamic_peers() {
+    let dynamic = |limit: u32| {
+        let range = format!("[[bgp.dynamic]]\nprefix = \"10.1.0.0/16\"\nasn = 65000\nlimit = {limit}\n");
+        problems(&BASE.replace("[[nat.masquerade]]", &format!("{range}[[nat.masquerade]]")))
+    };
+    assert_eq!(dynamic(1), NONE);
+    assert_eq!(dynamic(0), ["42: `limit`: 0 is out of range"]);
+    let twice = "[[bgp.dynamic]]\nprefix = \"10.1.0.0/16\"\nasn = 65000\n".repeat(2);
+    let problems = problems(&BASE.replace("[[nat.masquerade]]", &format!("{twice}[[nat.masquerade]]")));
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(problems[0].contains("range of dynamic bgp peers"), "{problems:?}");
+}
+
+#[test]
+fn bgp_peers() {
+    assert_eq!(
         replaced("asn = 65000", "asn = 65000\nfamilies = []\nport = 0"),
         [
             "39: bgp peer `192.0.2.0`: `families` is empty",

@@ -1,6 +1,8 @@
 //! `[bgp]`: our speaker and its peers.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 
 use net::Prefix;
 use serde::Serialize;
@@ -21,9 +23,23 @@ pub struct Bgp {
     pub multipath: u16,
     /// `[[bgp.peer]]`, by address.
     pub peers: Vec<Peer>,
+    /// `[[bgp.dynamic]]`, by prefix.
+    pub dynamic: Vec<DynamicPeers>,
 }
 
-/// `[[bgp.peer]]`: one session.
+/// `[[bgp.dynamic]]`: peers that are known by a range of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DynamicPeers {
+    /// Where they connect from.
+    pub prefix: Prefix,
+    /// Most of them at a time; 1 or more.
+    pub limit: u32,
+    /// What is true of each. Its address is that of the prefix, and it is passive.
+    pub template: Peer,
+}
+
+/// `[[bgp.peer]]`: one session, what its `[[bgp.peer-group]]` says included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Peer {
@@ -33,10 +49,20 @@ pub struct Peer {
     pub asn: u32,
     /// TCP port to connect to.
     pub port: u16,
+    /// Address to connect from; `None` lets the kernel choose.
+    pub local_address: Option<IpAddr>,
+    /// Key of TCP MD5 signatures (RFC 2385).
+    pub password: Option<Password>,
+    /// Most hops to the peer by the TTL of what it sends (GTSM, RFC 5082).
+    pub ttl_security: Option<u8>,
+    /// Most hops to the peer by the TTL of what we send. Neither: an external peer is on the same link.
+    pub multihop: Option<u8>,
     /// Never connects, only accepts.
     pub passive: bool,
     /// Hold time to offer, seconds: 0 (no keepalives) or 3 and more (RFC 4271 section 4.2).
     pub hold_time: u16,
+    /// Seconds that the peer may take nothing of what we send (RFC 9687); more than the hold time.
+    pub send_hold_time: u32,
     /// Seconds between attempts to connect.
     pub connect_retry: u16,
     /// Address families to negotiate; at least one.
@@ -47,6 +73,62 @@ pub struct Peer {
     pub export: Policy,
     /// Most prefixes that the peer may announce; `None` is no limit.
     pub max_prefixes: Option<u32>,
+    /// Percents of `max_prefixes` from which on the log warns.
+    pub max_prefixes_warn: u8,
+    /// Seconds until a session that `max_prefixes` ended may come back; `None` is the usual pause.
+    pub max_prefixes_restart: Option<u32>,
+    /// Whose routes are kept while who restarts.
+    pub graceful_restart: GracefulRestart,
+    /// Seconds that the peer is asked to keep our routes while we restart.
+    pub restart_time: u16,
+    /// Most seconds that the peer's routes are kept while it restarts.
+    pub stale_time: u32,
+}
+
+/// Graceful restart (RFC 4724) with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GracefulRestart {
+    /// Not used.
+    Off,
+    /// The peer's routes are kept while it restarts.
+    Helper,
+    /// Also, the peer is asked to keep ours while we restart.
+    Full,
+}
+
+/// A TCP MD5 key of 1 to 80 bytes. It is in the file and the store as it is, and never in a log.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Password(String);
+
+impl Password {
+    /// The key itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A password has no bytes, or more than the kernel takes, or a character that no terminal shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a password has 1 to 80 bytes and no control characters: use another")]
+pub struct PasswordError;
+
+impl FromStr for Password {
+    type Err = PasswordError;
+
+    fn from_str(text: &str) -> Result<Self, PasswordError> {
+        if (1..=80).contains(&text.len()) && !text.chars().any(char::is_control) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(PasswordError)
+        }
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password")
+    }
 }
 
 /// An address family of BGP (AFI and SAFI).
@@ -121,6 +203,15 @@ pub enum Action {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_is_bounded_and_never_shown() {
+        for wrong in ["", "tab\there", &"x".repeat(81)] {
+            assert_eq!(wrong.parse::<Password>(), Err(PasswordError));
+        }
+        let right: Password = "s3cret".parse().expect("6 bytes");
+        assert_eq!((right.reveal(), format!("{right:?}").as_str()), ("s3cret", "Password"));
+    }
 
     #[test]
     fn first_matching_rule_decides() {

@@ -1,10 +1,14 @@
-//! Reads `[bgp]`.
+//! Reads `[bgp]`. Peer groups end here: a peer of the model says all that its group says.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use net::Prefix;
 
 use super::reader::Reader;
 use crate::defaults;
-use crate::model::{Action, Bgp, Peer, Policy, PrefixRule};
+use crate::fault::Fault;
+use crate::model::{Action, Bgp, DynamicPeers, Family, GracefulRestart, Password, Peer, Policy, PrefixRule};
 
 pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
     let asn = reader.required("asn");
@@ -12,7 +16,11 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
     let listen = reader.list("listen").unwrap_or_else(|| vec![defaults::bgp_listen()]);
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
-    let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, asn));
+    let groups = groups(reader);
+    let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, asn, &groups));
+    let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| {
+        dynamic(reader, asn, &groups)
+    });
     Some(Bgp {
         asn: asn?,
         router_id: router_id?,
@@ -20,33 +28,178 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
         announce,
         multipath,
         peers,
+        dynamic,
     })
 }
 
-fn peer(reader: &mut Reader<'_, '_>, ours: Option<u32>) -> Option<Peer> {
+/// What a peer may say itself or leave to its group.
+#[derive(Clone)]
+struct Settings {
+    asn: Option<u32>,
+    port: u16,
+    local_address: Option<IpAddr>,
+    password: Option<Password>,
+    ttl_security: Option<u8>,
+    multihop: Option<u8>,
+    passive: bool,
+    hold_time: u16,
+    send_hold_time: u32,
+    connect_retry: u16,
+    families: Vec<Family>,
+    import: Option<Policy>,
+    export: Option<Policy>,
+    max_prefixes: Option<u32>,
+    max_prefixes_warn: u8,
+    max_prefixes_restart: Option<u32>,
+    graceful_restart: GracefulRestart,
+    restart_time: u16,
+    stale_time: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            asn: None,
+            port: defaults::BGP_PORT,
+            local_address: None,
+            password: None,
+            ttl_security: None,
+            multihop: None,
+            passive: false,
+            hold_time: defaults::HOLD_TIME,
+            send_hold_time: defaults::SEND_HOLD_TIME,
+            connect_retry: defaults::CONNECT_RETRY,
+            families: defaults::FAMILIES.to_vec(),
+            import: None,
+            export: None,
+            max_prefixes: None,
+            max_prefixes_warn: defaults::MAX_PREFIXES_WARN,
+            max_prefixes_restart: None,
+            graceful_restart: defaults::GRACEFUL_RESTART,
+            restart_time: defaults::RESTART_TIME,
+            stale_time: defaults::STALE_TIME,
+        }
+    }
+}
+
+/// Reads every key that a group and a peer share; one that is absent is as in `base`.
+fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
+    let (ttl_security, multihop) = distance(reader, &base);
+    Settings {
+        asn: reader.optional("asn").or(base.asn),
+        port: reader.or("port", base.port),
+        local_address: reader.optional("local-address").or(base.local_address),
+        password: reader.optional("password").or(base.password),
+        ttl_security,
+        multihop,
+        passive: reader.or("passive", base.passive),
+        hold_time: reader.or("hold-time", base.hold_time),
+        send_hold_time: reader.or("send-hold-time", base.send_hold_time),
+        connect_retry: reader.or("connect-retry", base.connect_retry),
+        families: reader.list("families").unwrap_or(base.families),
+        import: policy(reader, "import").or(base.import),
+        export: policy(reader, "export").or(base.export),
+        max_prefixes: reader.optional("max-prefixes").or(base.max_prefixes),
+        max_prefixes_warn: reader.or("max-prefixes-warn", base.max_prefixes_warn),
+        max_prefixes_restart: reader.optional("max-prefixes-restart").or(base.max_prefixes_restart),
+        graceful_restart: reader.or("graceful-restart", base.graceful_restart),
+        restart_time: reader.or("restart-time", base.restart_time),
+        stale_time: reader.or("stale-time", base.stale_time),
+    }
+}
+
+/// Either of the two limits of distance replaces both of the group's.
+fn distance(reader: &mut Reader<'_, '_>, base: &Settings) -> (Option<u8>, Option<u8>) {
+    match (reader.optional("ttl-security"), reader.optional("multihop")) {
+        (None, None) => (base.ttl_security, base.multihop),
+        own => own,
+    }
+}
+
+fn groups(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Settings> {
+    let mut groups = BTreeMap::new();
+    reader.tables("peer-group", "bgp peer-group", "name", |reader| {
+        let name: Option<String> = reader.required("name");
+        let settings = settings(reader, Settings::default());
+        let name = name?;
+        if groups.contains_key(&name) {
+            let fault = Fault::PeerGroupTwice { name: name.clone() };
+            reader.fault_at("name", fault);
+        }
+        groups.insert(name, settings);
+        Some(())
+    });
+    groups
+}
+
+fn peer(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
     let address = reader.required("address");
-    let asn = reader.required("asn");
-    let port = reader.optional("port").unwrap_or(defaults::BGP_PORT);
-    let passive = reader.or("passive", false);
-    let hold_time = reader.optional("hold-time").unwrap_or(defaults::HOLD_TIME);
-    let connect_retry = reader.optional("connect-retry").unwrap_or(defaults::CONNECT_RETRY);
-    let families = reader.list("families").unwrap_or_else(|| defaults::FAMILIES.to_vec());
-    let default = defaults::policy(asn == ours);
-    let import = policy(reader, "import").unwrap_or(default.clone());
-    let export = policy(reader, "export").unwrap_or(default);
-    let max_prefixes = reader.optional("max-prefixes");
-    let (address, asn) = (address?, asn?);
+    let peer = member(reader, ours, groups);
     Some(Peer {
-        address,
+        address: address?,
+        ..peer?
+    })
+}
+
+fn dynamic(
+    reader: &mut Reader<'_, '_>,
+    ours: Option<u32>,
+    groups: &BTreeMap<String, Settings>,
+) -> Option<DynamicPeers> {
+    let prefix: Option<Prefix> = reader.required("prefix");
+    let limit = reader.or("limit", defaults::DYNAMIC_PEERS);
+    let template = member(reader, ours, groups);
+    let (prefix, template) = (prefix?, template?);
+    Some(DynamicPeers {
+        prefix,
+        limit,
+        template: Peer {
+            address: prefix.net().network(),
+            passive: true,
+            ..template
+        },
+    })
+}
+
+/// What a peer, or each of a range, says itself and leaves to its group; its address is the caller's to say.
+fn member(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
+    let group: Option<String> = reader.optional("group");
+    let base = match &group {
+        None => Settings::default(),
+        Some(name) => groups.get(name).cloned().unwrap_or_else(|| {
+            let fault = Fault::NoPeerGroup { name: name.clone() };
+            reader.fault_at("group", fault);
+            Settings::default()
+        }),
+    };
+    let settings = settings(reader, base);
+    if settings.asn.is_none() && !reader.has("asn") {
+        let object = reader.object();
+        reader.fault(Fault::MissingKey { object, key: "asn" });
+    }
+    let asn = settings.asn?;
+    let default = defaults::policy(Some(asn) == ours);
+    Some(Peer {
+        address: Ipv4Addr::UNSPECIFIED.into(),
         asn,
-        port,
-        passive,
-        hold_time,
-        connect_retry,
-        families,
-        import,
-        export,
-        max_prefixes,
+        port: settings.port,
+        local_address: settings.local_address,
+        password: settings.password,
+        ttl_security: settings.ttl_security,
+        multihop: settings.multihop,
+        passive: settings.passive,
+        hold_time: settings.hold_time,
+        send_hold_time: settings.send_hold_time,
+        connect_retry: settings.connect_retry,
+        families: settings.families,
+        import: settings.import.unwrap_or_else(|| default.clone()),
+        export: settings.export.unwrap_or(default),
+        max_prefixes: settings.max_prefixes,
+        max_prefixes_warn: settings.max_prefixes_warn,
+        max_prefixes_restart: settings.max_prefixes_restart,
+        graceful_restart: settings.graceful_restart,
+        restart_time: settings.restart_time,
+        stale_time: settings.stale_time,
     })
 }
 

@@ -81,11 +81,72 @@ fn example_shows_every_key() {
     let mut reader = Reader::root(root.get_ref(), &mut sink);
     config(&mut reader);
     reader.finish();
-    let plain = |path: &str| path.split(['[', ']']).step_by(2).collect::<String>();
+    // A group and a range have the keys of a peer, which the example shows there.
+    let plain = |path: &str| {
+        let path = path
+            .replace("bgp.peer-group", "bgp.peer")
+            .replace("bgp.dynamic", "bgp.peer");
+        path.split(['[', ']']).step_by(2).collect::<String>()
+    };
     let shown: BTreeSet<_> = sink.spans.paths().map(plain).collect();
     let asked: BTreeSet<_> = sink.asked.iter().map(|path| plain(path)).collect();
     assert!(asked.len() > 80, "keys are recorded: {}", asked.len());
     assert_eq!(asked.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn a_peer_says_what_its_group_does_not_and_what_it_wants_otherwise() {
+    let config = checked(
+        r#"
+[gateway]
+name = "gw1"
+[bgp]
+asn = 65001
+router-id = "192.0.2.1"
+[[bgp.peer-group]]
+name = "spines"
+asn = 65000
+hold-time = 9
+multihop = 3
+import = "accept"
+[[bgp.peer]]
+address = "192.0.2.2"
+group = "spines"
+[[bgp.peer]]
+address = "192.0.2.4"
+group = "spines"
+asn = 65001
+hold-time = 30
+ttl-security = 1
+[[bgp.peer]]
+address = "192.0.2.6"
+asn = 65002
+[[bgp.dynamic]]
+prefix = "10.1.0.0/16"
+group = "spines"
+limit = 8
+"#,
+    );
+    let bgp = config.bgp.expect("configured");
+    let said = |index: usize| {
+        let peer = &bgp.peers[index];
+        (peer.asn, peer.hold_time, peer.multihop, peer.ttl_security)
+    };
+    assert_eq!(said(0), (65000, 9, Some(3), None));
+    assert_eq!(said(1), (65001, 30, None, Some(1)));
+    assert_eq!(said(2), (65002, 90, None, None));
+    let import = |index: usize| bgp.peers[index].import.default;
+    assert_eq!(
+        [import(0), import(1), import(2)],
+        [Action::Accept, Action::Accept, Action::Deny]
+    );
+    let dynamic = &bgp.dynamic[0];
+    assert_eq!(
+        (dynamic.limit, dynamic.template.hold_time, dynamic.template.passive),
+        (8, 9, true)
+    );
+    // The default of export goes with the peer's own AS, which is ours.
+    assert_eq!(bgp.peers[1].export.default, Action::Accept);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
-use crate::model::{Action, Family, Memory, Poll, PortRange, Protocol};
+use crate::model::{Action, Family, GracefulRestart, Memory, Password, Poll, PortRange, Protocol};
 use crate::words::{DeadEnd, Word};
 
 /// Something that one TOML value says.
@@ -86,6 +86,16 @@ from_text! {
     SocketAddr, "an address with a port", "\"0.0.0.0:179\" or \"[::]:179\"";
     IpNet, "an address with the length of its subnet", "\"192.0.2.1/31\" or \"2001:db8::1/64\"";
     Mac, "a MAC address", "six hexadecimal bytes, as in \"02:00:00:00:00:01\"";
+}
+
+/// The fault does not repeat the text: it ends on screens and in logs.
+impl FromToml for Password {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "1 to 80 bytes in quotes, without control characters";
+        text(key, value, EXAMPLE)?
+            .parse()
+            .map_err(|_| invalid(key, "its length or a character is not possible".to_owned(), EXAMPLE))
+    }
 }
 
 impl FromToml for Prefix {
@@ -177,4 +187,4 @@ macro_rules! from_word {
         }
     )*};
 }
-from_word!(Poll, Memory, Family, Action, Protocol, DeadEnd);
+from_word!(Poll, Memory, Family, Action, GracefulRestart, Protocol, DeadEnd);

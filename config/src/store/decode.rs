@@ -1,14 +1,15 @@
 //! Rows become a configuration. What the rows cannot mean is damage, and is said as such.
 
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-use net::{VlanId, Vni, VpcId, VrfId};
+use net::{Prefix, VlanId, Vni, VpcId, VrfId};
 
 use super::encode::ONE;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Api, Bgp, Config, Dataplane, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port, PortForward, PortRange,
-    PrefixRule, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Api, Bgp, Config, Dataplane, DynamicPeers, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port, PortForward,
+    PortRange, PrefixRule, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -227,17 +228,31 @@ fn route(rows: &Rows, fields: &mut Fields<'_>) -> Result<StaticRoute, Damage> {
 }
 
 fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
+    let (mut peers, mut dynamic) = (Vec::new(), Vec::new());
+    for found in list(rows, table::BGP_PEER, &[ONE], |fields| peer(rows, fields))? {
+        match found {
+            Member::One(peer) => peers.push(*peer),
+            Member::Range(range) => dynamic.push(*range),
+        }
+    }
     Ok(Bgp {
         asn: fields.number()?,
         router_id: fields.parse()?,
         listen: list(rows, table::BGP_LISTEN, &[ONE], Fields::parse)?,
         announce: list(rows, table::BGP_ANNOUNCE, &[ONE], Fields::parse)?,
         multipath: fields.number()?,
-        peers: list(rows, table::BGP_PEER, &[ONE], |fields| peer(rows, fields))?,
+        peers,
+        dynamic,
     })
 }
 
-fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Peer, Damage> {
+/// What a row of peers is.
+enum Member {
+    One(Box<Peer>),
+    Range(Box<DynamicPeers>),
+}
+
+fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
     let key = [fields.key(2)[1].clone()];
     let rules = |direction: &str| {
         let key = [key[0].clone(), Cell::Text(direction.to_owned())];
@@ -252,9 +267,10 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Peer, Damage> {
             })
         })
     };
-    Ok(Peer {
+    let address = fields.text()?;
+    let mut peer = Peer {
         families: list(rows, table::BGP_PEER_FAMILY, &key, Fields::word)?,
-        address: fields.parse()?,
+        address: Ipv4Addr::UNSPECIFIED.into(),
         asn: fields.number()?,
         port: fields.number()?,
         passive: fields.flag()?,
@@ -269,7 +285,28 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Peer, Damage> {
             default: fields.word()?,
         },
         max_prefixes: fields.number_optional()?,
-    })
+        max_prefixes_warn: fields.number()?,
+        max_prefixes_restart: fields.number_optional()?,
+        local_address: fields.parse_optional()?,
+        password: fields.parse_optional()?,
+        ttl_security: fields.number_optional()?,
+        multihop: fields.number_optional()?,
+        send_hold_time: fields.number()?,
+        graceful_restart: fields.word()?,
+        restart_time: fields.number()?,
+        stale_time: fields.number()?,
+    };
+    let Some(limit) = fields.number_optional()? else {
+        peer.address = address.parse().map_err(|_| fields.damage())?;
+        return Ok(Member::One(Box::new(peer)));
+    };
+    let prefix: Prefix = address.parse().map_err(|_| fields.damage())?;
+    peer.address = prefix.net().network();
+    Ok(Member::Range(Box::new(DynamicPeers {
+        prefix,
+        limit,
+        template: peer,
+    })))
 }
 
 fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage> {

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Nat, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{Bgp, Config, Nat, Password, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
 use crate::words::Word;
 
 /// The rows of a configuration.
@@ -136,15 +136,22 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
     for prefix in &bgp.announce {
         rows.add(table::BGP_ANNOUNCE, vec![ONE, text(prefix)]);
     }
-    bgp.peers.iter().for_each(|item| peer(item, rows));
+    for item in &bgp.peers {
+        peer(item, &item.address.to_string(), None, rows);
+    }
+    for dynamic in &bgp.dynamic {
+        let key = dynamic.prefix.to_string();
+        peer(&dynamic.template, &key, Some(dynamic.limit), rows);
+    }
 }
 
-fn peer(peer: &Peer, rows: &mut Rows) {
+/// A peer under its address, or dynamic peers under their prefix.
+fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows) {
     rows.add(
         table::BGP_PEER,
         vec![
             ONE,
-            text(peer.address),
+            text(address),
             number(peer.asn),
             number(peer.port),
             number(peer.passive),
@@ -153,14 +160,25 @@ fn peer(peer: &Peer, rows: &mut Rows) {
             text(peer.import.default.word()),
             text(peer.export.default.word()),
             optional(peer.max_prefixes, number),
+            number(peer.max_prefixes_warn),
+            optional(peer.max_prefixes_restart, number),
+            optional(peer.local_address, text),
+            optional(peer.password.as_ref().map(Password::reveal), text),
+            optional(peer.ttl_security, number),
+            optional(peer.multihop, number),
+            number(peer.send_hold_time),
+            text(peer.graceful_restart.word()),
+            number(peer.restart_time),
+            number(peer.stale_time),
+            optional(dynamic_limit, number),
         ],
     );
     for family in &peer.families {
-        rows.add(table::BGP_PEER_FAMILY, vec![text(peer.address), text(family.word())]);
+        rows.add(table::BGP_PEER_FAMILY, vec![text(address), text(family.word())]);
     }
     for (direction, policy) in [("import", &peer.import), ("export", &peer.export)] {
         for (position, rule) in (0_i64..).zip(&policy.rules) {
-            let key = [text(peer.address), text(direction), number(position)];
+            let key = [text(address), text(direction), number(position)];
             let rest = [
                 text(rule.prefix),
                 number(rule.ge),

@@ -48,7 +48,8 @@ tables! {
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
     BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "import_default"
-        "export_default" "max_prefixes");
+        "export_default" "max_prefixes" "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
+        "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time" "dynamic_limit");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "position") ("prefix" "ge" "le" "action");
     MASQUERADE "masquerade" ("vpc" "position") ("first_port" "last_port");

@@ -118,7 +118,7 @@ CREATE TABLE bgp_announce (
 
 CREATE TABLE bgp_peer (
     bgp            INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
-    address        TEXT    NOT NULL UNIQUE,
+    address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers
     asn            INTEGER NOT NULL,
     port           INTEGER NOT NULL,
     passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
@@ -127,6 +127,17 @@ CREATE TABLE bgp_peer (
     import_default TEXT    NOT NULL,
     export_default TEXT    NOT NULL,
     max_prefixes   INTEGER,
+    max_prefixes_warn    INTEGER NOT NULL, -- percents
+    max_prefixes_restart INTEGER,
+    local_address        TEXT,
+    password             TEXT,
+    ttl_security         INTEGER,
+    multihop             INTEGER,
+    send_hold_time       INTEGER NOT NULL,
+    graceful_restart     TEXT    NOT NULL,
+    restart_time         INTEGER NOT NULL,
+    stale_time           INTEGER NOT NULL,
+    dynamic_limit        INTEGER, -- NULL: one peer
     PRIMARY KEY (bgp, address)
 ) STRICT;
 

@@ -1,6 +1,7 @@
 //! The store holds what was committed, through every change, crash and misuse.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -35,6 +36,20 @@ fn edited(from: &str, to: &str) -> Checked {
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("temporary folder")
+}
+
+#[test]
+fn nobody_else_may_read_a_store() {
+    let folder = folder();
+    let path = folder.path().join("config.db");
+    let mut store = Store::open(&path).expect("opens");
+    store.commit(example(), info("start")).expect("commits");
+    for entry in fs::read_dir(folder.path()).expect("folder") {
+        let entry = entry.expect("entry");
+        let holds_rows = !entry.file_name().to_string_lossy().ends_with(".lock");
+        let mode = entry.metadata().expect("metadata").permissions().mode();
+        assert!(!holds_rows || mode & 0o077 == 0, "{entry:?} {mode:o}");
+    }
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: false,
         },
+        preserved: Vec::new(),
         import: Policy::Accept,
         export: Policy::Accept,
         advertise_learned: false,
@@ -38,6 +39,7 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
         peer: Some(Arc::new(peer)),
         attributes: Arc::new(attributes),
         standing: Standing::Lost(Step::PeerAddress),
+        stale: false,
     }
 }
 

@@ -1,0 +1,49 @@
+//! What a session offers: from the configuration of the speaker and of a peer to that of the state machine.
+
+use crate::session::Config;
+use crate::wire::{Capabilities, GracefulRestart, RestartFamily};
+use crate::{Family, PeerConfig, RestartMode, SpeakerConfig};
+
+/// The session with `peer` as its state machine is to run it.
+pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
+    let mut families = peer.families.clone();
+    families.sort_unstable();
+    families.dedup();
+    Config {
+        local_as: speaker.asn,
+        remote_as: peer.remote_as,
+        router_id: speaker.router_id,
+        hold_time: peer.hold_time,
+        connect_retry: peer.connect_retry,
+        passive: peer.passive,
+        capabilities: Capabilities {
+            ipv6_next_hop_for_ipv4: families.contains(&Family::Ipv4Unicast),
+            graceful_restart: graceful_restart(peer, &families),
+            families,
+            route_refresh: true,
+            four_octet_as: true,
+        },
+        stale_time: peer.stale_time,
+        signed: peer.password.is_some(),
+        send_hold_time: peer.send_hold_time,
+    }
+}
+
+/// What the first OPEN says: a speaker that starts has restarted, and its forwarding began anew.
+fn graceful_restart(peer: &PeerConfig, families: &[Family]) -> Option<GracefulRestart> {
+    let kept = match peer.graceful_restart {
+        RestartMode::Off => return None,
+        RestartMode::Helper => &[],
+        RestartMode::Full => families,
+    };
+    let entry = |family: &Family| RestartFamily {
+        family: *family,
+        forwarding: false,
+    };
+    Some(GracefulRestart {
+        restarting: peer.graceful_restart == RestartMode::Full,
+        notification: true,
+        restart_time: peer.restart_time,
+        families: kept.iter().map(entry).collect(),
+    })
+}
