@@ -1,11 +1,13 @@
 //! Next-hop resolution: from the gateways of a group to neighbours on interfaces, over the routes themselves.
 
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use net::{IfIndex, NextHop, NextHopId, RouteKind, Vni, VrfId};
 use smallvec::SmallVec;
 
+use crate::buckets::{Division, divide, losers};
 use crate::group::{GroupKey, MAX_MEMBERS, Reason, ResolvedHop, Step, Target, Walk};
 use crate::interface::{Attachment, Interface};
 use crate::next_hop::special_id;
@@ -25,9 +27,14 @@ type Path = SmallVec<[(VrfId, IpAddr); MAX_DEPTH]>;
 impl Rib {
     /// The group of a set of next hops, resolved; `None` when every id is in use.
     pub(crate) fn intern(&mut self, key: GroupKey) -> Option<u32> {
+        self.intern_after(key, None)
+    }
+
+    /// The same; a group that is made takes the flows over as they lie in group `before`.
+    pub(crate) fn intern_after(&mut self, key: GroupKey, before: Option<u32>) -> Option<u32> {
         let (id, new) = self.groups.intern(key)?;
         if new {
-            self.resolve(id);
+            self.resolve_after(id, before);
         }
         Some(id)
     }
@@ -52,6 +59,10 @@ impl Rib {
 
     /// Resolves a group, and passes on what that changes.
     pub(crate) fn resolve(&mut self, id: u32) {
+        self.resolve_after(id, None);
+    }
+
+    fn resolve_after(&mut self, id: u32, before: Option<u32>) {
         let key = Arc::clone(&self.groups.get(id).key);
         let mut walk = self.walk(&key);
         let group = self.groups.get_mut(id);
@@ -80,12 +91,12 @@ impl Rib {
         }
         let group = self.groups.get(id);
         if group.visits == 1 && group.references == 0 || group.targets != walk.targets {
-            self.regroup(id, walk.targets);
+            self.regroup(id, walk.targets, before);
         }
     }
 
-    /// Gives a group other members.
-    fn regroup(&mut self, id: u32, targets: Vec<(Target, u32)>) {
+    /// Gives a group other members; its flows stay where they lie, in it or in group `before`, as far as they can.
+    fn regroup(&mut self, id: u32, targets: Vec<(Target, u32)>, before: Option<u32>) {
         let members: Vec<Member> = match self.groups.get(id).key.kind {
             RouteKind::Unicast => targets.iter().map(|(t, _)| self.member(*t)).collect(),
             special => vec![Member::next_hop(special_id(special))],
@@ -94,18 +105,33 @@ impl Rib {
             .iter()
             .map(|(target, weight)| self.resolved_hop(*target, *weight))
             .collect();
+        let lay = self.groups.get(before.unwrap_or(id));
+        let old = Division {
+            buckets: &lay.buckets,
+            weights: &lay.weights(),
+        };
+        let weight = |at: usize| targets.get(at).map_or(1, |(_, weight)| *weight);
+        let weighted: Vec<(Member, u32)> = members.iter().enumerate().map(|(at, m)| (*m, weight(at))).collect();
+        let buckets = divide(old, &weighted);
+        let division = division(&buckets, &members, &targets);
         let group = self.groups.get_mut(id);
         group.targets = targets;
         group.resolved = resolved;
+        group.division = division;
         let old = std::mem::replace(&mut group.members, members);
-        let update = Box::new(group.update());
+        let old_buckets = std::mem::replace(&mut group.buckets, buckets);
         if group.references > 0 {
-            // Whoever sends by an old member, or by a leak, looks again.
-            self.outcome.delta.next_hops.extend(old.iter().filter_map(|m| m.id()));
-            self.outcome.delta.everything |= old.iter().any(|m| m.id().is_none());
+            // Whoever has a flow that goes another way looks again; of a leak it is not known who.
+            for member in losers(&old_buckets, &group.buckets) {
+                match member.id() {
+                    Some(id) => self.outcome.delta.next_hops.push(id),
+                    None => self.outcome.delta.everything = true,
+                }
+            }
             self.outcome.regrouped.insert(id);
             self.bound_delta();
         }
+        let update = Box::new(self.groups.get(id).update());
         self.write.append(TableOp::Group { id, update });
         self.release_members(&old);
         if let Some(overlay) = self.overlays.get(&id) {
@@ -311,6 +337,19 @@ impl Rib {
             Err(Reason::InterfaceDown)
         }
     }
+}
+
+/// What tells one division of flows from another; 0 if there is nothing to divide.
+fn division(buckets: &[Member], members: &[Member], targets: &[(Target, u32)]) -> u64 {
+    if buckets.len() < 2 {
+        return 0;
+    }
+    let owner = |bucket: &Member| {
+        let at = members.iter().position(|member| member == bucket);
+        at.and_then(|at| targets.get(at)).map(|(target, _)| target)
+    };
+    let owners: Vec<Option<&Target>> = buckets.iter().map(owner).collect();
+    foldhash::fast::FixedState::default().hash_one(owners).max(1)
 }
 
 /// Notes a lookup, once.

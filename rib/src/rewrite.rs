@@ -43,7 +43,7 @@ impl Rib {
     }
 
     /// The VXLAN endpoint that a next hop is behind, as far as it is known.
-    fn endpoint(&self, target: Target) -> Option<IpAddr> {
+    pub(crate) fn endpoint(&self, target: Target) -> Option<IpAddr> {
         match target {
             Target::Tunnel(_, vtep, _) => Some(vtep),
             Target::Neighbor(interface, address) => {
@@ -71,6 +71,7 @@ impl Rib {
             vrf: VrfId::DEFAULT,
             kind: RouteKind::Unicast,
             next_hops: smallvec![NextHop::via(vtep)],
+            lineage: 0,
         });
         let old = self.next_hops.get(id).underlay;
         if old.map(|old| &*self.groups.get(old).key) == key.as_ref() {

@@ -246,7 +246,7 @@ impl Rib {
     /// Adds, replaces or takes out the candidate that `owner` has for a prefix.
     pub(crate) fn set_candidate(&mut self, vrf: VrfId, prefix: Prefix, owner: Owner, route: Option<Route>) {
         let candidate = match route {
-            Some(route) => match self.candidate(vrf, owner, route) {
+            Some(route) => match self.candidate(vrf, prefix, owner, route) {
                 Some(candidate) => Some(candidate),
                 None => {
                     self.refused += 1;
@@ -285,7 +285,7 @@ impl Rib {
     }
 
     /// A route with its next hops interned.
-    fn candidate(&mut self, vrf: VrfId, owner: Owner, route: Route) -> Option<Candidate> {
+    fn candidate(&mut self, vrf: VrfId, prefix: Prefix, owner: Owner, route: Route) -> Option<Candidate> {
         let source = owner.source();
         let configured = self
             .config
@@ -299,17 +299,42 @@ impl Rib {
         } else {
             SmallVec::new()
         };
-        let group = self.intern(GroupKey {
+        let key = GroupKey {
             vrf,
             kind: route.kind,
             next_hops,
-        })?;
+            lineage: 0,
+        };
+        let group = self.group_after(prefix, owner, key)?;
         Some(Candidate {
             distance,
             owner,
             metric: route.metric,
             group,
         })
+    }
+
+    /// The group of a route's next hops. With several of them, flows to the prefix lie in it as they lie now.
+    fn group_after(&mut self, prefix: Prefix, owner: Owner, mut key: GroupKey) -> Option<u32> {
+        let entry = match key.next_hops.len() {
+            0 | 1 => None,
+            _ => self.vrfs.get(&key.vrf).and_then(|routes| routes.get(prefix)),
+        };
+        let Some(entry) = entry else {
+            return self.intern(key);
+        };
+        let own = entry.candidates.iter().find(|c| c.owner == owner).map(|c| c.group);
+        let leaf = (entry.leaf != 0).then_some(entry.leaf);
+        if let Some(same) = own
+            .into_iter()
+            .chain(leaf)
+            .find(|id| self.groups.get(*id).key.same_hops(&key))
+        {
+            return Some(same);
+        }
+        let before = leaf.or(own).filter(|id| self.groups.get(*id).division != 0);
+        key.lineage = before.map_or(0, |id| self.groups.get(id).division);
+        self.intern_after(key, before)
     }
 
     fn link(&mut self, link: &LinkChange) {

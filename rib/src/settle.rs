@@ -132,6 +132,7 @@ impl Rib {
             vrf,
             kind: RouteKind::Unicast,
             next_hops,
+            lineage: 0,
         })
     }
 

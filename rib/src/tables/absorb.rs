@@ -14,7 +14,7 @@ use crate::trie::{Root, Slot};
 #[derive(Clone, Debug)]
 pub(crate) struct GroupUpdate {
     pub(crate) kind: RouteKind,
-    /// A power of two of them, at least one.
+    /// A power of two of them; none is no route.
     pub(crate) buckets: Box<[Member]>,
 }
 

@@ -11,6 +11,8 @@ use net::{
 };
 use rib::{Adjacency, AdjacencyKind, Attachment, Interface, Lookup, Published, Reader, Reason, Rib, RibConfig};
 
+mod ecmp;
+mod explaining;
 mod interfaces;
 mod publishing;
 mod routes;
