@@ -19,7 +19,9 @@
 #![forbid(unsafe_code)]
 
 mod adjacency;
+mod buckets;
 mod connected;
+mod explain;
 mod group;
 mod interface;
 mod next_hop;
@@ -35,6 +37,7 @@ mod trie;
 mod view;
 
 pub use adjacency::{Adjacency, AdjacencyKind, VXLAN_OVERHEAD};
+pub use explain::{Explanation, HopExplanation, HopProblem};
 pub use group::{Reason, ResolvedHop};
 pub use interface::{Attachment, Interface, TableInterface};
 pub use publish::{Published, Stalled, Winner, WinnerRoute};

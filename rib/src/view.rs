@@ -133,7 +133,7 @@ impl Rib {
             .collect()
     }
 
-    fn route_view(&self, vrf: VrfId, prefix: Prefix, entry: &Entry, candidate: &Candidate) -> RouteView {
+    pub(crate) fn route_view(&self, vrf: VrfId, prefix: Prefix, entry: &Entry, candidate: &Candidate) -> RouteView {
         let group = self.groups.get(candidate.group);
         let active = entry.winner
             == Some(Winning {
@@ -146,7 +146,8 @@ impl Rib {
         let reason = match group.usable_for(prefix) {
             _ if active => None,
             Err(reason) => Some(reason),
-            Ok(()) => better.map(|better| {
+            Ok(()) if entry.dirty => Some(Reason::Pending),
+            Ok(()) => Some(better.map_or(Reason::Pending, |better| {
                 if better.distance != candidate.distance {
                     Reason::Distance
                 } else if better.metric != candidate.metric {
@@ -154,7 +155,7 @@ impl Rib {
                 } else {
                     Reason::Source
                 }
-            }),
+            })),
         };
         RouteView {
             vrf,
