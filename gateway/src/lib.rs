@@ -12,6 +12,7 @@ pub mod api;
 pub mod client;
 pub mod daemon;
 mod error;
+pub mod explain;
 mod manager;
 mod plan;
 pub mod render;

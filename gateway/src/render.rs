@@ -301,6 +301,24 @@ pub fn drops(value: &Value) -> String {
     )
 }
 
+/// `turnpike explain route`.
+pub fn explain_route(value: &Value) -> String {
+    let lookup = &value["lookup"];
+    let mut out = format!(
+        "{} in {}: {}",
+        text(lookup, &["address"]),
+        text(value, &["vrf_name"]),
+        text(value, &["verdict"])
+    );
+    if !value["stopped_at"].is_null() {
+        out += &format!(" ({}: {})", text(value, &["stopped_at"]), text(value, &["reason"]));
+    }
+    out += "\n\n";
+    let columns = ["step", "outcome", "reason", "text"];
+    out += &table(&columns, rows(&value["steps"]).map(|step| row(step, &columns)));
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -1,6 +1,7 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use config::{Config, Segment};
-use dataplane::Dataplane;
-use net::{Drop, NeighborState, Prefix, Revision, VrfId};
+use dataplane::{Dataplane, NotOffloaded};
+use net::{Drop, NeighborState, PortId, Prefix, Revision, VrfId};
 use netlink_sync::Mirror;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,7 @@ use crate::api::{
     Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, NeighborRow, Offloads, PeerView, PortView,
     RouteRow, Summary, VpcView, WorkerView,
 };
+use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
 
 /// Rows of one answer, at most, unless the client says otherwise.
@@ -96,6 +98,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/explain/route", get(explain_route))
         .with_state(shared)
 }
 
@@ -283,6 +286,53 @@ async fn routes(
         route,
     });
     Ok(Json(named.collect()))
+}
+
+async fn explain_route(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<RouteExplanation> {
+    let bad = |text: String| Failure(StatusCode::BAD_REQUEST, text);
+    let vrf_name = parameters.get("vrf").map_or(config::DEFAULT_VRF, String::as_str);
+    let vrf = shared.vrf(vrf_name)?;
+    let address = parameters.get("address").map_or("", String::as_str);
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| bad(format!("`{address}` is not an IP address")))?;
+    let received = match &shared.speaker {
+        Some(speaker) if vrf == VrfId::DEFAULT => speaker.covering(address).await,
+        _ => Vec::new(),
+    };
+    let ports = shared.config.ports.iter().zip(shared.dataplane.ports());
+    let rules: Vec<PortId> = ports
+        .filter(|(port, _)| port.offload)
+        .map(|(_, (info, ..))| info.id)
+        .collect();
+    let (lookup, nic) = shared
+        .ask(move |manager| {
+            let lookup = manager.rib.explain(vrf, address);
+            let reader = manager.rib.reader();
+            let tables = reader.enter();
+            let nic = explain::offloadable(explain::last(&lookup), |next_hop| match &tables {
+                Some(tables) => dataplane::next_hop_offload(tables, &rules, next_hop),
+                None => Err(NotOffloaded::NextHop),
+            });
+            (lookup, nic)
+        })
+        .await?;
+    Ok(Json(explain::explain(Facts {
+        vrf_name: vrf_name.to_owned(),
+        received,
+        workers: shared
+            .dataplane
+            .counters()
+            .iter()
+            .map(|counters| counters.generation.get())
+            .collect(),
+        kernel: explain::mirrored(explain::last(&lookup)).map(|prefix| shared.mirror.standing(prefix)),
+        nic,
+        lookup,
+    })))
 }
 
 fn limit(parameters: &HashMap<String, String>) -> Result<usize, Failure> {

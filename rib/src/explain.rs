@@ -145,7 +145,7 @@ impl Rib {
             if group.key.kind == RouteKind::Unicast {
                 let hops = group.members.iter().zip(&group.targets);
                 explanation.next_hops = hops
-                    .map(|(member, (target, _))| self.explain_hop(group, *member, *target))
+                    .map(|(member, (target, _))| self.explain_hop(group, address, (*member, *target)))
                     .collect();
             }
             let leaks = group.members.iter().filter_map(|member| member.vrf());
@@ -186,7 +186,7 @@ impl Rib {
             .find(|(_, entry)| entry.leaf != 0)
     }
 
-    fn explain_hop(&self, group: &Group, member: Member, target: Target) -> HopExplanation {
+    fn explain_hop(&self, group: &Group, address: IpAddr, (member, target): (Member, Target)) -> HopExplanation {
         let buckets_total = group.buckets.len().max(1);
         let buckets = match group.buckets.len() {
             0 => 1,
@@ -215,7 +215,8 @@ impl Rib {
         let state = match target {
             Target::Neighbor(_, gateway) => host.and_then(|host| self.neighbors.get(&(host, gateway))),
             Target::Tunnel(_, _, mac) => Some(&NeighborState::Reachable(mac)),
-            Target::Glean(_) | Target::Leak(_) => return hop,
+            Target::Glean(_) => host.and_then(|host| self.neighbors.get(&(host, address))),
+            Target::Leak(_) => return hop,
         };
         (hop.mac, hop.problem) = match state {
             Some(NeighborState::Reachable(mac)) => (Some(*mac), None),

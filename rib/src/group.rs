@@ -1,15 +1,17 @@
 //! Groups: sets of unresolved next hops that routes share, each resolved once for all of them.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use net::{IfIndex, InterfaceId, Mac, NextHop, Prefix, RouteKind, VrfId};
+use net::{IfIndex, InterfaceId, Mac, NextHop, Prefix, RouteKind, Vni, VrfId};
 use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::tables::{GroupUpdate, Member};
 use crate::trie::MAX_LEAVES;
+use crate::users::Users;
 
 /// Members beyond this many are not used.
 pub(crate) const MAX_MEMBERS: usize = 64;
@@ -149,10 +151,20 @@ pub(crate) struct Step {
     pub(crate) length: Option<u8>,
 }
 
+/// What resolution asked for the state of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// The interface of ours that this host interface stands for.
+    Host(IfIndex),
+    /// The interface with this VNI.
+    Vni(Vni),
+}
+
 /// The outcome of resolving a group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) steps: SmallVec<[Step; 2]>,
+    pub(crate) needs: SmallVec<[Need; 1]>,
     /// Sorted, each target once, with its weight.
     pub(crate) targets: Vec<(Target, u32)>,
     /// The first thing that went wrong.
@@ -177,6 +189,10 @@ pub(crate) struct Group {
     /// Tells divisions of flows apart; 0 while there is one member or none.
     pub(crate) division: u64,
     pub(crate) resolved: Arc<[ResolvedHop]>,
+    /// Interfaces and VNIs whose state decided.
+    pub(crate) needs: SmallVec<[Need; 1]>,
+    /// The prefixes that have it among their candidates.
+    pub(crate) users: Users,
     /// Waits for resolution.
     pub(crate) dirty: bool,
     /// Resolutions in the generation in the making.
@@ -218,6 +234,7 @@ impl Group {
 pub(crate) struct Groups {
     entries: Vec<Group>,
     free: Vec<u32>,
+    stand_ins: usize,
     by_key: HashMap<Arc<GroupKey>, u32, foldhash::fast::RandomState>,
     /// Groups of the same next hops with a lineage, by their key without it.
     lineages: HashMap<GroupKey, usize, foldhash::fast::RandomState>,
@@ -235,6 +252,7 @@ impl Groups {
         Self {
             entries: vec![fresh(Arc::new(key))],
             free: Vec::new(),
+            stand_ins: 0,
             by_key: HashMap::default(),
             lineages: HashMap::default(),
         }
@@ -263,19 +281,30 @@ impl Groups {
         }
         let group = fresh(Arc::new(key));
         let key = Arc::clone(&group.key);
-        let id = match self.free.pop() {
+        let id = self.place(group)?;
+        self.by_key.insert(key, id);
+        Some((id, true))
+    }
+
+    fn place(&mut self, group: Group) -> Option<u32> {
+        match self.free.pop() {
             Some(id) => {
                 self.entries[id as usize] = group;
-                id
+                Some(id)
             }
             None if self.entries.len() < MAX_LEAVES as usize => {
                 self.entries.push(group);
-                (self.entries.len() - 1) as u32
+                Some((self.entries.len() - 1) as u32)
             }
-            None => return None,
-        };
-        self.by_key.insert(key, id);
-        Some((id, true))
+            None => None,
+        }
+    }
+
+    /// An id that stands for another group, or none, in the FIB; never given back. `None` when every id is in use.
+    pub(crate) fn stand_in(&mut self) -> Option<u32> {
+        let id = self.place(fresh(Arc::clone(&self.entries[0].key)))?;
+        self.stand_ins += 1;
+        Some(id)
     }
 
     /// Takes a group without references out.
@@ -297,13 +326,22 @@ impl Groups {
         group
     }
 
-    /// Ids in use.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        (1..self.entries.len() as u32).filter(|id| self.entries[*id as usize].references > 0)
+    /// Sets of next hops.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - 1 - self.free.len() - self.stand_ins
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len() - 1 - self.free.len()
+    /// The users of groups, to be read and put in order.
+    pub(crate) fn users<'g>(&'g mut self, ids: &'g BTreeSet<u32>) -> impl Iterator<Item = (u32, &'g mut Users)> {
+        // One at a time: each id is in the set once.
+        let mut rest = self.entries.as_mut_slice();
+        let mut taken = 0;
+        ids.iter().filter_map(move |id| {
+            let (before, after) = std::mem::take(&mut rest).split_at_mut_checked((*id - taken) as usize + 1)?;
+            rest = after;
+            taken = *id + 1;
+            before.last_mut().map(|group| (*id, &mut group.users))
+        })
     }
 }
 
@@ -318,6 +356,8 @@ fn fresh(key: Arc<GroupKey>) -> Group {
         buckets: Vec::new(),
         division: 0,
         resolved: Arc::new([]),
+        needs: SmallVec::new(),
+        users: Users::default(),
         dirty: false,
         visits: 0,
     }

@@ -8,7 +8,7 @@ use net::{IfIndex, NextHop, NextHopId, RouteKind, Vni, VrfId};
 use smallvec::SmallVec;
 
 use crate::buckets::{Division, divide, losers};
-use crate::group::{GroupKey, MAX_MEMBERS, Reason, ResolvedHop, Step, Target, Walk};
+use crate::group::{GroupKey, MAX_MEMBERS, Need, Reason, ResolvedHop, Step, Target, Walk};
 use crate::interface::{Attachment, Interface};
 use crate::next_hop::special_id;
 use crate::rib::Rib;
@@ -51,6 +51,9 @@ impl Rib {
             return;
         }
         let group = self.groups.remove(id);
+        for need in &group.needs {
+            self.dependents.remove(&(*need, id));
+        }
         self.work.flipped.remove(&id);
         self.outcome.regrouped.remove(&id);
         self.unwatch(id, &group.steps);
@@ -65,6 +68,7 @@ impl Rib {
     fn resolve_after(&mut self, id: u32, before: Option<u32>) {
         let key = Arc::clone(&self.groups.get(id).key);
         let mut walk = self.walk(&key);
+        self.outcome.effort.resolutions += 1;
         let group = self.groups.get_mut(id);
         group.dirty = false;
         group.visits += 1;
@@ -83,6 +87,14 @@ impl Rib {
         if flipped {
             self.work.flipped.insert(id);
         }
+        let needs = std::mem::replace(&mut group.needs, walk.needs.clone());
+        if needs != walk.needs {
+            for need in needs {
+                self.dependents.remove(&(need, id));
+            }
+            self.dependents.extend(walk.needs.iter().map(|need| (*need, id)));
+        }
+        let group = self.groups.get_mut(id);
         let old = std::mem::replace(&mut group.steps, walk.steps.clone());
         if old != walk.steps {
             self.unwatch(id, &old);
@@ -132,6 +144,12 @@ impl Rib {
             self.bound_delta();
         }
         let update = Box::new(self.groups.get(id).update());
+        for id in self.followers.get(&id).into_iter().flatten().copied() {
+            self.write.append(TableOp::Group {
+                id,
+                update: update.clone(),
+            });
+        }
         self.write.append(TableOp::Group { id, update });
         self.release_members(&old);
         if let Some(overlay) = self.overlays.get(&id) {
@@ -249,6 +267,7 @@ impl Rib {
         walk: &mut Walk,
     ) {
         let target = if let Some(vxlan) = hop.vxlan {
+            need(walk, Need::Vni(vxlan.vni));
             let mut underlay = Walk {
                 lookups: walk.lookups,
                 ..Walk::default()
@@ -258,6 +277,9 @@ impl Rib {
             for step in underlay.steps {
                 note(walk, step);
             }
+            for needed in underlay.needs {
+                need(walk, needed);
+            }
             match underlay.targets.first() {
                 Some(_) => self
                     .vxlan_interface(vxlan.vni)
@@ -265,6 +287,9 @@ impl Rib {
                 None => Err(underlay.problem.unwrap_or(Reason::GatewayUnresolved)),
             }
         } else {
+            if let Some(host) = hop.interface {
+                need(walk, Need::Host(host));
+            }
             match (hop.interface, hop.gateway.or(destination)) {
                 (Some(host), Some(address)) => self.usable(host).map(|i| Target::Neighbor(i.id, address)),
                 (Some(host), None) => self.usable(host).map(|i| Target::Glean(i.id)),
@@ -350,6 +375,13 @@ fn division(buckets: &[Member], members: &[Member], targets: &[(Target, u32)]) -
     };
     let owners: Vec<Option<&Target>> = buckets.iter().map(owner).collect();
     foldhash::fast::FixedState::default().hash_one(owners).max(1)
+}
+
+/// Notes whose state is asked for, once.
+fn need(walk: &mut Walk, need: Need) {
+    if !walk.needs.contains(&need) {
+        walk.needs.push(need);
+    }
 }
 
 /// Notes a lookup, once.

@@ -17,6 +17,7 @@ impl Rib {
         let Some(target) = self.next_hops.get(id).target else {
             return;
         };
+        self.outcome.effort.rebuilds += 1;
         let vtep = self.endpoint(target);
         self.join_underlay(id, vtep);
         let adjacency = self.build(id, target, vtep);

@@ -100,6 +100,17 @@ impl Speaker {
         answer.await.expect(CORE_LIVES)
     }
 
+    /// The prefixes of the loc-rib that hold `address`, longest first, with every path.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn covering(&self, address: IpAddr) -> Vec<RouteView> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Covering(address, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
     /// Ends every session with Cease, Administrative Shutdown, and closes all sockets. No event is sent any more.
     pub async fn shutdown(self) {
         let (reply, done) = oneshot::channel();

@@ -15,6 +15,7 @@ mod thread;
 
 pub use counters::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule};
 pub(crate) use rules::ConnectionOffload;
+pub use rules::next_hop_offload;
 pub(crate) use thread::OffloadThread;
 
 use nat::ConnectionId;

@@ -18,6 +18,16 @@ pub(crate) struct GroupUpdate {
     pub(crate) buckets: Box<[Member]>,
 }
 
+impl GroupUpdate {
+    /// No route.
+    pub(crate) fn none() -> Self {
+        Self {
+            kind: RouteKind::Unreachable,
+            buckets: Box::default(),
+        }
+    }
+}
+
 /// One change of the published tables.
 #[derive(Clone, Debug)]
 pub(crate) enum TableOp {

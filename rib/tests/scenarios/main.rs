@@ -12,6 +12,7 @@ use net::{
 use rib::{Adjacency, AdjacencyKind, Attachment, Interface, Lookup, Published, Reader, Reason, Rib, RibConfig};
 
 mod ecmp;
+mod effort;
 mod explaining;
 mod interfaces;
 mod publishing;
