@@ -39,8 +39,9 @@ pub use candidate::{Candidate, Checked, Committed};
 pub use error::Error;
 pub use fault::Fault;
 pub use model::{
-    Action, Api, Bgp, Config, DEFAULT_VRF, Dataplane, Family, Gateway, Kernel, Masquerade, Memory, Nat, Peer, Policy,
-    Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, Family, Gateway, Kernel, Masquerade,
+    Memory, Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, Rib, RouteTarget, Segment,
+    StaticRoute, Timers, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

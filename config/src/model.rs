@@ -7,6 +7,7 @@
 
 mod bgp;
 mod nat;
+mod rib;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use bgp::{Action, Bgp, Family, Peer, Policy, PrefixRule};
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
+pub use rib::{BatchBounds, Distances, Rib};
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub vpcs: Vec<Vpc>,
     /// `[[route]]`, by VRF and prefix; one for each pair.
     pub routes: Vec<StaticRoute>,
+    /// `[rib]`
+    pub rib: Rib,
     /// `[kernel]`
     pub kernel: Kernel,
     /// `[bgp]`; without it the gateway does not speak BGP.

@@ -6,6 +6,7 @@ mod bgp;
 mod nat;
 mod nearest;
 mod reader;
+mod rib;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +101,9 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
     let faults = file.faults();
     let vpcs = file.tables("vpc", "vpc", "name", vpc);
     section(file, "vpc", faults);
-    let routes = file.tables("route", "route", "prefix", |reader| route(reader, &vpc_names));
+    let rib = file.table("rib", "[rib]", rib::rib);
+    let distance = rib.distance.fixed;
+    let routes = file.tables("route", "route", "prefix", |reader| route(reader, &vpc_names, distance));
     let kernel = file.table("kernel", "[kernel]", kernel);
     let bgp = if file.has("bgp") {
         file.table("bgp", "[bgp]", bgp::bgp)
@@ -117,6 +120,7 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
             ports,
             vpcs,
             routes,
+            rib,
             kernel,
             bgp,
             nat,
@@ -269,15 +273,13 @@ fn segment(reader: &mut Reader<'_, '_>) -> Option<Segment> {
     })
 }
 
-fn route(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticRoute> {
+fn route(reader: &mut Reader<'_, '_>, names: &Names, distance: u8) -> Option<StaticRoute> {
     let prefix = reader.required("prefix");
     let vrf = names.vrf(reader, "vrf").unwrap_or(Some(VrfId::DEFAULT));
     let in_vrf = names.vrf(reader, "in-vrf").flatten();
     let via = reader.list("via");
     let kind = reader.optional("kind");
-    let distance = reader
-        .optional("distance")
-        .unwrap_or(net::Source::Static.default_distance());
+    let distance = reader.optional("distance").unwrap_or(distance);
     let metric = reader.optional("metric").unwrap_or(0);
     if !exactly_one(reader, &["via", "in-vrf", "kind"], "`via`, `in-vrf`, `kind`") {
         return None;

@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::api::{
-    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, NeighborRow, Offloads, PeerView, PortView,
-    RouteRow, Summary, VpcView, WorkerView,
+    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, MemoryView, NeighborRow, Offloads, PeerView,
+    PortView, RouteRow, Summary, VpcView, WorkerView,
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
@@ -227,18 +227,16 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
     for worker in 0..shared.workers() {
         connections += u64::from(shared.ask_worker(worker, |engine| engine.stats().connections).await?);
     }
-    let (generation, routes) = shared
-        .ask(|manager| {
-            let stats = manager.rib.stats();
-            (stats.generation, stats.prefixes_v4 + stats.prefixes_v6)
-        })
-        .await?;
+    let stats = shared.ask(|manager| manager.rib.stats()).await?;
+    let routes = stats.prefixes_v4 + stats.prefixes_v6;
+    // Readers have one copy while the other is written.
+    let tables_bytes = 2 * stats.table_bytes;
     let (buffers_in_use, buffers) = shared.dataplane.buffers();
     Ok(Json(Summary {
         name: config.gateway.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
         revision: shared.revision,
-        generation,
+        generation: stats.generation,
         uptime_seconds: crate::manager::clock().duration_since(shared.started).as_secs(),
         ports,
         drops: workers.iter().map(|worker| worker.counters.dropped).sum(),
@@ -256,6 +254,11 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
         },
         kernel: shared.mirror.status(),
         routes,
+        memory: MemoryView {
+            rib_bytes: stats.rib_bytes,
+            tables_bytes,
+            bytes_per_route: (stats.rib_bytes + tables_bytes) / routes.max(1),
+        },
         connections,
         offloads: shared.dataplane.offload_counters().live.get(),
         buffers_in_use,
@@ -431,8 +434,15 @@ async fn connections(
 }
 
 async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
-    let (current, history) = shared
-        .ask(|manager| (manager.rib.generation(), manager.history.iter().cloned().collect()))
+    let (current, batches, history) = shared
+        .ask(|manager| {
+            let batches = manager.batches.view(crate::manager::clock());
+            (
+                manager.rib.generation(),
+                batches,
+                manager.history.iter().cloned().collect(),
+            )
+        })
         .await?;
     let workers_seen = shared
         .dataplane
@@ -444,6 +454,7 @@ async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
         current,
         revision: shared.revision,
         workers_seen,
+        batches,
         history,
     }))
 }

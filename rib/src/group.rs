@@ -331,6 +331,17 @@ impl Groups {
         self.entries.len() - 1 - self.free.len() - self.stand_ins
     }
 
+    /// Bytes held.
+    pub(crate) fn memory(&self) -> usize {
+        let held = |group: &Group| {
+            group.targets.capacity() * size_of::<(Target, u32)>()
+                + (group.members.capacity() + group.buckets.capacity()) * size_of::<Member>()
+                + group.users.memory()
+        };
+        let entries = self.entries.capacity() * size_of::<Group>();
+        entries + self.entries.iter().map(held).sum::<usize>()
+    }
+
     /// The users of groups, to be read and put in order.
     pub(crate) fn users<'g>(&'g mut self, ids: &'g BTreeSet<u32>) -> impl Iterator<Item = (u32, &'g mut Users)> {
         // One at a time: each id is in the set once.

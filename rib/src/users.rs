@@ -46,6 +46,11 @@ impl Users {
         }
     }
 
+    /// Bytes held.
+    pub(crate) fn memory(&self) -> usize {
+        self.listed.capacity() * size_of::<Prefix>()
+    }
+
     /// Takes those out that are not among them any more.
     fn compact(&mut self, group: u32, routes: &VrfRoutes) {
         self.listed.sort_unstable();

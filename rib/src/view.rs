@@ -99,7 +99,7 @@ pub struct Stats {
     pub neighbors: usize,
     /// Routes refused because of a full table.
     pub refused: u64,
-    /// Bytes of the route tables of the RIB.
+    /// Bytes of the route tables of the RIB: prefixes, candidates, sets of next hops.
     pub rib_bytes: usize,
     /// Bytes of one of the two copies of the published tables.
     pub table_bytes: usize,
@@ -224,7 +224,7 @@ impl Rib {
             next_hops: self.next_hops.len(),
             neighbors: self.neighbors.len(),
             refused: self.refused,
-            rib_bytes: self.vrfs.values().map(|r| r.memory()).sum(),
+            rib_bytes: self.vrfs.values().map(|r| r.memory()).sum::<usize>() + self.groups.memory(),
             table_bytes: self.write.enter().map_or(0, |tables| tables.memory()),
         }
     }

@@ -39,7 +39,8 @@ fn each_step_is_named() {
     let deny =
         format!("import = {{ default = \"accept\", rules = [{{ action = \"deny\", prefix = \"{REJECTED}\" }}] }}");
     let text = net.config(turnpike_tests::config::Memory::NoHuge);
-    let text = text.replace("import = \"accept\"", &deny) + static_routes;
+    let peer = |import: &str| format!("families = [\"ipv4-unicast\"]\nhold-time = 9\nconnect-retry = 1\n{import}");
+    let text = text.replace(&peer("import = \"accept\""), &peer(&deny)) + static_routes;
     let gateway = Turnpiked::start(&net.gateway, &text, &net.scratch);
     gateway.await_sessions(turnpike_tests::topology::SESSIONS);
     eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[0], FABRIC[0]));

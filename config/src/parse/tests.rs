@@ -39,9 +39,20 @@ fn smallest_file_is_all_defaults() {
         (config.kernel.table, config.kernel.protocol, config.kernel.metric),
         (254, 212, 20)
     );
+    assert_eq!((config.rib.batch.size, config.rib.large_batch.size), (4_096, 200_000));
+    assert_eq!((config.rib.distance.fixed, config.rib.distance.ibgp), (1, 200));
     assert_eq!(config.nat.timers.tcp_established, 7440);
     assert_eq!(config.api.socket.to_str(), Some("/run/turnpike/api.sock"));
     assert!(config.bgp.is_none() && config.vxlan.is_none() && config.ports.is_empty());
+}
+
+#[test]
+fn a_static_route_without_a_distance_takes_that_of_its_source() {
+    let text = "[gateway]\nname = \"a\"\n[rib.distance]\nstatic = 7\n\
+                [[route]]\nprefix = \"10.0.0.0/8\"\nkind = \"blackhole\"\n\
+                [[route]]\nprefix = \"11.0.0.0/8\"\nkind = \"blackhole\"\ndistance = 9\n";
+    let distances: Vec<u8> = checked(text).routes.iter().map(|route| route.distance).collect();
+    assert_eq!(distances, [7, 9]);
 }
 
 #[test]

@@ -7,8 +7,8 @@ use net::{VlanId, Vni, VpcId, VrfId};
 use super::encode::ONE;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Api, Bgp, Config, Dataplane, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port, PortForward, PortRange,
-    PrefixRule, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Api, BatchBounds, Bgp, Config, Dataplane, Distances, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port,
+    PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -52,6 +52,8 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             port: fields.number()?,
         })
     })?;
+    let rib = rows.of(table::RIB, &[ONE]).next().ok_or("table rib is empty")?;
+    let rib = rib_section(&mut Fields::after(table::RIB, rib, 1))?;
     let config = Config {
         gateway,
         dataplane,
@@ -59,6 +61,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         ports: list(rows, table::PORT, &[], |fields| port(rows, fields))?,
         vpcs: list(rows, table::VPC, &[], |fields| vpc(rows, fields))?,
         routes: list(rows, table::ROUTE, &[], |fields| route(rows, fields))?,
+        rib,
         kernel,
         bgp: list(rows, table::BGP, &[ONE], |fields| bgp(rows, fields))?
             .into_iter()
@@ -71,6 +74,26 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         api,
     };
     Ok(config.canonical())
+}
+
+fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
+    let mut bounds = || -> Result<BatchBounds, Damage> {
+        Ok(BatchBounds {
+            size: fields.number()?,
+            time: fields.number()?,
+        })
+    };
+    Ok(Rib {
+        batch: bounds()?,
+        large_batch: bounds()?,
+        distance: Distances {
+            fixed: fields.number()?,
+            ebgp: fields.number()?,
+            ibgp: fields.number()?,
+            kernel: fields.number()?,
+            fpm: fields.number()?,
+        },
+    })
 }
 
 /// Reads the rows that begin with `key`, each from the value after it.

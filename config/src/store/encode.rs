@@ -3,13 +3,14 @@
 use std::fmt::Display;
 
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Nat, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{Bgp, Config, Nat, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
 use crate::words::Word;
 
 /// The rows of a configuration.
 pub(super) fn rows(config: &Config) -> Rows {
     let mut rows = Rows::new();
     rows.add(table::SETTINGS, settings(config));
+    rows.add(table::RIB, rib(&config.rib));
     for core in &config.dataplane.workers {
         rows.add(table::WORKER, vec![number(*core)]);
     }
@@ -58,6 +59,22 @@ fn settings(config: &Config) -> Row {
         number(timers.udp),
         number(timers.icmp),
         text(config.api.socket.display()),
+    ]
+}
+
+fn rib(rib: &Rib) -> Row {
+    let (batch, large, distance) = (&rib.batch, &rib.large_batch, &rib.distance);
+    vec![
+        ONE,
+        number(batch.size),
+        number(batch.time),
+        number(large.size),
+        number(large.time),
+        number(distance.fixed),
+        number(distance.ebgp),
+        number(distance.ibgp),
+        number(distance.kernel),
+        number(distance.fpm),
     ]
 }
 

@@ -20,6 +20,19 @@ CREATE TABLE settings (
     api_socket      TEXT    NOT NULL
 ) STRICT;
 
+CREATE TABLE rib (
+    id                  INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    batch_size          INTEGER NOT NULL,
+    batch_time_ms       INTEGER NOT NULL,
+    large_batch_size    INTEGER NOT NULL,
+    large_batch_time_ms INTEGER NOT NULL,
+    static_distance     INTEGER NOT NULL,
+    ebgp_distance       INTEGER NOT NULL,
+    ibgp_distance       INTEGER NOT NULL,
+    kernel_distance     INTEGER NOT NULL,
+    fpm_distance        INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE worker (
     core INTEGER NOT NULL PRIMARY KEY
 ) STRICT;
