@@ -12,7 +12,7 @@ use proptest::{collection, option, sample};
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, Family, Gateway, Kernel, Masquerade, Memory, Nat,
     Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute,
-    Timers, Vpc, Vxlan,
+    Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -281,7 +281,11 @@ impl DrawnRoute {
             _ => RouteTarget::Via(
                 self.hosts
                     .iter()
-                    .map(|host| Ipv4Addr::new(192, 0, 9, *host).into())
+                    .map(|host| Via {
+                        weight: self.metric as u16 % 7 + 1,
+                        vrf: (*host % 5 == 0).then_some(VrfId::DEFAULT),
+                        ..Via::gateway(Ipv4Addr::new(192, 0, 9, *host).into())
+                    })
                     .collect(),
             ),
         };

@@ -41,7 +41,7 @@ pub use fault::Fault;
 pub use model::{
     Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, Family, Gateway, Kernel, Masquerade,
     Memory, Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, Rib, RouteTarget, Segment,
-    StaticRoute, Timers, Vpc, Vxlan,
+    StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

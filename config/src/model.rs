@@ -58,6 +58,12 @@ impl Config {
         self.ports.iter().find(|port| port.name == name)
     }
 
+    /// The VRF of the port or VPC with this name.
+    pub fn interface_vrf(&self, name: &str) -> Option<VrfId> {
+        let vpc = self.vpcs.iter().find(|vpc| vpc.name == name).map(|vpc| vpc.id.vrf());
+        self.port(name).map(|_| VrfId::DEFAULT).or(vpc)
+    }
+
     /// The name of a VRF: its VPC's, or `default`.
     pub fn vrf_name(&self, vrf: VrfId) -> &str {
         vrf.vpc()
@@ -245,8 +251,8 @@ pub struct StaticRoute {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteTarget {
-    /// To next hops, ascending, at least one; all of the prefix's family.
-    Via(Vec<IpAddr>),
+    /// To next hops, ascending, at least one; gateways are of the prefix's family.
+    Via(Vec<Via>),
     /// To another lookup in this VRF (a leaked route).
     InVrf(VrfId),
     /// Nowhere, silently.
@@ -255,6 +261,32 @@ pub enum RouteTarget {
     Unreachable,
     /// Nowhere, with ICMP administratively prohibited.
     Prohibit,
+}
+
+/// One next hop of a static route: a gateway, an interface (on-link), or a gateway on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Via {
+    /// The router; without one, every destination is a neighbour on the interface.
+    pub gateway: Option<IpAddr>,
+    /// Name of the port or VPC that it is on; needed for a link-local gateway and without a gateway.
+    pub interface: Option<String>,
+    /// VRF in which the gateway is looked up; the route's own without it.
+    pub vrf: Option<VrfId>,
+    /// Share of the flows among several next hops; at least 1.
+    pub weight: u16,
+}
+
+impl Via {
+    /// A gateway that is looked up in the route's own VRF.
+    pub fn gateway(gateway: IpAddr) -> Self {
+        Self {
+            gateway: Some(gateway),
+            interface: None,
+            vrf: None,
+            weight: 1,
+        }
+    }
 }
 
 /// `[kernel]`: how winners are mirrored to the kernel.

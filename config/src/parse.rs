@@ -18,11 +18,12 @@ use toml::de::DeTable;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Api, Config, DEFAULT_VRF, Dataplane, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Vpc, Vxlan,
+    Api, Config, DEFAULT_VRF, Dataplane, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Via, Vpc, Vxlan,
 };
 use crate::report::Found;
 use crate::words::DeadEnd;
 use reader::{Reader, Sink};
+use value::WrittenVia;
 
 pub(crate) use reader::Spans;
 
@@ -277,7 +278,7 @@ fn route(reader: &mut Reader<'_, '_>, names: &Names, distance: u8) -> Option<Sta
     let prefix = reader.required("prefix");
     let vrf = names.vrf(reader, "vrf").unwrap_or(Some(VrfId::DEFAULT));
     let in_vrf = names.vrf(reader, "in-vrf").flatten();
-    let via = reader.list("via");
+    let via = via(reader, names);
     let kind = reader.optional("kind");
     let distance = reader.optional("distance").unwrap_or(distance);
     let metric = reader.optional("metric").unwrap_or(0);
@@ -299,6 +300,25 @@ fn route(reader: &mut Reader<'_, '_>, names: &Names, distance: u8) -> Option<Sta
         distance,
         metric,
     })
+}
+
+/// The next hops of a route, with the VRFs that they name.
+fn via(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Vec<Via>> {
+    let written: Vec<WrittenVia> = reader.list("via")?;
+    let resolved = written.into_iter().filter_map(|via| {
+        let vrf = match via.vrf.as_deref() {
+            None => None,
+            Some(DEFAULT_VRF) => Some(VrfId::DEFAULT),
+            Some(name) => Some(names.find(reader, "via", "vrf", name)?.vrf()),
+        };
+        Some(Via {
+            gateway: via.gateway,
+            interface: via.interface,
+            vrf,
+            weight: via.weight,
+        })
+    });
+    Some(resolved.collect())
 }
 
 /// True if exactly one of the keys is there; reports it otherwise.

@@ -135,7 +135,13 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         interface.host = indices.get(&interface.id).copied();
         rib.set_interface(interface);
     }
-    plan::routes(config).into_iter().for_each(|change| rib.route(change));
+    let host = |name: &str| {
+        let planned = interfaces.iter().find(|planned| planned.interface.name == name)?;
+        indices.get(&planned.interface.id).copied()
+    };
+    plan::routes(config, host)
+        .into_iter()
+        .for_each(|change| rib.route(change));
 
     let sessions = config
         .bgp

@@ -37,7 +37,7 @@ fn each_step_is_named() {
          \n[[route]]\nprefix = \"233.252.1.0/24\"\nkind = \"prohibit\"\n\
          \n[[route]]\nprefix = \"233.252.2.0/24\"\nvia = [\"172.31.0.99\"]\n";
     let deny =
-        format!("import = {{ default = \"accept\", rules = [{{ action = \"deny\", prefix = \"{REJECTED}\" }}] }}");
+        format!("import = {{ default = \"accept\", prefixes = [{{ action = \"deny\", prefix = \"{REJECTED}\" }}] }}");
     let text = net.config(turnpike_tests::config::Memory::NoHuge);
     let peer = |import: &str| format!("families = [\"ipv4-unicast\"]\nhold-time = 9\nconnect-retry = 1\n{import}");
     let text = text.replace(&peer("import = \"accept\""), &peer(&deny)) + static_routes;

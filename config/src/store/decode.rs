@@ -8,7 +8,7 @@ use super::encode::ONE;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Api, BatchBounds, Bgp, Config, Dataplane, Distances, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port,
-    PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -228,7 +228,15 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
 }
 
 fn route(rows: &Rows, fields: &mut Fields<'_>) -> Result<StaticRoute, Damage> {
-    let gateways = list(rows, table::ROUTE_VIA, fields.key(2), Fields::parse)?;
+    let gateways = list(rows, table::ROUTE_VIA, fields.key(2), |fields| {
+        fields.number::<i64>()?; // the position: rows come in its order
+        Ok(Via {
+            gateway: fields.parse_optional()?,
+            interface: fields.parse_optional()?,
+            vrf: fields.number_optional()?.map(VrfId),
+            weight: fields.number()?,
+        })
+    })?;
     let (vrf, prefix) = (fields.vrf()?, fields.parse()?);
     let target = fields.text()?;
     let in_vrf = fields.number_optional()?.map(VrfId);

@@ -128,8 +128,15 @@ fn route(route: &StaticRoute, rows: &mut Rows) {
     let key = || [number(route.vrf.0), text(route.prefix)];
     let (target, in_vrf) = match &route.target {
         RouteTarget::Via(gateways) => {
-            for gateway in gateways {
-                rows.add(table::ROUTE_VIA, key().into_iter().chain([text(gateway)]).collect());
+            for (position, via) in (0_u32..).zip(gateways) {
+                let hop = [
+                    number(position),
+                    optional(via.gateway, text),
+                    optional(via.interface.as_deref(), text),
+                    optional(via.vrf, |vrf| number(vrf.0)),
+                    number(via.weight),
+                ];
+                rows.add(table::ROUTE_VIA, key().into_iter().chain(hop).collect());
             }
             ("via", Cell::Null)
         }

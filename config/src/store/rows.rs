@@ -45,7 +45,7 @@ tables! {
     VPC_VTEP "vpc_vtep" ("vpc" "address") ();
     VRF "vrf" ("id") ("vpc");
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
-    ROUTE_VIA "route_via" ("vrf" "prefix" "gateway") ();
+    ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
     BGP "bgp" ("id") ("asn" "router_id" "multipath");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
