@@ -2,9 +2,9 @@
 
 use std::net::{Ipv6Addr, SocketAddr};
 
-use net::{Mac, VpcId};
+use net::{Mac, Source, VpcId};
 
-use crate::model::{Action, Family, GracefulRestart, Memory, Policy, Poll, PortRange};
+use crate::model::{Action, BatchBounds, Distances, Family, GracefulRestart, Memory, Policy, Poll, PortRange};
 
 pub(crate) const WORKERS: [u16; 1] = [0];
 pub(crate) const POLL: Poll = Poll::Adaptive;
@@ -17,6 +17,25 @@ pub(crate) const VXLAN_PORT: u16 = 4789;
 pub(crate) const PORT_MTU: u16 = 1500;
 /// The MTU of a VPC on a VNI leaves room for VXLAN over IPv4 in 1500 bytes; one on a VLAN has a port's.
 pub(crate) const VXLAN_MTU: u16 = 1450;
+
+/// Small enough that what changes meanwhile is not late.
+pub(crate) const BATCH: BatchBounds = BatchBounds { size: 4_096, time: 10 };
+/// A full table is a handful of generations.
+pub(crate) const LARGE_BATCH: BatchBounds = BatchBounds {
+    size: 200_000,
+    time: 250,
+};
+
+/// Those that `net` gives.
+pub(crate) fn distances() -> Distances {
+    Distances {
+        fixed: Source::Static.default_distance(),
+        ebgp: Source::Ebgp.default_distance(),
+        ibgp: Source::Ibgp.default_distance(),
+        kernel: Source::Kernel.default_distance(),
+        fpm: Source::Fpm.default_distance(),
+    }
+}
 
 pub(crate) const KERNEL_TABLE: u32 = 254;
 /// Nobody else's: iproute2 and FRR name 186 to 198 theirs.

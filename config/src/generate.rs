@@ -10,15 +10,15 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, Bgp, Config, Dataplane, DynamicPeers, Family, Gateway, GracefulRestart, Kernel, Masquerade, Memory,
-    Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, RouteTarget, Segment, StaticRoute,
-    Timers, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Gateway, GracefulRestart,
+    Kernel, Masquerade, Memory, Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, Rib,
+    RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
 pub(crate) fn config() -> impl Strategy<Value = Config> {
     let parts = (
-        ("[a-z0-9-]{1,20}", dataplane(), kernel(), timers()),
+        ("[a-z0-9-]{1,20}", dataplane(), rib(), kernel(), timers()),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
@@ -27,7 +27,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
     );
     parts.prop_map(
-        |((name, dataplane, kernel, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
+        |((name, dataplane, rib, kernel, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -59,6 +59,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     port: 4789,
                 }),
                 routes: routes.collect(),
+                rib,
                 kernel,
                 bgp,
                 nat: Nat {
@@ -88,6 +89,24 @@ fn dataplane() -> impl Strategy<Value = Dataplane> {
             connections: buffers,
         },
     )
+}
+
+fn rib() -> impl Strategy<Value = Rib> {
+    let distances = proptest::array::uniform5(1..=u8::MAX);
+    (1..9_999_u32, 1..999_u32, distances).prop_map(|(size, time, [fixed, ebgp, ibgp, kernel, fpm])| Rib {
+        batch: BatchBounds { size, time },
+        large_batch: BatchBounds {
+            size: size * 2,
+            time: time * 2,
+        },
+        distance: Distances {
+            fixed,
+            ebgp,
+            ibgp,
+            kernel,
+            fpm,
+        },
+    })
 }
 
 fn kernel() -> impl Strategy<Value = Kernel> {
@@ -262,7 +281,11 @@ impl DrawnRoute {
             _ => RouteTarget::Via(
                 self.hosts
                     .iter()
-                    .map(|host| Ipv4Addr::new(192, 0, 9, *host).into())
+                    .map(|host| Via {
+                        weight: self.metric as u16 % 7 + 1,
+                        vrf: (*host % 5 == 0).then_some(VrfId::DEFAULT),
+                        ..Via::gateway(Ipv4Addr::new(192, 0, 9, *host).into())
+                    })
                     .collect(),
             ),
         };

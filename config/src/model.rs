@@ -7,6 +7,7 @@
 
 mod bgp;
 mod nat;
+mod rib;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use bgp::{Action, Bgp, DynamicPeers, Family, GracefulRestart, Password, PasswordError, Peer, Policy, PrefixRule};
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
+pub use rib::{BatchBounds, Distances, Rib};
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -33,6 +35,8 @@ pub struct Config {
     pub vpcs: Vec<Vpc>,
     /// `[[route]]`, by VRF and prefix; one for each pair.
     pub routes: Vec<StaticRoute>,
+    /// `[rib]`
+    pub rib: Rib,
     /// `[kernel]`
     pub kernel: Kernel,
     /// `[bgp]`; without it the gateway does not speak BGP.
@@ -52,6 +56,12 @@ impl Config {
     /// The port with this name.
     pub fn port(&self, name: &str) -> Option<&Port> {
         self.ports.iter().find(|port| port.name == name)
+    }
+
+    /// The VRF of the port or VPC with this name.
+    pub fn interface_vrf(&self, name: &str) -> Option<VrfId> {
+        let vpc = self.vpcs.iter().find(|vpc| vpc.name == name).map(|vpc| vpc.id.vrf());
+        self.port(name).map(|_| VrfId::DEFAULT).or(vpc)
     }
 
     /// The name of a VRF: its VPC's, or `default`.
@@ -246,8 +256,8 @@ pub struct StaticRoute {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RouteTarget {
-    /// To next hops, ascending, at least one; all of the prefix's family.
-    Via(Vec<IpAddr>),
+    /// To next hops, ascending, at least one; gateways are of the prefix's family.
+    Via(Vec<Via>),
     /// To another lookup in this VRF (a leaked route).
     InVrf(VrfId),
     /// Nowhere, silently.
@@ -256,6 +266,32 @@ pub enum RouteTarget {
     Unreachable,
     /// Nowhere, with ICMP administratively prohibited.
     Prohibit,
+}
+
+/// One next hop of a static route: a gateway, an interface (on-link), or a gateway on an interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Via {
+    /// The router; without one, every destination is a neighbour on the interface.
+    pub gateway: Option<IpAddr>,
+    /// Name of the port or VPC that it is on; needed for a link-local gateway and without a gateway.
+    pub interface: Option<String>,
+    /// VRF in which the gateway is looked up; the route's own without it.
+    pub vrf: Option<VrfId>,
+    /// Share of the flows among several next hops; at least 1.
+    pub weight: u16,
+}
+
+impl Via {
+    /// A gateway that is looked up in the route's own VRF.
+    pub fn gateway(gateway: IpAddr) -> Self {
+        Self {
+            gateway: Some(gateway),
+            interface: None,
+            vrf: None,
+            weight: 1,
+        }
+    }
 }
 
 /// `[kernel]`: how winners are mirrored to the kernel.

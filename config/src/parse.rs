@@ -6,6 +6,7 @@ mod bgp;
 mod nat;
 mod nearest;
 mod reader;
+mod rib;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +18,12 @@ use toml::de::DeTable;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Api, Config, DEFAULT_VRF, Dataplane, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Vpc, Vxlan,
+    Api, Config, DEFAULT_VRF, Dataplane, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Via, Vpc, Vxlan,
 };
 use crate::report::Found;
 use crate::words::DeadEnd;
 use reader::{Reader, Sink};
+use value::WrittenVia;
 
 pub(crate) use reader::Spans;
 
@@ -100,7 +102,9 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
     let faults = file.faults();
     let vpcs = file.tables("vpc", "vpc", "name", vpc);
     section(file, "vpc", faults);
-    let routes = file.tables("route", "route", "prefix", |reader| route(reader, &vpc_names));
+    let rib = file.table("rib", "[rib]", rib::rib);
+    let distance = rib.distance.fixed;
+    let routes = file.tables("route", "route", "prefix", |reader| route(reader, &vpc_names, distance));
     let kernel = file.table("kernel", "[kernel]", kernel);
     let bgp = if file.has("bgp") {
         file.table("bgp", "[bgp]", bgp::bgp)
@@ -117,6 +121,7 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
             ports,
             vpcs,
             routes,
+            rib,
             kernel,
             bgp,
             nat,
@@ -269,15 +274,13 @@ fn segment(reader: &mut Reader<'_, '_>) -> Option<Segment> {
     })
 }
 
-fn route(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticRoute> {
+fn route(reader: &mut Reader<'_, '_>, names: &Names, distance: u8) -> Option<StaticRoute> {
     let prefix = reader.required("prefix");
     let vrf = names.vrf(reader, "vrf").unwrap_or(Some(VrfId::DEFAULT));
     let in_vrf = names.vrf(reader, "in-vrf").flatten();
-    let via = reader.list("via");
+    let via = via(reader, names);
     let kind = reader.optional("kind");
-    let distance = reader
-        .optional("distance")
-        .unwrap_or(net::Source::Static.default_distance());
+    let distance = reader.optional("distance").unwrap_or(distance);
     let metric = reader.optional("metric").unwrap_or(0);
     if !exactly_one(reader, &["via", "in-vrf", "kind"], "`via`, `in-vrf`, `kind`") {
         return None;
@@ -297,6 +300,25 @@ fn route(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticRoute> {
         distance,
         metric,
     })
+}
+
+/// The next hops of a route, with the VRFs that they name.
+fn via(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Vec<Via>> {
+    let written: Vec<WrittenVia> = reader.list("via")?;
+    let resolved = written.into_iter().filter_map(|via| {
+        let vrf = match via.vrf.as_deref() {
+            None => None,
+            Some(DEFAULT_VRF) => Some(VrfId::DEFAULT),
+            Some(name) => Some(names.find(reader, "via", "vrf", name)?.vrf()),
+        };
+        Some(Via {
+            gateway: via.gateway,
+            interface: via.interface,
+            vrf,
+            weight: via.weight,
+        })
+    });
+    Some(resolved.collect())
 }
 
 /// True if exactly one of the keys is there; reports it otherwise.

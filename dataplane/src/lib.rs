@@ -30,7 +30,7 @@ pub use dpdk_sys::{LogLevel, Memory, PortStats};
 pub use error::Error;
 pub use host::{HostCounters, HostInterface};
 pub use launch::{Config, Dataplane, Opened, PortInfo, PortSpec, Wiring};
-pub use offload::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule, RuleState};
+pub use offload::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule, RuleState, next_hop_offload};
 pub use worker::PollMode;
 
 /// What the data plane tells the control plane.

@@ -24,11 +24,24 @@ pub struct Summary {
     pub bgp: BgpSummary,
     pub kernel: netlink_sync::Status,
     pub routes: usize,
+    pub memory: MemoryView,
     pub connections: u64,
     pub offloads: u64,
     pub drops: u64,
     pub buffers_in_use: u32,
     pub buffers: u32,
+}
+
+/// Memory of the route tables in `show summary`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct MemoryView {
+    pub rib_bytes: usize,
+    pub tables_bytes: usize,
+    pub bytes_per_route: usize,
 }
 
 /// A port in `show summary`.
@@ -178,6 +191,7 @@ pub struct Generations {
     pub current: Generation,
     pub revision: Revision,
     pub workers_seen: Vec<u64>,
+    pub batches: crate::batch::BatchesView,
     pub history: Vec<GenerationView>,
 }
 
@@ -192,6 +206,13 @@ pub struct GenerationView {
     pub published_ms: u64,
     /// Changes it was made of.
     pub changes: usize,
+    /// What closed its batch.
+    pub closed: crate::batch::Closed,
+    /// Microseconds from the end of the batch to published: decided, resolved, written.
+    pub publish_us: u64,
+    /// Work that it took.
+    #[serde(flatten)]
+    pub effort: rib::Effort,
     /// Workers that have revalidated their connections.
     pub workers_done: usize,
     /// Connections looked at.

@@ -19,6 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::Error;
+use crate::batch::{Batches, Closed};
 use crate::manager::{Inputs, Manager, clock};
 use crate::plan::{self, PlannedInterface};
 use crate::server::{self, Shared, SocketFile};
@@ -105,7 +106,10 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     let opened = Opened::new(plan::dataplane(config, seed(), options.dpdk_log))?;
     let ports: Vec<_> = opened.ports().cloned().collect();
     let interfaces = plan::interfaces(config, &ports)?;
-    let (mut rib, reader) = Rib::new(RibConfig::default());
+    let (mut rib, reader) = Rib::new(RibConfig {
+        distances: config.rib.distance.by_source().to_vec(),
+        ..RibConfig::default()
+    });
     for planned in &interfaces {
         rib.set_interface(planned.interface.clone());
     }
@@ -131,7 +135,13 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         interface.host = indices.get(&interface.id).copied();
         rib.set_interface(interface);
     }
-    plan::routes(config).into_iter().for_each(|change| rib.route(change));
+    let host = |name: &str| {
+        let planned = interfaces.iter().find(|planned| planned.interface.name == name)?;
+        indices.get(&planned.interface.id).copied()
+    };
+    plan::routes(config, host)
+        .into_iter()
+        .for_each(|change| rib.route(change));
 
     let sessions = config
         .bgp
@@ -144,11 +154,11 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         rib,
         mirror.clone(),
         indices.clone(),
-        sessions,
+        (sessions, Batches::new(&config.rib, sessions, STALE, clock())),
         committed.revision,
         failure_sender,
     );
-    manager.publish();
+    manager.publish(Closed::Drained);
     let inputs = Inputs {
         bgp: bgp_events,
         kernel: kernel_events,

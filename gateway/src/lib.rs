@@ -9,9 +9,11 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod batch;
 pub mod client;
 pub mod daemon;
 mod error;
+pub mod explain;
 mod manager;
 mod plan;
 pub mod render;

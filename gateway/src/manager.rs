@@ -1,8 +1,8 @@
 //! The manager: every event of the control plane goes through it, and it alone owns the RIB.
 //!
-//! A batch is what has arrived when the inputs are empty, or [`BATCH`] changes, or what came in [`BATCH_TIME`],
-//! whichever is first; it is published as one generation. A single change in steady state is so published at once, and
-//! a full table in a handful of generations.
+//! A batch is what has arrived when the inputs are empty, or at the bounds of `batch.rs`, whichever is first; it is
+//! published as one generation. A single change in steady state is so published at once, and a full table in a handful
+//! of generations.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,11 +13,8 @@ use rib::{Rib, Winner};
 use tokio::sync::mpsc;
 
 use crate::api::GenerationView;
+use crate::batch::{Batches, Closed};
 
-/// Changes after which a batch is published though more are waiting.
-const BATCH: usize = 50_000;
-/// Time after which a batch is published though more are waiting.
-const BATCH_TIME: Duration = Duration::from_millis(50);
 /// Generations that `show generations` remembers.
 const HISTORY: usize = 256;
 /// Pause before publishing is tried again while a worker holds the tables.
@@ -44,6 +41,7 @@ pub(crate) struct Manager {
     unsynced: usize,
     revision: Revision,
     epoch: Instant,
+    pub(crate) batches: Batches,
     pub(crate) history: VecDeque<GenerationView>,
     /// Part that failed, and its last words.
     failures: mpsc::UnboundedSender<(String, String)>,
@@ -54,7 +52,7 @@ impl Manager {
         rib: Rib,
         mirror: Mirror,
         indices: HashMap<InterfaceId, IfIndex>,
-        sessions: usize,
+        (sessions, batches): (usize, Batches),
         revision: Revision,
         failures: mpsc::UnboundedSender<(String, String)>,
     ) -> Self {
@@ -65,6 +63,7 @@ impl Manager {
             unsynced: sessions,
             revision,
             epoch: clock(),
+            batches,
             history: VecDeque::with_capacity(HISTORY),
             failures,
         }
@@ -98,15 +97,20 @@ impl Manager {
                 },
                 () = tokio::time::sleep(pause) => {}
             }
-            self.drain(&mut inputs);
-            publish_again = self.rib.pending() > 0 && !self.publish();
+            let closed = self.drain(&mut inputs);
+            publish_again = self.rib.pending() > 0 && !self.publish(closed);
         }
     }
 
-    /// Takes in what waits, up to the bounds of a batch.
-    fn drain(&mut self, inputs: &mut Inputs) {
+    /// Takes in what waits, up to the bounds of a batch, and says what closed it.
+    fn drain(&mut self, inputs: &mut Inputs) -> Closed {
         let began = clock();
-        while self.rib.pending() < BATCH && clock().duration_since(began) < BATCH_TIME {
+        loop {
+            let now = clock();
+            let bounds = self.batches.bounds(now);
+            if let Some(closed) = bounds.reached(self.rib.pending(), now.duration_since(began)) {
+                return closed;
+            }
             let mut any = false;
             if let Ok(event) = inputs.bgp.try_recv() {
                 self.bgp(event);
@@ -121,7 +125,7 @@ impl Manager {
                 any = true;
             }
             if !any {
-                return;
+                return Closed::Drained;
             }
         }
     }
@@ -129,17 +133,24 @@ impl Manager {
     fn bgp(&mut self, event: bgp::Event) {
         match event {
             bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
-            bgp::Event::PeerUp { peer } => tracing::info!(%peer, "BGP session established"),
-            bgp::Event::PeerDown { peer, reason, kept } if kept.is_empty() => {
-                tracing::warn!(%peer, reason, "BGP session down");
+            bgp::Event::PeerUp { peer } => {
+                tracing::info!(%peer, "BGP session established");
+                self.batches.peer_up(peer, clock());
             }
             bgp::Event::PeerDown { peer, reason, kept } => {
-                tracing::warn!(%peer, reason, ?kept, "BGP session down: the peer restarts, and its routes are kept");
+                if kept.is_empty() {
+                    tracing::warn!(%peer, reason, "BGP session down");
+                } else {
+                    tracing::warn!(%peer, reason, ?kept, "BGP session down: the peer restarts, and its routes are kept");
+                }
+                self.batches.peer_done(peer);
             }
             bgp::Event::EndOfRib { peer, family } => {
                 tracing::info!(%peer, ?family, "End-of-RIB");
+                self.batches.peer_done(peer);
                 self.unsynced = self.unsynced.saturating_sub(1);
-                if self.unsynced == 0 && self.publish() {
+                if self.unsynced == 0 && self.publish(Closed::EndOfRib) {
+                    self.batches.started();
                     self.mirror.end_of_start();
                 }
             }
@@ -197,14 +208,18 @@ impl Manager {
     }
 
     /// Publishes what is pending; false if a worker still holds the tables before the last generation.
-    pub(crate) fn publish(&mut self) -> bool {
+    pub(crate) fn publish(&mut self, closed: Closed) -> bool {
+        let began = clock();
         let published = match self.rib.publish() {
             Ok(published) => published,
             Err(stalled) => {
                 tracing::debug!(%stalled, "publishing again in a moment");
+                self.batches.stalled();
                 return false;
             }
         };
+        let publish_us = clock().duration_since(began).as_micros() as u64;
+        self.batches.published(closed);
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());
@@ -219,6 +234,9 @@ impl Manager {
             revision: self.revision,
             published_ms: clock().duration_since(self.epoch).as_millis() as u64,
             changes: published.changes,
+            closed,
+            publish_us,
+            effort: published.effort,
             ..GenerationView::default()
         });
         true

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use config::{Config, RouteTarget, Segment};
+use config::{Config, RouteTarget, Segment, Via};
 use dataplane::{HostInterface, Memory, PollMode, PortInfo, PortSpec};
-use net::{InterfaceId, IpNet, Mac, NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use net::{IfIndex, InterfaceId, IpNet, Mac, NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
 use rib::{Attachment, Interface};
 
 use crate::Error;
@@ -199,14 +199,14 @@ fn every_address(net: net::Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
     (u32::from(net.network())..=u32::from(net.broadcast())).map(Ipv4Addr::from)
 }
 
-/// Static routes.
-pub(crate) fn routes(config: &Config) -> Vec<RouteChange> {
+/// Static routes; `host` is the host interface of a port or VPC.
+pub(crate) fn routes(config: &Config, host: impl Fn(&str) -> Option<IfIndex>) -> Vec<RouteChange> {
     config
         .routes
         .iter()
         .map(|route| {
             let mut made = match &route.target {
-                RouteTarget::Via(gateways) => Route::multipath(gateways.iter().map(|g| NextHop::via(*g))),
+                RouteTarget::Via(hops) => Route::multipath(hops.iter().map(|via| next_hop(via, &host))),
                 RouteTarget::InVrf(vrf) => Route::unicast(NextHop::in_vrf(*vrf)),
                 RouteTarget::Blackhole => Route::special(RouteKind::Blackhole),
                 RouteTarget::Unreachable => Route::special(RouteKind::Unreachable),
@@ -222,6 +222,18 @@ pub(crate) fn routes(config: &Config) -> Vec<RouteChange> {
             }
         })
         .collect()
+}
+
+/// An interface whose host interface is gone (it never has index 0) keeps the route out, with that as the reason.
+fn next_hop(via: &Via, host: impl Fn(&str) -> Option<IfIndex>) -> NextHop {
+    let interface = via.interface.as_deref();
+    NextHop {
+        gateway: via.gateway,
+        interface: interface.map(|name| host(name).unwrap_or(IfIndex(0))),
+        weight: via.weight,
+        vrf: via.vrf,
+        vxlan: None,
+    }
 }
 
 /// The speaker, if BGP is configured.

@@ -62,6 +62,12 @@ pub fn summary(value: &Value) -> String {
         text(value, &["drops"]),
     );
     out += &format!(
+        "route tables: {} bytes in the RIB, {} in both copies for workers, {} a route\n",
+        text(value, &["memory", "rib_bytes"]),
+        text(value, &["memory", "tables_bytes"]),
+        text(value, &["memory", "bytes_per_route"]),
+    );
+    out += &format!(
         "kernel: {} routes installed, {} pending; packet buffers: {} of {} in use\n\nports\n",
         text(value, &["kernel", "installed"]),
         text(value, &["kernel", "pending"]),
@@ -238,6 +244,8 @@ pub fn generations(value: &Value) -> String {
         "revision",
         "published_ms",
         "changes",
+        "closed",
+        "publish_us",
         "examined",
         "kept",
         "moved",
@@ -246,10 +254,18 @@ pub fn generations(value: &Value) -> String {
         "duration_us",
     ];
     format!(
-        "generation {}, revision {}, workers at {}\n\n{}",
+        "generation {}, revision {}, workers at {}\n\
+         batches: {} drained, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
         text(value, &["current"]),
         text(value, &["revision"]),
         text(value, &["workers_seen"]),
+        text(value, &["batches", "drained"]),
+        text(value, &["batches", "size"]),
+        text(value, &["batches", "bounds", "size"]),
+        text(value, &["batches", "time"]),
+        text(value, &["batches", "bounds", "time_ms"]),
+        text(value, &["batches", "end_of_rib"]),
+        text(value, &["batches", "stalled"]),
         table(
             &columns,
             rows(&value["history"]).map(|generation| row(generation, &columns))
@@ -303,6 +319,24 @@ pub fn drops(value: &Value) -> String {
         &["reason", "packets", "meaning"],
         occurred.map(|drop| row(drop, &["reason", "packets", "description"])),
     )
+}
+
+/// `turnpike explain route`.
+pub fn explain_route(value: &Value) -> String {
+    let lookup = &value["lookup"];
+    let mut out = format!(
+        "{} in {}: {}",
+        text(lookup, &["address"]),
+        text(value, &["vrf_name"]),
+        text(value, &["verdict"])
+    );
+    if !value["stopped_at"].is_null() {
+        out += &format!(" ({}: {})", text(value, &["stopped_at"]), text(value, &["reason"]));
+    }
+    out += "\n\n";
+    let columns = ["step", "outcome", "reason", "text"];
+    out += &table(&columns, rows(&value["steps"]).map(|step| row(step, &columns)));
+    out
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,17 +13,18 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use config::{Config, Segment};
-use dataplane::Dataplane;
-use net::{Drop, NeighborState, Prefix, Revision, VrfId};
+use dataplane::{Dataplane, NotOffloaded};
+use net::{Drop, NeighborState, PortId, Prefix, Revision, VrfId};
 use netlink_sync::Mirror;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::api::{
-    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, NeighborRow, Offloads, PeerView, PortView,
-    RouteRow, Summary, VpcView, WorkerView,
+    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, MemoryView, NeighborRow, Offloads, PeerView,
+    PortView, RouteRow, Summary, VpcView, WorkerView,
 };
+use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
 
 /// Rows of one answer, at most, unless the client says otherwise.
@@ -96,6 +98,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/explain/route", get(explain_route))
         .with_state(shared)
 }
 
@@ -222,18 +225,16 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
     for worker in 0..shared.workers() {
         connections += u64::from(shared.ask_worker(worker, |engine| engine.stats().connections).await?);
     }
-    let (generation, routes) = shared
-        .ask(|manager| {
-            let stats = manager.rib.stats();
-            (stats.generation, stats.prefixes_v4 + stats.prefixes_v6)
-        })
-        .await?;
+    let stats = shared.ask(|manager| manager.rib.stats()).await?;
+    let routes = stats.prefixes_v4 + stats.prefixes_v6;
+    // Readers have one copy while the other is written.
+    let tables_bytes = 2 * stats.table_bytes;
     let (buffers_in_use, buffers) = shared.dataplane.buffers();
     Ok(Json(Summary {
         name: config.gateway.name.clone(),
         version: env!("CARGO_PKG_VERSION"),
         revision: shared.revision,
-        generation,
+        generation: stats.generation,
         uptime_seconds: crate::manager::clock().duration_since(shared.started).as_secs(),
         ports,
         drops: workers.iter().map(|worker| worker.counters.dropped).sum(),
@@ -251,6 +252,11 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
         },
         kernel: shared.mirror.status(),
         routes,
+        memory: MemoryView {
+            rib_bytes: stats.rib_bytes,
+            tables_bytes,
+            bytes_per_route: (stats.rib_bytes + tables_bytes) / routes.max(1),
+        },
         connections,
         offloads: shared.dataplane.offload_counters().live.get(),
         buffers_in_use,
@@ -281,6 +287,53 @@ async fn routes(
         route,
     });
     Ok(Json(named.collect()))
+}
+
+async fn explain_route(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<RouteExplanation> {
+    let bad = |text: String| Failure(StatusCode::BAD_REQUEST, text);
+    let vrf_name = parameters.get("vrf").map_or(config::DEFAULT_VRF, String::as_str);
+    let vrf = shared.vrf(vrf_name)?;
+    let address = parameters.get("address").map_or("", String::as_str);
+    let address: IpAddr = address
+        .parse()
+        .map_err(|_| bad(format!("`{address}` is not an IP address")))?;
+    let received = match &shared.speaker {
+        Some(speaker) if vrf == VrfId::DEFAULT => speaker.covering(address).await,
+        _ => Vec::new(),
+    };
+    let ports = shared.config.ports.iter().zip(shared.dataplane.ports());
+    let rules: Vec<PortId> = ports
+        .filter(|(port, _)| port.offload)
+        .map(|(_, (info, ..))| info.id)
+        .collect();
+    let (lookup, nic) = shared
+        .ask(move |manager| {
+            let lookup = manager.rib.explain(vrf, address);
+            let reader = manager.rib.reader();
+            let tables = reader.enter();
+            let nic = explain::offloadable(explain::last(&lookup), |next_hop| match &tables {
+                Some(tables) => dataplane::next_hop_offload(tables, &rules, next_hop),
+                None => Err(NotOffloaded::NextHop),
+            });
+            (lookup, nic)
+        })
+        .await?;
+    Ok(Json(explain::explain(Facts {
+        vrf_name: vrf_name.to_owned(),
+        received,
+        workers: shared
+            .dataplane
+            .counters()
+            .iter()
+            .map(|counters| counters.generation.get())
+            .collect(),
+        kernel: explain::mirrored(explain::last(&lookup)).map(|prefix| shared.mirror.standing(prefix)),
+        nic,
+        lookup,
+    })))
 }
 
 fn limit(parameters: &HashMap<String, String>) -> Result<usize, Failure> {
@@ -381,8 +434,15 @@ async fn connections(
 }
 
 async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
-    let (current, history) = shared
-        .ask(|manager| (manager.rib.generation(), manager.history.iter().cloned().collect()))
+    let (current, batches, history) = shared
+        .ask(|manager| {
+            let batches = manager.batches.view(crate::manager::clock());
+            (
+                manager.rib.generation(),
+                batches,
+                manager.history.iter().cloned().collect(),
+            )
+        })
         .await?;
     let workers_seen = shared
         .dataplane
@@ -394,6 +454,7 @@ async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
         current,
         revision: shared.revision,
         workers_seen,
+        batches,
         history,
     }))
 }

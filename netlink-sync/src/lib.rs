@@ -27,7 +27,7 @@ mod write;
 pub use error::Error;
 pub use mirror::{Mirror, MirrorConfig, Tuning};
 pub use route::{KernelNextHop, KernelRoute};
-pub use status::{Refusal, Status};
+pub use status::{Refusal, Standing, Status};
 pub use sysctl::prepare_host_interface;
 mod frame;
 mod heard;

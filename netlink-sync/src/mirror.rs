@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use net::{IfIndex, KernelEvent, VrfId};
+use net::{IfIndex, KernelEvent, Prefix, VrfId};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
@@ -22,7 +22,7 @@ use crate::outbound::Outbound;
 use crate::probe::Limiter;
 use crate::socket::Netlink;
 use crate::write::{remove_ours, resolve_neighbors, write_routes};
-use crate::{Error, KernelRoute, Status};
+use crate::{Error, KernelRoute, Standing, Status};
 
 /// Neighbours that wait to be asked for; more are asked for when they are wanted again.
 const PROBES: usize = 1024;
@@ -232,6 +232,11 @@ impl Mirror {
         if let Err(error) = remove_ours(&mut socket, self.inner.shared.mark(), None).await {
             tracing::error!(%error, "our routes could not be removed; the next start removes them");
         }
+    }
+
+    /// What has become of our route for a prefix.
+    pub fn standing(&self, prefix: Prefix) -> Standing {
+        self.inner.shared.outbound().standing(prefix)
     }
 
     /// Counters and state.

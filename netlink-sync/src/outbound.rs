@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use net::{Prefix, RouteKind};
 
 use crate::heard::ObservedRoute;
-use crate::{KernelNextHop, KernelRoute, Refusal, Status};
+use crate::{KernelNextHop, KernelRoute, Refusal, Standing, Status};
 
 /// Refusals that are remembered with their text.
 const REFUSALS: usize = 32;
@@ -297,6 +297,21 @@ impl Outbound {
         status.refusals = self.refusals.iter().cloned().collect();
         status.written = self.written;
         status.drift = self.drift;
+    }
+
+    /// What has become of the wish for a prefix.
+    pub(crate) fn standing(&self, prefix: Prefix) -> Standing {
+        let reason = self.refusals.iter().find(|refusal| refusal.prefix == prefix);
+        match (self.wanted.get(&prefix), self.kernel.get(&prefix)) {
+            _ if self.refused.contains(&prefix) => {
+                Standing::Refused(reason.map_or_else(String::new, |refusal| refusal.reason.clone()))
+            }
+            _ if self.in_flight.contains_key(&prefix) || self.queued.contains(&prefix) => Standing::Pending,
+            (Some(form), Some(installed)) if form.is_met_by(&installed.form) => Standing::Installed,
+            (Some(_), _) => Standing::Pending,
+            (None, Some(installed)) if installed.stale => Standing::Stale,
+            (None, _) => Standing::Absent,
+        }
     }
 
     fn decide(&self, prefix: Prefix) -> Option<Write> {

@@ -12,6 +12,22 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// What has become of our route for one prefix in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// None is wanted, and there is none.
+    Absent,
+    /// The kernel has it as wanted.
+    Installed,
+    /// It waits to be written or removed.
+    Pending,
+    /// The kernel refused it, with its errno as text (empty if too many were refused to remember each).
+    Refused(String),
+    /// Left by an earlier run, and not confirmed.
+    Stale,
+}
+
 /// Counters and state of the mirror.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {

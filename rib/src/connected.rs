@@ -1,10 +1,12 @@
 //! Connected and local routes, derived from the addresses of interfaces; and what an interface's change reaches.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use net::{IfIndex, NextHop, Prefix, Route, RouteKind, Source, VrfId};
 
+use crate::group::Need;
+use crate::interface::{Attachment, Interface};
 use crate::rib::Rib;
 use crate::routes::Owner;
 
@@ -51,30 +53,64 @@ impl Rib {
         wanted
     }
 
-    /// An interface came, changed or went: everything that may depend on one is decided again.
-    pub(crate) fn reindex_interfaces(&mut self) {
-        let before = std::mem::take(&mut self.neighbors_by_vrf);
-        let known: Vec<(IfIndex, IpAddr)> = self.neighbors.keys().copied().collect();
-        for (host, address) in known {
-            if let Some(vrf) = self.hosts.get(&host).map(|id| self.interfaces[id].vrf) {
-                self.index_neighbor(vrf, host, address, true);
+    /// An interface came, changed or went: what asked for its state is decided again.
+    pub(crate) fn mark_dependents(&mut self, interface: &Interface) {
+        self.next_hops.mark_on(interface.id);
+        let vni = match interface.attachment {
+            Attachment::Vxlan { vni, .. } => Some(Need::Vni(vni)),
+            Attachment::Port(_) | Attachment::Vlan { .. } => None,
+        };
+        for need in interface.host.map(Need::Host).into_iter().chain(vni) {
+            for (_, id) in self.dependents.range((need, 0)..=(need, u32::MAX)) {
+                let group = self.groups.get_mut(*id);
+                if !std::mem::replace(&mut group.dirty, true) {
+                    self.work.groups.push(*id);
+                }
             }
         }
-        let both = before.keys().chain(self.neighbors_by_vrf.keys());
-        self.work
-            .prefixes
-            .extend(both.map(|(vrf, address)| (*vrf, Prefix::host(*address))));
-        let groups: Vec<u32> = self.groups.ids().collect();
-        for id in groups {
-            let group = self.groups.get_mut(id);
-            if !std::mem::replace(&mut group.dirty, true) {
-                self.work.groups.push(id);
+        if let Some(host) = interface.host {
+            self.mark_hosts(host, interface.vrf);
+        }
+    }
+
+    /// The neighbours on a host interface may be host routes of `vrf`, or not be any more.
+    fn mark_hosts(&mut self, host: IfIndex, vrf: VrfId) {
+        let on_host = self
+            .neighbors
+            .range((host, LOWEST)..)
+            .take_while(|((h, _), _)| *h == host);
+        let prefixes = on_host.map(|((_, address), _)| (vrf, Prefix::host(*address)));
+        self.work.prefixes.extend(prefixes);
+    }
+
+    /// The neighbours on a host interface are another VRF's.
+    pub(crate) fn move_neighbors(&mut self, host: IfIndex, from: Option<VrfId>, to: Option<VrfId>) {
+        if from == to {
+            return;
+        }
+        let on_host = self
+            .neighbors
+            .range((host, LOWEST)..)
+            .take_while(|((h, _), _)| *h == host);
+        let addresses: Vec<IpAddr> = on_host.map(|((_, address), _)| *address).collect();
+        for address in addresses {
+            for (vrf, present) in [(from, false), (to, true)] {
+                if let Some(vrf) = vrf {
+                    self.index_neighbor(vrf, host, address, present);
+                    self.work.prefixes.push((vrf, Prefix::host(address)));
+                }
             }
         }
-        let all: Vec<_> = self.next_hops.iter().map(|(id, ..)| id).collect();
-        self.next_hops.dirty.extend(all);
+    }
+
+    /// The VRF of the interface that a host interface stands for.
+    pub(crate) fn vrf_of(&self, host: IfIndex) -> Option<VrfId> {
+        self.hosts.get(&host).map(|id| self.interfaces[id].vrf)
     }
 }
+
+/// The first address in the order of addresses.
+pub(crate) const LOWEST: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 fn is_link_local(address: IpAddr) -> bool {
     match address {

@@ -1,19 +1,24 @@
 //! Groups: sets of unresolved next hops that routes share, each resolved once for all of them.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use net::{IfIndex, InterfaceId, Mac, NextHop, Prefix, RouteKind, VrfId};
+use net::{IfIndex, InterfaceId, Mac, NextHop, Prefix, RouteKind, Vni, VrfId};
 use serde::Serialize;
 use smallvec::SmallVec;
 
 use crate::tables::{GroupUpdate, Member};
 use crate::trie::MAX_LEAVES;
+use crate::users::Users;
 
 /// Members beyond this many are not used.
 pub(crate) const MAX_MEMBERS: usize = 64;
+
+/// Groups of the same next hops that differ in how their flows lie; routes beyond share the one whose flows lie as in a
+/// new division.
+const MAX_LINEAGES: usize = 64;
 
 /// Why a route does not forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,8 +42,61 @@ pub enum Reason {
     InterfaceUnknown,
     /// The interface is down.
     InterfaceDown,
-    /// No interface has the VNI, or the VXLAN endpoint is not an IPv4 address.
+    /// No interface has the VNI of the VXLAN next hop.
     VxlanUnknown,
+    /// It came or changed after the newest generation: the next one decides.
+    Pending,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 11] = [
+        Self::Distance,
+        Self::Metric,
+        Self::Source,
+        Self::GatewayUnresolved,
+        Self::GatewayLocal,
+        Self::GatewayDiscarded,
+        Self::Loop,
+        Self::InterfaceUnknown,
+        Self::InterfaceDown,
+        Self::VxlanUnknown,
+        Self::Pending,
+    ];
+
+    /// Its name in what is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Distance => "distance",
+            Self::Metric => "metric",
+            Self::Source => "source",
+            Self::GatewayUnresolved => "gateway-unresolved",
+            Self::GatewayLocal => "gateway-local",
+            Self::GatewayDiscarded => "gateway-discarded",
+            Self::Loop => "loop",
+            Self::InterfaceUnknown => "interface-unknown",
+            Self::InterfaceDown => "interface-down",
+            Self::VxlanUnknown => "vxlan-unknown",
+            Self::Pending => "pending",
+        }
+    }
+
+    /// What it means, in a sentence without its full stop.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Distance => "a route of another source has a lower administrative distance",
+            Self::Metric => "a route of the same distance has a lower metric",
+            Self::Source => "a route of the same distance and metric comes from a source that is preferred",
+            Self::GatewayUnresolved => "no route leads to the gateway",
+            Self::GatewayLocal => "the gateway is an address of our own",
+            Self::GatewayDiscarded => "the route to the gateway drops packets",
+            Self::Loop => "the way to the gateway leads through the route itself, or round in a circle",
+            Self::InterfaceUnknown => "the interface is none of the gateway's",
+            Self::InterfaceDown => "the interface is down",
+            Self::VxlanUnknown => "no interface has the VNI of the VXLAN next hop",
+            Self::Pending => "it came or changed after the newest generation, and the next one decides",
+        }
+    }
 }
 
 /// What makes two sets of next hops the same.
@@ -47,6 +105,16 @@ pub(crate) struct GroupKey {
     pub(crate) vrf: VrfId,
     pub(crate) kind: RouteKind,
     pub(crate) next_hops: SmallVec<[NextHop; 1]>,
+    /// 0, or which division of flows the group took over when it was made: routes whose flows lie differently cannot
+    /// share buckets.
+    pub(crate) lineage: u64,
+}
+
+impl GroupKey {
+    /// True if both name the same next hops, whatever their flows did before.
+    pub(crate) fn same_hops(&self, other: &Self) -> bool {
+        (self.vrf, self.kind, &self.next_hops) == (other.vrf, other.kind, &other.next_hops)
+    }
 }
 
 /// One next hop as resolved.
@@ -83,10 +151,20 @@ pub(crate) struct Step {
     pub(crate) length: Option<u8>,
 }
 
+/// What resolution asked for the state of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// The interface of ours that this host interface stands for.
+    Host(IfIndex),
+    /// The interface with this VNI.
+    Vni(Vni),
+}
+
 /// The outcome of resolving a group.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Walk {
     pub(crate) steps: SmallVec<[Step; 2]>,
+    pub(crate) needs: SmallVec<[Need; 1]>,
     /// Sorted, each target once, with its weight.
     pub(crate) targets: Vec<(Target, u32)>,
     /// The first thing that went wrong.
@@ -106,7 +184,15 @@ pub(crate) struct Group {
     pub(crate) steps: SmallVec<[Step; 2]>,
     pub(crate) targets: Vec<(Target, u32)>,
     pub(crate) members: Vec<Member>,
+    /// Which member each share of the flows goes to: a power of two of them, none without members.
+    pub(crate) buckets: Vec<Member>,
+    /// Tells divisions of flows apart; 0 while there is one member or none.
+    pub(crate) division: u64,
     pub(crate) resolved: Arc<[ResolvedHop]>,
+    /// Interfaces and VNIs whose state decided.
+    pub(crate) needs: SmallVec<[Need; 1]>,
+    /// The prefixes that have it among their candidates.
+    pub(crate) users: Users,
     /// Waits for resolution.
     pub(crate) dirty: bool,
     /// Resolutions in the generation in the making.
@@ -129,52 +215,29 @@ impl Group {
         }
     }
 
+    /// How its flows lie, and by which weights.
+    pub(crate) fn weights(&self) -> Vec<(Member, u32)> {
+        let members = self.members.iter().copied();
+        members.zip(self.targets.iter().map(|(_, weight)| *weight)).collect()
+    }
+
     /// What workers are told.
     pub(crate) fn update(&self) -> GroupUpdate {
-        let weights: Vec<u32> = self.targets.iter().map(|(_, w)| *w).collect();
-        let shares = if self.members.len() == weights.len() {
-            shares(&weights)
-        } else {
-            vec![1; self.members.len()]
-        };
-        let buckets = self
-            .members
-            .iter()
-            .zip(shares)
-            .flat_map(|(m, n)| std::iter::repeat_n(*m, n))
-            .collect();
         GroupUpdate {
             kind: self.key.kind,
-            buckets,
+            buckets: self.buckets.as_slice().into(),
         }
     }
-}
-
-/// Buckets of each member: a power of two in all, each at least one, else in proportion (largest remainders).
-fn shares(weights: &[u32]) -> Vec<usize> {
-    let equal = weights.windows(2).all(|w| w[0] == w[1]);
-    if equal && (weights.is_empty() || weights.len().is_power_of_two()) {
-        return vec![1; weights.len()];
-    }
-    let buckets = if weights.len() <= 16 { 64 } else { 256 };
-    let total: u64 = weights.iter().map(|w| u64::from(*w)).sum::<u64>().max(1);
-    let spare = (buckets - weights.len()) as u64;
-    let exact = |w: u32| u64::from(w) * spare;
-    let mut shares: Vec<usize> = weights.iter().map(|w| 1 + (exact(*w) / total) as usize).collect();
-    let mut order: Vec<usize> = (0..weights.len()).collect();
-    order.sort_by_key(|i| Reverse(exact(weights[*i]) % total));
-    let left = buckets - shares.iter().sum::<usize>();
-    for i in order.into_iter().cycle().take(left) {
-        shares[i] += 1;
-    }
-    shares
 }
 
 /// Every group, by id and by key.
 pub(crate) struct Groups {
     entries: Vec<Group>,
     free: Vec<u32>,
+    stand_ins: usize,
     by_key: HashMap<Arc<GroupKey>, u32, foldhash::fast::RandomState>,
+    /// Groups of the same next hops with a lineage, by their key without it.
+    lineages: HashMap<GroupKey, usize, foldhash::fast::RandomState>,
 }
 
 impl Groups {
@@ -184,11 +247,14 @@ impl Groups {
             vrf: VrfId::DEFAULT,
             kind: RouteKind::Unreachable,
             next_hops: SmallVec::new(),
+            lineage: 0,
         };
         Self {
             entries: vec![fresh(Arc::new(key))],
             free: Vec::new(),
+            stand_ins: 0,
             by_key: HashMap::default(),
+            lineages: HashMap::default(),
         }
     }
 
@@ -201,25 +267,44 @@ impl Groups {
     }
 
     /// The id of a key and whether it is new; `None` when every id is in use. Does not count a reference.
-    pub(crate) fn intern(&mut self, key: GroupKey) -> Option<(u32, bool)> {
+    pub(crate) fn intern(&mut self, mut key: GroupKey) -> Option<(u32, bool)> {
         if let Some(id) = self.by_key.get(&key) {
             return Some((*id, false));
         }
+        if key.lineage != 0 {
+            let lineage = std::mem::take(&mut key.lineage);
+            if self.lineages.get(&key).is_some_and(|count| *count >= MAX_LINEAGES) {
+                return self.intern(key);
+            }
+            *self.lineages.entry(key.clone()).or_default() += 1;
+            key.lineage = lineage;
+        }
         let group = fresh(Arc::new(key));
         let key = Arc::clone(&group.key);
-        let id = match self.free.pop() {
+        let id = self.place(group)?;
+        self.by_key.insert(key, id);
+        Some((id, true))
+    }
+
+    fn place(&mut self, group: Group) -> Option<u32> {
+        match self.free.pop() {
             Some(id) => {
                 self.entries[id as usize] = group;
-                id
+                Some(id)
             }
             None if self.entries.len() < MAX_LEAVES as usize => {
                 self.entries.push(group);
-                (self.entries.len() - 1) as u32
+                Some((self.entries.len() - 1) as u32)
             }
-            None => return None,
-        };
-        self.by_key.insert(key, id);
-        Some((id, true))
+            None => None,
+        }
+    }
+
+    /// An id that stands for another group, or none, in the FIB; never given back. `None` when every id is in use.
+    pub(crate) fn stand_in(&mut self) -> Option<u32> {
+        let id = self.place(fresh(Arc::clone(&self.entries[0].key)))?;
+        self.stand_ins += 1;
+        Some(id)
     }
 
     /// Takes a group without references out.
@@ -227,17 +312,47 @@ impl Groups {
         let vacant = fresh(Arc::clone(&self.entries[0].key));
         let group = std::mem::replace(&mut self.entries[id as usize], vacant);
         self.by_key.remove(&*group.key);
+        if group.key.lineage != 0 {
+            let mut key = GroupKey::clone(&group.key);
+            key.lineage = 0;
+            if let Some(count) = self.lineages.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    self.lineages.remove(&key);
+                }
+            }
+        }
         self.free.push(id);
         group
     }
 
-    /// Ids in use.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        (1..self.entries.len() as u32).filter(|id| self.entries[*id as usize].references > 0)
+    /// Sets of next hops.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - 1 - self.free.len() - self.stand_ins
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len() - 1 - self.free.len()
+    /// Bytes held.
+    pub(crate) fn memory(&self) -> usize {
+        let held = |group: &Group| {
+            group.targets.capacity() * size_of::<(Target, u32)>()
+                + (group.members.capacity() + group.buckets.capacity()) * size_of::<Member>()
+                + group.users.memory()
+        };
+        let entries = self.entries.capacity() * size_of::<Group>();
+        entries + self.entries.iter().map(held).sum::<usize>()
+    }
+
+    /// The users of groups, to be read and put in order.
+    pub(crate) fn users<'g>(&'g mut self, ids: &'g BTreeSet<u32>) -> impl Iterator<Item = (u32, &'g mut Users)> {
+        // One at a time: each id is in the set once.
+        let mut rest = self.entries.as_mut_slice();
+        let mut taken = 0;
+        ids.iter().filter_map(move |id| {
+            let (before, after) = std::mem::take(&mut rest).split_at_mut_checked((*id - taken) as usize + 1)?;
+            rest = after;
+            taken = *id + 1;
+            before.last_mut().map(|group| (*id, &mut group.users))
+        })
     }
 }
 
@@ -249,27 +364,12 @@ fn fresh(key: Arc<GroupKey>) -> Group {
         steps: SmallVec::new(),
         targets: Vec::new(),
         members: Vec::new(),
+        buckets: Vec::new(),
+        division: 0,
         resolved: Arc::new([]),
+        needs: SmallVec::new(),
+        users: Users::default(),
         dirty: false,
         visits: 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_follow_the_weights() {
-        assert_eq!(shares(&[5]), [1]);
-        assert_eq!(shares(&[1, 1]), [1, 1]);
-        assert_eq!(shares(&[1, 1, 1]).iter().sum::<usize>(), 64);
-        assert_eq!(shares(&[3, 1]), [48, 16]);
-        let many = shares(&[1; 63]);
-        assert_eq!(many.iter().sum::<usize>(), 256);
-        assert!(many.iter().all(|n| (4..=5).contains(n)));
-        let skewed = shares(&[65_535, 1]);
-        assert_eq!(skewed.iter().sum::<usize>(), 64);
-        assert_eq!(skewed[1], 1);
     }
 }

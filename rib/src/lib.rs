@@ -19,7 +19,9 @@
 #![forbid(unsafe_code)]
 
 mod adjacency;
+mod buckets;
 mod connected;
+mod explain;
 mod group;
 mod interface;
 mod next_hop;
@@ -32,12 +34,14 @@ mod routes;
 mod settle;
 mod tables;
 mod trie;
+mod users;
 mod view;
 
 pub use adjacency::{Adjacency, AdjacencyKind, VXLAN_OVERHEAD};
+pub use explain::{Explanation, HopExplanation, HopProblem};
 pub use group::{Reason, ResolvedHop};
 pub use interface::{Attachment, Interface, TableInterface};
-pub use publish::{Published, Stalled, Winner, WinnerRoute};
+pub use publish::{Effort, Published, Stalled, Winner, WinnerRoute};
 pub use reader::{Guard, Reader};
 pub use rib::{Rib, RibConfig};
 pub use tables::{Lookup, Tables};

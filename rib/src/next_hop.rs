@@ -1,9 +1,9 @@
 //! The next-hop table as its writer sees it: who each entry is, and when its number may be given out again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use hashbrown::HashMap;
-use net::{Generation, NextHopId, RouteKind};
+use net::{Generation, InterfaceId, Mac, NextHopId, RouteKind};
 
 use crate::adjacency::{Adjacency, AdjacencyKind, special};
 use crate::group::Target;
@@ -45,7 +45,7 @@ pub(crate) struct NextHopEntry {
 /// Every next hop, by number and by target.
 pub(crate) struct NextHops {
     entries: Vec<NextHopEntry>,
-    by_target: HashMap<Target, NextHopId, foldhash::fast::RandomState>,
+    by_target: BTreeMap<Target, NextHopId>,
     /// Free numbers and the first generation that may use them, oldest first.
     free: std::collections::VecDeque<(Generation, NextHopId)>,
     /// Entries to build again.
@@ -60,7 +60,7 @@ impl NextHops {
         });
         Self {
             entries: fixed.to_vec(),
-            by_target: HashMap::default(),
+            by_target: BTreeMap::new(),
             free: Default::default(),
             dirty: BTreeSet::new(),
         }
@@ -131,6 +131,19 @@ impl NextHops {
         Some(gone)
     }
 
+    /// Has the entries on an interface built again.
+    pub(crate) fn mark_on(&mut self, interface: InterfaceId) {
+        let (low, high) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::from(u128::MAX)));
+        let ranges = [
+            Target::Neighbor(interface, low)..=Target::Neighbor(interface, high),
+            Target::Glean(interface)..=Target::Glean(interface),
+            Target::Tunnel(interface, low, Mac([0; 6]))..=Target::Tunnel(interface, high, Mac([0xff; 6])),
+        ];
+        for range in ranges {
+            self.dirty.extend(self.by_target.range(range).map(|(_, id)| *id));
+        }
+    }
+
     /// Entries in use that are not fixed.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NextHopId, Target, &NextHopEntry)> {
         let entries = self.entries.iter().enumerate();
@@ -155,7 +168,6 @@ fn vacant(kind: AdjacencyKind) -> NextHopEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use net::InterfaceId;
 
     #[test]
     fn numbers_wait_two_generations() {

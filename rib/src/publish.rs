@@ -1,5 +1,6 @@
 //! Publishing: what was decided becomes one generation.
 
+use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,23 @@ pub struct Published {
     pub winners: Vec<Winner>,
     /// Neighbours that routes need and the kernel has not resolved: ask it to.
     pub wanted: Vec<(IfIndex, IpAddr)>,
+    /// Work that it took.
+    pub effort: Effort,
+}
+
+/// The work behind a generation, in operations: what a change reaches, and not how large the tables are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Effort {
+    /// Prefixes whose best route was chosen.
+    pub elections: usize,
+    /// Sets of next hops that were resolved.
+    pub resolutions: usize,
+    /// Next hops whose bytes were built.
+    pub rebuilds: usize,
+    /// Entries looked at to find the users of a set of next hops.
+    pub scanned: usize,
+    /// Prefixes written to the FIB or taken out of it; default routes are never.
+    pub leaves: usize,
 }
 
 /// The best route of a prefix, after a change.
@@ -95,33 +113,35 @@ impl Rib {
             }
         }
         self.regrouped_winners(&outcome.regrouped, &mut winners);
+        let mut effort = outcome.effort;
+        effort.scanned += std::mem::take(&mut self.outcome.effort).scanned;
         Ok(Published {
             generation,
             changes,
             delta,
             winners,
             wanted: outcome.wanted.into_iter().collect(),
+            effort,
         })
     }
 
     /// Adds the winners that stay while their next hops changed.
-    fn regrouped_winners(&self, regrouped: &std::collections::BTreeSet<u32>, winners: &mut Vec<Winner>) {
-        let listed: std::collections::HashSet<(VrfId, Prefix)> = match regrouped.is_empty() {
-            true => return,
-            false => winners.iter().map(|w| (w.vrf, w.prefix)).collect(),
-        };
-        let vrfs: std::collections::BTreeSet<VrfId> = regrouped.iter().map(|id| self.groups.get(*id).key.vrf).collect();
-        for vrf in vrfs {
-            let Some(routes) = self.vrfs.get(&vrf) else { continue };
-            for (prefix, entry) in routes.iter() {
-                let changed = entry.winner.is_some_and(|w| regrouped.contains(&w.group));
-                if changed && !listed.contains(&(vrf, prefix)) {
-                    winners.push(Winner {
-                        vrf,
-                        prefix,
-                        route: winner_route(entry, &self.groups),
-                    });
-                }
+    fn regrouped_winners(&mut self, regrouped: &BTreeSet<u32>, winners: &mut Vec<Winner>) {
+        if regrouped.is_empty() {
+            return;
+        }
+        let listed: HashSet<(VrfId, Prefix)> = winners.iter().map(|w| (w.vrf, w.prefix)).collect();
+        for (vrf, prefix) in self.users_of(regrouped) {
+            let entry = self.vrfs.get(&vrf).and_then(|routes| routes.get(prefix));
+            let Some(entry) = entry.filter(|_| !listed.contains(&(vrf, prefix))) else {
+                continue;
+            };
+            if entry.winner.is_some_and(|w| regrouped.contains(&w.group)) {
+                winners.push(Winner {
+                    vrf,
+                    prefix,
+                    route: winner_route(entry, &self.groups),
+                });
             }
         }
     }

@@ -1,12 +1,14 @@
 //! Next-hop resolution: from the gateways of a group to neighbours on interfaces, over the routes themselves.
 
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use net::{IfIndex, NextHop, NextHopId, RouteKind, Vni, VrfId};
 use smallvec::SmallVec;
 
-use crate::group::{GroupKey, MAX_MEMBERS, Reason, ResolvedHop, Step, Target, Walk};
+use crate::buckets::{Division, divide, losers};
+use crate::group::{GroupKey, MAX_MEMBERS, Need, Reason, ResolvedHop, Step, Target, Walk};
 use crate::interface::{Attachment, Interface};
 use crate::next_hop::special_id;
 use crate::rib::Rib;
@@ -25,9 +27,14 @@ type Path = SmallVec<[(VrfId, IpAddr); MAX_DEPTH]>;
 impl Rib {
     /// The group of a set of next hops, resolved; `None` when every id is in use.
     pub(crate) fn intern(&mut self, key: GroupKey) -> Option<u32> {
+        self.intern_after(key, None)
+    }
+
+    /// The same; a group that is made takes the flows over as they lie in group `before`.
+    pub(crate) fn intern_after(&mut self, key: GroupKey, before: Option<u32>) -> Option<u32> {
         let (id, new) = self.groups.intern(key)?;
         if new {
-            self.resolve(id);
+            self.resolve_after(id, before);
         }
         Some(id)
     }
@@ -44,6 +51,9 @@ impl Rib {
             return;
         }
         let group = self.groups.remove(id);
+        for need in &group.needs {
+            self.dependents.remove(&(*need, id));
+        }
         self.work.flipped.remove(&id);
         self.outcome.regrouped.remove(&id);
         self.unwatch(id, &group.steps);
@@ -52,8 +62,13 @@ impl Rib {
 
     /// Resolves a group, and passes on what that changes.
     pub(crate) fn resolve(&mut self, id: u32) {
+        self.resolve_after(id, None);
+    }
+
+    fn resolve_after(&mut self, id: u32, before: Option<u32>) {
         let key = Arc::clone(&self.groups.get(id).key);
         let mut walk = self.walk(&key);
+        self.outcome.effort.resolutions += 1;
         let group = self.groups.get_mut(id);
         group.dirty = false;
         group.visits += 1;
@@ -72,6 +87,14 @@ impl Rib {
         if flipped {
             self.work.flipped.insert(id);
         }
+        let needs = std::mem::replace(&mut group.needs, walk.needs.clone());
+        if needs != walk.needs {
+            for need in needs {
+                self.dependents.remove(&(need, id));
+            }
+            self.dependents.extend(walk.needs.iter().map(|need| (*need, id)));
+        }
+        let group = self.groups.get_mut(id);
         let old = std::mem::replace(&mut group.steps, walk.steps.clone());
         if old != walk.steps {
             self.unwatch(id, &old);
@@ -80,12 +103,12 @@ impl Rib {
         }
         let group = self.groups.get(id);
         if group.visits == 1 && group.references == 0 || group.targets != walk.targets {
-            self.regroup(id, walk.targets);
+            self.regroup(id, walk.targets, before);
         }
     }
 
-    /// Gives a group other members.
-    fn regroup(&mut self, id: u32, targets: Vec<(Target, u32)>) {
+    /// Gives a group other members; its flows stay where they lie, in it or in group `before`, as far as they can.
+    fn regroup(&mut self, id: u32, targets: Vec<(Target, u32)>, before: Option<u32>) {
         let members: Vec<Member> = match self.groups.get(id).key.kind {
             RouteKind::Unicast => targets.iter().map(|(t, _)| self.member(*t)).collect(),
             special => vec![Member::next_hop(special_id(special))],
@@ -94,17 +117,38 @@ impl Rib {
             .iter()
             .map(|(target, weight)| self.resolved_hop(*target, *weight))
             .collect();
+        let lay = self.groups.get(before.unwrap_or(id));
+        let old = Division {
+            buckets: &lay.buckets,
+            weights: &lay.weights(),
+        };
+        let weight = |at: usize| targets.get(at).map_or(1, |(_, weight)| *weight);
+        let weighted: Vec<(Member, u32)> = members.iter().enumerate().map(|(at, m)| (*m, weight(at))).collect();
+        let buckets = divide(old, &weighted);
+        let division = division(&buckets, &members, &targets);
         let group = self.groups.get_mut(id);
         group.targets = targets;
         group.resolved = resolved;
+        group.division = division;
         let old = std::mem::replace(&mut group.members, members);
-        let update = Box::new(group.update());
+        let old_buckets = std::mem::replace(&mut group.buckets, buckets);
         if group.references > 0 {
-            // Whoever sends by an old member, or by a leak, looks again.
-            self.outcome.delta.next_hops.extend(old.iter().filter_map(|m| m.id()));
-            self.outcome.delta.everything |= old.iter().any(|m| m.id().is_none());
+            // Whoever has a flow that goes another way looks again; of a leak it is not known who.
+            for member in losers(&old_buckets, &group.buckets) {
+                match member.id() {
+                    Some(id) => self.outcome.delta.next_hops.push(id),
+                    None => self.outcome.delta.everything = true,
+                }
+            }
             self.outcome.regrouped.insert(id);
             self.bound_delta();
+        }
+        let update = Box::new(self.groups.get(id).update());
+        for id in self.followers.get(&id).into_iter().flatten().copied() {
+            self.write.append(TableOp::Group {
+                id,
+                update: update.clone(),
+            });
         }
         self.write.append(TableOp::Group { id, update });
         self.release_members(&old);
@@ -223,6 +267,7 @@ impl Rib {
         walk: &mut Walk,
     ) {
         let target = if let Some(vxlan) = hop.vxlan {
+            need(walk, Need::Vni(vxlan.vni));
             let mut underlay = Walk {
                 lookups: walk.lookups,
                 ..Walk::default()
@@ -232,6 +277,9 @@ impl Rib {
             for step in underlay.steps {
                 note(walk, step);
             }
+            for needed in underlay.needs {
+                need(walk, needed);
+            }
             match underlay.targets.first() {
                 Some(_) => self
                     .vxlan_interface(vxlan.vni)
@@ -239,6 +287,9 @@ impl Rib {
                 None => Err(underlay.problem.unwrap_or(Reason::GatewayUnresolved)),
             }
         } else {
+            if let Some(host) = hop.interface {
+                need(walk, Need::Host(host));
+            }
             match (hop.interface, hop.gateway.or(destination)) {
                 (Some(host), Some(address)) => self.usable(host).map(|i| Target::Neighbor(i.id, address)),
                 (Some(host), None) => self.usable(host).map(|i| Target::Glean(i.id)),
@@ -310,6 +361,26 @@ impl Rib {
         } else {
             Err(Reason::InterfaceDown)
         }
+    }
+}
+
+/// What tells one division of flows from another; 0 if there is nothing to divide.
+fn division(buckets: &[Member], members: &[Member], targets: &[(Target, u32)]) -> u64 {
+    if buckets.len() < 2 {
+        return 0;
+    }
+    let owner = |bucket: &Member| {
+        let at = members.iter().position(|member| member == bucket);
+        at.and_then(|at| targets.get(at)).map(|(target, _)| target)
+    };
+    let owners: Vec<Option<&Target>> = buckets.iter().map(owner).collect();
+    foldhash::fast::FixedState::default().hash_one(owners).max(1)
+}
+
+/// Notes whose state is asked for, once.
+fn need(walk: &mut Walk, need: Need) {
+    if !walk.needs.contains(&need) {
+        walk.needs.push(need);
     }
 }
 

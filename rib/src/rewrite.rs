@@ -17,6 +17,7 @@ impl Rib {
         let Some(target) = self.next_hops.get(id).target else {
             return;
         };
+        self.outcome.effort.rebuilds += 1;
         let vtep = self.endpoint(target);
         self.join_underlay(id, vtep);
         let adjacency = self.build(id, target, vtep);
@@ -43,7 +44,7 @@ impl Rib {
     }
 
     /// The VXLAN endpoint that a next hop is behind, as far as it is known.
-    fn endpoint(&self, target: Target) -> Option<IpAddr> {
+    pub(crate) fn endpoint(&self, target: Target) -> Option<IpAddr> {
         match target {
             Target::Tunnel(_, vtep, _) => Some(vtep),
             Target::Neighbor(interface, address) => {
@@ -71,6 +72,7 @@ impl Rib {
             vrf: VrfId::DEFAULT,
             kind: RouteKind::Unicast,
             next_hops: smallvec![NextHop::via(vtep)],
+            lineage: 0,
         });
         let old = self.next_hops.get(id).underlay;
         if old.map(|old| &*self.groups.get(old).key) == key.as_ref() {

@@ -14,9 +14,11 @@ use net::{
 };
 use smallvec::SmallVec;
 
-use crate::group::{GroupKey, Groups, Target};
+use crate::connected::LOWEST;
+use crate::group::{GroupKey, Groups, Need, Target};
 use crate::interface::{Interface, TableInterface};
 use crate::next_hop::NextHops;
+use crate::publish::Effort;
 use crate::reader::Reader;
 use crate::routes::{Candidate, Owner, VrfRoutes};
 use crate::tables::{TableOp, Tables};
@@ -51,6 +53,10 @@ pub struct Rib {
     pub(crate) vrfs: Map<VrfId, VrfRoutes>,
     pub(crate) groups: Groups,
     pub(crate) next_hops: NextHops,
+    /// Groups that asked for the state of an interface.
+    pub(crate) dependents: BTreeSet<(Need, u32)>,
+    /// Stand-ins of default routes in the FIB, by the group that they stand for.
+    pub(crate) followers: Map<u32, Vec<u32>>,
     /// Groups that a lookup of (VRF, address) resolved.
     pub(crate) watches: BTreeMap<(VrfId, IpAddr), SmallVec<[u32; 1]>>,
     /// Next hops behind the VXLAN endpoint that a group resolves.
@@ -83,7 +89,7 @@ pub(crate) struct Work {
     /// Groups that became usable or unusable.
     pub(crate) flipped: HashSet<u32>,
     pub(crate) visited: Vec<u32>,
-    pub(crate) interfaces: bool,
+    /// Connected and local routes have to be derived again.
     pub(crate) addresses: bool,
 }
 
@@ -96,6 +102,7 @@ pub(crate) struct Outcome {
     /// Groups whose members changed.
     pub(crate) regrouped: BTreeSet<u32>,
     pub(crate) wanted: BTreeSet<(IfIndex, IpAddr)>,
+    pub(crate) effort: Effort,
 }
 
 impl Rib {
@@ -121,6 +128,8 @@ impl Rib {
             vrfs: Map::default(),
             groups: Groups::new(),
             next_hops,
+            dependents: BTreeSet::new(),
+            followers: Map::default(),
             watches: BTreeMap::new(),
             overlays: BTreeMap::new(),
             interfaces: BTreeMap::new(),
@@ -150,26 +159,41 @@ impl Rib {
         if self.interfaces.get(&interface.id) == Some(&interface) {
             return;
         }
-        self.work.pending += 1;
         let id = interface.id;
-        if let Some(old) = self.interfaces.insert(id, interface) {
-            self.forget_host(&old);
-        }
-        let interface = &self.interfaces[&id];
-        if let Some(host) = interface.host {
-            self.hosts.insert(host, id);
-        }
-        self.tell_interface(id);
+        self.replace_interface(id, Some(interface));
     }
 
     /// Takes an interface out; routes through it lose.
     pub fn remove_interface(&mut self, id: InterfaceId) {
-        if let Some(old) = self.interfaces.remove(&id) {
-            self.work.pending += 1;
-            self.forget_host(&old);
+        if self.interfaces.contains_key(&id) {
+            self.replace_interface(id, None);
             self.fdb.retain(|(interface, _), _| *interface != id);
-            self.tell_interface(id);
         }
+    }
+
+    fn replace_interface(&mut self, id: InterfaceId, new: Option<Interface>) {
+        self.work.pending += 1;
+        let old = self.interfaces.get(&id).cloned();
+        let hosts: BTreeSet<IfIndex> = [&old, &new].into_iter().flatten().filter_map(|i| i.host).collect();
+        let before: Vec<_> = hosts.iter().map(|host| (*host, self.vrf_of(*host))).collect();
+        if let Some(old) = &old {
+            self.interfaces.remove(&id);
+            self.forget_host(old);
+        }
+        if let Some(new) = new.clone() {
+            if let Some(host) = new.host {
+                self.hosts.insert(host, id);
+            }
+            self.interfaces.insert(id, new);
+        }
+        for (host, vrf) in before {
+            self.move_neighbors(host, vrf, self.vrf_of(host));
+        }
+        for interface in [old, new].iter().flatten() {
+            self.mark_dependents(interface);
+        }
+        self.work.addresses = true;
+        self.tell_interface(id);
     }
 
     /// Takes in what the kernel says.
@@ -200,8 +224,10 @@ impl Rib {
             return;
         };
         self.work.pending += 1;
-        let first = (host, IpAddr::from([0, 0, 0, 0]));
-        let on_host = self.neighbors.range(first..).take_while(|((h, _), _)| *h == host);
+        let on_host = self
+            .neighbors
+            .range((host, LOWEST)..)
+            .take_while(|((h, _), _)| *h == host);
         for ((_, address), _) in on_host.filter(|(_, state)| **state == NeighborState::Reachable(mac)) {
             self.next_hops
                 .dirty
@@ -246,7 +272,7 @@ impl Rib {
     /// Adds, replaces or takes out the candidate that `owner` has for a prefix.
     pub(crate) fn set_candidate(&mut self, vrf: VrfId, prefix: Prefix, owner: Owner, route: Option<Route>) {
         let candidate = match route {
-            Some(route) => match self.candidate(vrf, owner, route) {
+            Some(route) => match self.candidate(vrf, prefix, owner, route) {
                 Some(candidate) => Some(candidate),
                 None => {
                     self.refused += 1;
@@ -268,24 +294,31 @@ impl Rib {
         if at.map(|at| entry.candidates[at]) == candidate {
             return;
         }
+        let mut used = None;
         let old = at.map(|at| entry.candidates.remove(at));
         if let Some(candidate) = candidate {
             let at = entry
                 .candidates
                 .partition_point(|c| c.preference() < candidate.preference());
             entry.candidates.insert(at, candidate);
-            self.groups.get_mut(candidate.group).references += 1;
+            used = Some(candidate.group);
         }
         if !std::mem::replace(&mut entry.dirty, true) {
             self.work.prefixes.push((vrf, prefix));
         }
+        if let Some(id) = used {
+            let group = self.groups.get_mut(id);
+            group.references += 1;
+            group.users.add(id, prefix, routes);
+        }
         if let Some(old) = old {
+            self.groups.get_mut(old.group).users.remove();
             self.release_group(old.group);
         }
     }
 
     /// A route with its next hops interned.
-    fn candidate(&mut self, vrf: VrfId, owner: Owner, route: Route) -> Option<Candidate> {
+    fn candidate(&mut self, vrf: VrfId, prefix: Prefix, owner: Owner, route: Route) -> Option<Candidate> {
         let source = owner.source();
         let configured = self
             .config
@@ -299,17 +332,42 @@ impl Rib {
         } else {
             SmallVec::new()
         };
-        let group = self.intern(GroupKey {
+        let key = GroupKey {
             vrf,
             kind: route.kind,
             next_hops,
-        })?;
+            lineage: 0,
+        };
+        let group = self.group_after(prefix, owner, key)?;
         Some(Candidate {
             distance,
             owner,
             metric: route.metric,
             group,
         })
+    }
+
+    /// The group of a route's next hops. With several of them, flows to the prefix lie in it as they lie now.
+    fn group_after(&mut self, prefix: Prefix, owner: Owner, mut key: GroupKey) -> Option<u32> {
+        let entry = match key.next_hops.len() {
+            0 | 1 => None,
+            _ => self.vrfs.get(&key.vrf).and_then(|routes| routes.get(prefix)),
+        };
+        let Some(entry) = entry else {
+            return self.intern(key);
+        };
+        let own = entry.candidates.iter().find(|c| c.owner == owner).map(|c| c.group);
+        let leaf = (entry.leaf != 0).then_some(entry.leaf);
+        if let Some(same) = own
+            .into_iter()
+            .chain(leaf)
+            .find(|id| self.groups.get(*id).key.same_hops(&key))
+        {
+            return Some(same);
+        }
+        let before = leaf.or(own).filter(|id| self.groups.get(*id).division != 0);
+        key.lineage = before.map_or(0, |id| self.groups.get(id).division);
+        self.intern_after(key, before)
     }
 
     fn link(&mut self, link: &LinkChange) {
@@ -319,6 +377,10 @@ impl Rib {
         }
         if let Some(id) = self.hosts.get(&link.index).copied() {
             self.work.pending += 1;
+            let interface = self.interfaces[&id].clone();
+            self.mark_dependents(&interface);
+            // Of several interfaces on one subnet the first that is up has it.
+            self.work.addresses = true;
             self.tell_interface(id);
         }
     }
@@ -340,11 +402,13 @@ impl Rib {
     }
 
     fn addresses_of(&self, interface: &Interface) -> impl Iterator<Item = IpAddr> {
-        let host = interface.host;
-        self.addresses
-            .iter()
-            .filter(move |(index, _)| Some(*index) == host)
-            .map(|(_, net)| net.addr())
+        let lowest = IpNet::new_assert(LOWEST, 0);
+        let on_host = interface.host.map(|host| {
+            self.addresses
+                .range((host, lowest)..)
+                .take_while(move |(h, _)| *h == host)
+        });
+        on_host.into_iter().flatten().map(|(_, net)| net.addr())
     }
 
     fn neighbor(&mut self, change: &NeighborChange) {
@@ -389,7 +453,7 @@ impl Rib {
         }
     }
 
-    /// Tells workers of an interface, and has everything that depends on interfaces decided again.
+    /// Tells workers of an interface.
     fn tell_interface(&mut self, id: InterfaceId) {
         let interface = self.interfaces.get(&id).map(|i| {
             Box::new(TableInterface {
@@ -409,6 +473,5 @@ impl Rib {
             })
         });
         self.write.append(TableOp::Interface { id, interface });
-        self.work.interfaces = true;
     }
 }

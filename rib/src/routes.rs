@@ -84,6 +84,8 @@ pub(crate) struct VrfRoutes {
     v6: PrefixMap<Ipv6Net, Entry>,
     /// The published root of (IPv4, IPv6) has been widened.
     pub(crate) wide: (bool, bool),
+    /// Groups that stand for the default routes of (IPv4, IPv6) in the FIB, whatever these are; 0 while there is none.
+    pub(crate) defaults: (u32, u32),
 }
 
 impl VrfRoutes {
@@ -92,6 +94,7 @@ impl VrfRoutes {
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             wide: (false, false),
+            defaults: (0, 0),
         }
     }
 
@@ -149,6 +152,11 @@ impl VrfRoutes {
     /// Number of prefixes of a family.
     pub(crate) fn len(&self, v4: bool) -> usize {
         if v4 { self.v4.len() } else { self.v6.len() }
+    }
+
+    /// Number of prefixes of both families.
+    pub(crate) fn prefixes(&self) -> usize {
+        self.v4.len() + self.v6.len()
     }
 
     /// Bytes held.

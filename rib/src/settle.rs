@@ -4,6 +4,7 @@
 //! routes; a group that resolves otherwise may make routes usable or not. Work goes round through three queues
 //! (prefixes, groups, next hops), and each only holds what a change really reaches.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use net::{Generation, IpNet, NeighborState, NextHop, Prefix, RouteKind, VrfId};
@@ -12,8 +13,9 @@ use smallvec::smallvec;
 use crate::group::{GroupKey, Groups};
 use crate::rib::Rib;
 use crate::routes::{Entry, VrfRoutes, Winning};
-use crate::tables::TableOp;
+use crate::tables::{GroupUpdate, TableOp};
 use crate::trie::Slot;
+use crate::users::users_of;
 
 /// Prefixes of one family from which on a VRF's root is 16 bits wide.
 const WIDE: usize = 4096;
@@ -29,10 +31,6 @@ impl Rib {
 
     /// Works until nothing is left to decide.
     pub(crate) fn settle(&mut self) {
-        if std::mem::take(&mut self.work.interfaces) {
-            self.reindex_interfaces();
-            self.work.addresses = true;
-        }
         if std::mem::take(&mut self.work.addresses) {
             self.derive_routes();
         }
@@ -75,6 +73,7 @@ impl Rib {
             routes.get_mut(prefix)
         };
         let Some(entry) = entry else { return };
+        self.outcome.effort.elections += 1;
         let winner = elected(entry, &self.groups, prefix);
         let leaf = winner.map(|w| w.group).or(host).unwrap_or(0);
         let old_leaf = std::mem::replace(&mut entry.leaf, leaf);
@@ -94,7 +93,7 @@ impl Rib {
             self.delta_prefix(vrf, prefix);
         }
         if old_leaf != leaf {
-            self.set_leaf(vrf, prefix, leaf);
+            self.set_leaf(vrf, prefix, old_leaf, leaf);
             if leaf != 0 {
                 self.groups.get_mut(leaf).references += 1;
             }
@@ -132,6 +131,7 @@ impl Rib {
             vrf,
             kind: RouteKind::Unicast,
             next_hops,
+            lineage: 0,
         })
     }
 
@@ -152,9 +152,14 @@ impl Rib {
     }
 
     /// Tells the FIB of a prefix.
-    fn set_leaf(&mut self, vrf: VrfId, prefix: Prefix, group: u32) {
-        let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
+    fn set_leaf(&mut self, vrf: VrfId, prefix: Prefix, old: u32, group: u32) {
         let v4 = prefix.is_v4();
+        let default = self.default_leaf(vrf, v4);
+        if prefix.len() == 0 && default != 0 {
+            return self.follow(default, old, group);
+        }
+        self.outcome.effort.leaves += 1;
+        let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
         let many = routes.len(v4) >= WIDE;
         let wide = if v4 { &mut routes.wide.0 } else { &mut routes.wide.1 };
         if many && !std::mem::replace(wide, many) {
@@ -162,7 +167,11 @@ impl Rib {
                 .append(if v4 { TableOp::Widen4(vrf) } else { TableOp::Widen6(vrf) });
         }
         let length = prefix.len();
-        let cover = if group == 0 { cover(routes, prefix) } else { Slot::NONE };
+        let cover = if group == 0 {
+            cover(routes, prefix, default)
+        } else {
+            Slot::NONE
+        };
         self.write.append(match (prefix.net(), group) {
             (IpNet::V4(net), 0) => TableOp::Clear4 {
                 vrf,
@@ -191,6 +200,59 @@ impl Rib {
         });
     }
 
+    /// The group that stands for the default route of a VRF and family, put into its FIB before anything else: a default
+    /// route that comes, changes or goes is then a change of that group, not of every slot that no prefix covers.
+    /// 0 when every group id is in use.
+    fn default_leaf(&mut self, vrf: VrfId, v4: bool) -> u32 {
+        let routes = self.vrfs.entry(vrf).or_insert_with(VrfRoutes::new);
+        let leaf = if v4 {
+            &mut routes.defaults.0
+        } else {
+            &mut routes.defaults.1
+        };
+        if *leaf == 0
+            && let Some(group) = self.groups.stand_in()
+        {
+            *leaf = group;
+            self.write.append(TableOp::Group {
+                id: group,
+                update: Box::new(GroupUpdate::none()),
+            });
+            let length = 0;
+            self.write.append(match v4 {
+                true => TableOp::Set4 {
+                    vrf,
+                    length,
+                    key: 0,
+                    group,
+                },
+                false => TableOp::Set6 {
+                    vrf,
+                    length,
+                    key: Box::default(),
+                    group,
+                },
+            });
+        }
+        *leaf
+    }
+
+    /// Has a stand-in be what `group` is, from here on; 0 is no route.
+    fn follow(&mut self, stand_in: u32, old: u32, group: u32) {
+        if let Some(followers) = self.followers.get_mut(&old) {
+            followers.retain(|id| *id != stand_in);
+            if followers.is_empty() {
+                self.followers.remove(&old);
+            }
+        }
+        let mut update = Box::new(GroupUpdate::none());
+        if group != 0 {
+            *update = self.groups.get(group).update();
+            self.followers.entry(group).or_default().push(stand_in);
+        }
+        self.write.append(TableOp::Group { id: stand_in, update });
+    }
+
     /// A winner changed: gateways and neighbours within its prefix may go another way.
     fn mark_within(&mut self, vrf: VrfId, prefix: Prefix) {
         let (first, last) = bounds(prefix);
@@ -213,15 +275,25 @@ impl Rib {
 
     /// Elects again wherever a group that became usable or unusable is a candidate.
     fn mark_users_of_flipped(&mut self) {
-        let flipped = std::mem::take(&mut self.work.flipped);
-        let vrfs: std::collections::BTreeSet<VrfId> = flipped.iter().map(|id| self.groups.get(*id).key.vrf).collect();
-        for vrf in vrfs {
-            let Some(routes) = self.vrfs.get(&vrf) else { continue };
-            let uses = |entry: &Entry| entry.candidates.iter().any(|c| flipped.contains(&c.group));
-            self.work
-                .prefixes
-                .extend(routes.iter().filter(|(_, e)| uses(e)).map(|(p, _)| (vrf, p)));
+        let flipped = std::mem::take(&mut self.work.flipped).into_iter().collect();
+        let users = self.users_of(&flipped);
+        self.work.prefixes.extend(users);
+    }
+
+    /// The prefixes that have one of these groups among their candidates.
+    pub(crate) fn users_of(&mut self, groups: &BTreeSet<u32>) -> Vec<(VrfId, Prefix)> {
+        let mut by_vrf: BTreeMap<VrfId, BTreeSet<u32>> = BTreeMap::new();
+        for id in groups {
+            by_vrf.entry(self.groups.get(*id).key.vrf).or_default().insert(*id);
         }
+        let mut all = Vec::new();
+        for (vrf, ids) in by_vrf {
+            let Some(routes) = self.vrfs.get(&vrf) else { continue };
+            let (found, scanned) = users_of(vrf, routes, self.groups.users(&ids));
+            self.outcome.effort.scanned += scanned;
+            all.extend(found);
+        }
+        all
     }
 
     /// Lists a changed prefix in the delta, until it is too much to list.
@@ -257,11 +329,11 @@ fn elected(entry: &Entry, groups: &Groups, prefix: Prefix) -> Option<Winning> {
     })
 }
 
-/// The leaf of the longest other prefix in the FIB that covers `prefix`.
-fn cover(routes: &VrfRoutes, prefix: Prefix) -> Slot {
-    let mut cover = Slot::NONE;
+/// The leaf of the longest other prefix in the FIB that covers `prefix`; of the default route, `default` if it is not 0.
+fn cover(routes: &VrfRoutes, prefix: Prefix, default: u32) -> Slot {
+    let mut cover = Slot::leaf(default, 0);
     routes.covers(prefix, |p, entry| {
-        if entry.leaf != 0 && p != prefix {
+        if entry.leaf != 0 && p != prefix && (p.len() > 0 || default == 0) {
             cover = Slot::leaf(entry.leaf, p.len());
         }
     });

@@ -22,7 +22,7 @@ mod absorb;
 pub(crate) use absorb::{GroupUpdate, TableOp};
 
 /// Leaks from VRF to VRF that one lookup follows.
-const MAX_LEAKS: usize = 4;
+pub(crate) const MAX_LEAKS: usize = 4;
 /// Generations whose deltas are kept; a worker that missed more revalidates everything.
 const DELTAS: usize = 64;
 
@@ -75,6 +75,13 @@ impl Member {
             Some(NextHopId(self.0))
         } else {
             None
+        }
+    }
+    pub(crate) const fn vrf(self) -> Option<VrfId> {
+        if self.0 & Self::LEAK == 0 {
+            None
+        } else {
+            Some(VrfId(self.0 as u16))
         }
     }
 }

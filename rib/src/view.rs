@@ -99,7 +99,7 @@ pub struct Stats {
     pub neighbors: usize,
     /// Routes refused because of a full table.
     pub refused: u64,
-    /// Bytes of the route tables of the RIB.
+    /// Bytes of the route tables of the RIB: prefixes, candidates, sets of next hops.
     pub rib_bytes: usize,
     /// Bytes of one of the two copies of the published tables.
     pub table_bytes: usize,
@@ -133,7 +133,7 @@ impl Rib {
             .collect()
     }
 
-    fn route_view(&self, vrf: VrfId, prefix: Prefix, entry: &Entry, candidate: &Candidate) -> RouteView {
+    pub(crate) fn route_view(&self, vrf: VrfId, prefix: Prefix, entry: &Entry, candidate: &Candidate) -> RouteView {
         let group = self.groups.get(candidate.group);
         let active = entry.winner
             == Some(Winning {
@@ -146,7 +146,8 @@ impl Rib {
         let reason = match group.usable_for(prefix) {
             _ if active => None,
             Err(reason) => Some(reason),
-            Ok(()) => better.map(|better| {
+            Ok(()) if entry.dirty => Some(Reason::Pending),
+            Ok(()) => Some(better.map_or(Reason::Pending, |better| {
                 if better.distance != candidate.distance {
                     Reason::Distance
                 } else if better.metric != candidate.metric {
@@ -154,7 +155,7 @@ impl Rib {
                 } else {
                     Reason::Source
                 }
-            }),
+            })),
         };
         RouteView {
             vrf,
@@ -223,7 +224,7 @@ impl Rib {
             next_hops: self.next_hops.len(),
             neighbors: self.neighbors.len(),
             refused: self.refused,
-            rib_bytes: self.vrfs.values().map(|r| r.memory()).sum(),
+            rib_bytes: self.vrfs.values().map(|r| r.memory()).sum::<usize>() + self.groups.memory(),
             table_bytes: self.write.enter().map_or(0, |tables| tables.memory()),
         }
     }

@@ -83,6 +83,15 @@ impl Turnpiked {
         self.try_show(what).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// What `turnpike explain route --json` prints.
+    ///
+    /// # Errors
+    /// As [`Self::try_show`].
+    pub fn explain_route(&self, vrf: &str, address: &str) -> Result<Value, String> {
+        let text = self.cli(&["explain", "route", vrf, address, "--json"])?;
+        serde_json::from_str(&text).map_err(|error| format!("explain route: {error}\n{text}"))
+    }
+
     /// Runs `turnpike` against this gateway and returns what it prints.
     ///
     /// # Errors

@@ -46,6 +46,21 @@ fn every_drop_reason_is_listed() {
 }
 
 #[test]
+fn every_reason_of_a_route_is_listed() {
+    let page = page("commands.md");
+    for reason in rib::Reason::ALL {
+        let row = format!("| `{}` | {} |\n", reason.name(), reason.description());
+        assert!(
+            page.contains(&row),
+            "docs/reference/commands.md should have this row:\n{row}"
+        );
+    }
+    for problem in rib::HopProblem::ALL {
+        assert!(page.contains(&format!("`{}`", problem.name())), "{problem:?}");
+    }
+}
+
+#[test]
 fn every_field_is_explained() {
     let net = Topology::new();
     let gateway = net.converged();
@@ -67,18 +82,28 @@ fn every_field_is_explained() {
             .split_once(&format!("### show {what}\n"))
             .unwrap_or_else(|| panic!("no section on {what}"));
         let section = section.split("\n### ").next().unwrap_or_default();
-        let mut fields = BTreeSet::new();
-        collect(&gateway.show(what), &mut fields);
-        let unexplained: Vec<_> = fields
-            .iter()
-            .filter(|field| !section.contains(&format!("`{field}`")))
-            .collect();
-        assert!(
-            unexplained.is_empty(),
-            "docs/reference/commands.md, show {what}, does not explain {unexplained:?}"
-        );
-        assert!(!fields.is_empty(), "show {what} has nothing to show");
+        explains(section, &gateway.show(what), what);
     }
+    let (_, section) = page.split_once("### explain route\n").expect("a section");
+    let section = section.split("\n### ").next().unwrap_or_default();
+    for (vrf, address) in [("red", SERVER), ("default", SERVER), ("default", "233.252.0.1")] {
+        let told = gateway.explain_route(vrf, address).expect("explained");
+        explains(section, &told, "explain route");
+    }
+}
+
+fn explains(section: &str, shown: &Value, what: &str) {
+    let mut fields = BTreeSet::new();
+    collect(shown, &mut fields);
+    let unexplained: Vec<_> = fields
+        .iter()
+        .filter(|field| !section.contains(&format!("`{field}`")))
+        .collect();
+    assert!(
+        unexplained.is_empty(),
+        "docs/reference/commands.md, {what}, does not explain {unexplained:?}"
+    );
+    assert!(!fields.is_empty(), "{what} has nothing to show");
 }
 
 /// Every name of a field in `value`.

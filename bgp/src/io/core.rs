@@ -35,6 +35,7 @@ pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
     Routes(oneshot::Sender<Vec<RouteView>>),
+    Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
     Shutdown(String, oneshot::Sender<()>),
 }
 
@@ -127,6 +128,7 @@ impl Core {
                 Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
                 Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
                 Turn::Command(Some(Command::Routes(reply))) => drop(reply.send(self.rib.view())),
+                Turn::Command(Some(Command::Covering(address, reply))) => drop(reply.send(self.rib.covering(address))),
                 Turn::Command(Some(Command::Shutdown(communication, done))) => {
                     self.shutdown(&communication).await;
                     drop(done);

@@ -104,6 +104,17 @@ impl Speaker {
         answer.await.expect(CORE_LIVES)
     }
 
+    /// The prefixes of the loc-rib that hold `address`, longest first, with every path.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn covering(&self, address: IpAddr) -> Vec<RouteView> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Covering(address, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
     /// Ends every session with Cease, Administrative Shutdown, and closes all sockets. No event is sent any more. The
     /// peers' operators read the communication (RFC 9003), of which at most 128 bytes are sent.
     pub async fn shutdown(self, communication: &str) {

@@ -2,27 +2,36 @@
 
 use std::net::IpAddr;
 
-use super::{Path, Rib, Standing};
+use net::Prefix;
+
+use super::{Entry, Path, Rib, Standing};
 use crate::wire::Origin;
 use crate::{PathView, RouteView};
 
 impl Rib {
     /// Every prefix, in order, with every path: the best first, then multipath members, then the others.
     pub fn view(&self) -> Vec<RouteView> {
-        let mut routes: Vec<RouteView> = self
-            .table
-            .iter()
-            .map(|(prefix, entry)| {
-                let mut paths: Vec<&Path> = entry.paths.iter().collect();
-                paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
-                RouteView {
-                    prefix: *prefix,
-                    paths: paths.into_iter().map(view).collect(),
-                }
-            })
-            .collect();
+        let mut routes: Vec<RouteView> = self.table.iter().map(|(prefix, entry)| route(*prefix, entry)).collect();
         routes.sort_by_key(|route| route.prefix);
         routes
+    }
+
+    /// The prefixes that hold `address`, longest first, with their paths in the same order.
+    pub fn covering(&self, address: IpAddr) -> Vec<RouteView> {
+        let lengths = (0..=Prefix::host(address).len()).rev();
+        let prefixes = lengths.filter_map(|length| Prefix::containing(address, length).ok());
+        prefixes
+            .filter_map(|prefix| Some(route(prefix, self.table.get(&prefix)?)))
+            .collect()
+    }
+}
+
+fn route(prefix: Prefix, entry: &Entry) -> RouteView {
+    let mut paths: Vec<&Path> = entry.paths.iter().collect();
+    paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
+    RouteView {
+        prefix,
+        paths: paths.into_iter().map(view).collect(),
     }
 }
 

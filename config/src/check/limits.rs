@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::Findings;
 use crate::fault::Fault;
-use crate::model::{Config, Peer, Timers};
+use crate::model::{Config, Peer, Rib, Timers};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     names(config, findings);
@@ -56,6 +56,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (index, route) in config.routes.iter().enumerate() {
         within(findings, &format!("route[{index}].distance"), route.distance, 1..=255);
     }
+    rib(&config.rib, findings);
     within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
     // Up to 4 are the kernel's own (RTPROT_STATIC).
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
@@ -123,6 +124,28 @@ fn peer(peer: &Peer, path: &str, findings: &mut Findings) {
     }
     if let Some(pause) = peer.max_prefixes_restart {
         within(findings, &at("max-prefixes-restart"), pause, 1..=7 * DAY);
+    }
+}
+
+fn rib(rib: &Rib, findings: &mut Findings) {
+    let (batch, large) = (&rib.batch, &rib.large_batch);
+    within(findings, "rib.batch-size", batch.size, 1..=10_000_000);
+    within(findings, "rib.batch-time-ms", batch.time, 1..=10_000);
+    // A large batch is not smaller than another.
+    within(
+        findings,
+        "rib.large-batch-size",
+        large.size,
+        batch.size.max(1)..=10_000_000,
+    );
+    within(
+        findings,
+        "rib.large-batch-time-ms",
+        large.time,
+        batch.time.max(1)..=10_000,
+    );
+    for (source, distance) in rib.distance.by_source() {
+        within(findings, &format!("rib.distance.{source}"), distance, 1..=255);
     }
 }
 

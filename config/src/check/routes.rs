@@ -1,12 +1,13 @@
 //! Static routes: one for a prefix, next hops of its family, and leaks that end.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use net::{IpNet, Prefix, VrfId};
 
 use super::{Findings, not_a_host};
 use crate::fault::Fault;
-use crate::model::{Config, RouteTarget, StaticRoute};
+use crate::model::{Config, RouteTarget, StaticRoute, Via};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let mut first: BTreeMap<(VrfId, Prefix), usize> = BTreeMap::new();
@@ -22,7 +23,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         }
         known_vrf(config, route.vrf, format!("{path}.vrf"), findings);
         match &route.target {
-            RouteTarget::Via(gateways) => via(route, gateways, &path, findings),
+            RouteTarget::Via(gateways) => next_hops(config, route, gateways, &path, findings),
             RouteTarget::InVrf(vrf) => known_vrf(config, *vrf, format!("{path}.in-vrf"), findings),
             RouteTarget::Blackhole | RouteTarget::Unreachable | RouteTarget::Prohibit => {}
         }
@@ -36,7 +37,7 @@ fn known_vrf(config: &Config, vrf: VrfId, path: String, findings: &mut Findings)
     }
 }
 
-fn via(route: &StaticRoute, gateways: &[std::net::IpAddr], path: &str, findings: &mut Findings) {
+fn next_hops(config: &Config, route: &StaticRoute, gateways: &[Via], path: &str, findings: &mut Findings) {
     let object = || format!("route `{}`", route.prefix);
     if gateways.is_empty() {
         findings.at(
@@ -47,27 +48,78 @@ fn via(route: &StaticRoute, gateways: &[std::net::IpAddr], path: &str, findings:
             },
         );
     }
-    for (index, gateway) in gateways.iter().enumerate() {
+    for (index, via) in gateways.iter().enumerate() {
         let path = format!("{path}.via[{index}]");
-        if let Some(what) = not_a_host(*gateway) {
-            findings.at(
+        if let Some(vrf) = via.vrf {
+            known_vrf(config, vrf, path.clone(), findings);
+        }
+        match next_hop(config, route, via) {
+            Ok(()) => {}
+            Err(Wrong::Fault(fault)) => findings.at(path, fault),
+            Err(Wrong::Says(reason, example)) => findings.at(
                 path,
-                Fault::NotAHost {
-                    object: object(),
-                    address: *gateway,
-                    what,
+                Fault::InvalidValue {
+                    key: "via".to_owned(),
+                    reason,
+                    example: example.to_owned(),
                 },
-            );
-        } else if gateway.is_ipv4() != route.prefix.is_v4() {
-            findings.at(
-                path,
-                Fault::RouteFamily {
-                    prefix: route.prefix,
-                    gateway: *gateway,
-                },
-            );
+            ),
         }
     }
+}
+
+/// What is wrong with a next hop.
+enum Wrong {
+    Fault(Fault),
+    /// In words, and what would do.
+    Says(String, &'static str),
+}
+
+fn next_hop(config: &Config, route: &StaticRoute, via: &Via) -> Result<(), Wrong> {
+    let says = |reason: String, example| Err(Wrong::Says(reason, example));
+    if let Some(gateway) = via.gateway {
+        if let Some(what) = not_a_host(gateway) {
+            let object = format!("route `{}`", route.prefix);
+            return Err(Wrong::Fault(Fault::NotAHost {
+                object,
+                address: gateway,
+                what,
+            }));
+        }
+        if gateway.is_ipv4() != route.prefix.is_v4() {
+            return Err(Wrong::Fault(Fault::RouteFamily {
+                prefix: route.prefix,
+                gateway,
+            }));
+        }
+        let link_local = matches!(gateway, IpAddr::V6(address) if address.is_unicast_link_local());
+        if link_local && via.interface.is_none() {
+            let reason = format!("{gateway} is link-local, and no interface is named");
+            return says(
+                reason,
+                "the port or VPC that it is on: { gateway = \"fe80::1\", interface = \"fabric\" }",
+            );
+        }
+    } else if via.interface.is_none() {
+        let reason = "a next hop names neither a gateway nor an interface".to_owned();
+        return says(reason, "an address, or { interface = \"fabric\" } for an on-link route");
+    }
+    if via.weight == 0 {
+        return says("weight 0 is out of range".to_owned(), "a number from 1 to 65535");
+    }
+    let Some(interface) = &via.interface else { return Ok(()) };
+    let Some(vrf) = config.interface_vrf(interface) else {
+        let reason = format!("there is no port or VPC `{interface}`");
+        return says(reason, "the name of a port, or of a VPC");
+    };
+    if vrf != via.vrf.unwrap_or(route.vrf) {
+        let reason = format!("`{interface}` is in VRF `{}`", config.vrf_name(vrf));
+        return says(
+            reason,
+            "an interface of the route's VRF, or that VRF as `vrf` of the next hop",
+        );
+    }
+    Ok(())
 }
 
 /// A leaked route must lead somewhere: following the routes that cover its whole prefix, static or connected, must not

@@ -518,6 +518,14 @@ fn limits() {
         ["49: `protocol`: 4 is out of range"]
     );
     assert_eq!(
+        appended("[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\ndistance = { ibgp = 0 }\n"),
+        [
+            "49: `batch-size`: 0 is out of range",
+            "51: `large-batch-time-ms`: 10 is out of range",
+            "52: `ibgp`: 0 is out of range"
+        ]
+    );
+    assert_eq!(
         appended("[api]\nsocket = \"api.sock\"\n"),
         ["49: `socket`: it does not start at /"]
     );

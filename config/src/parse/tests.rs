@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Action, Config, Policy, PrefixRule};
+use crate::model::{Action, Config, Policy, PrefixRule, RouteTarget, Via};
 use crate::{Candidate, Error};
 
 const EXAMPLE: &str = include_str!("../../turnpike.example.toml");
@@ -39,9 +39,64 @@ fn smallest_file_is_all_defaults() {
         (config.kernel.table, config.kernel.protocol, config.kernel.metric),
         (254, 212, 20)
     );
+    assert_eq!((config.rib.batch.size, config.rib.large_batch.size), (4_096, 200_000));
+    assert_eq!((config.rib.distance.fixed, config.rib.distance.ibgp), (1, 200));
     assert_eq!(config.nat.timers.tcp_established, 7440);
     assert_eq!(config.api.socket.to_str(), Some("/run/turnpike/api.sock"));
     assert!(config.bgp.is_none() && config.vxlan.is_none() && config.ports.is_empty());
+}
+
+#[test]
+fn a_static_route_without_a_distance_takes_that_of_its_source() {
+    let text = "[gateway]\nname = \"a\"\n[rib.distance]\nstatic = 7\n\
+                [[route]]\nprefix = \"10.0.0.0/8\"\nkind = \"blackhole\"\n\
+                [[route]]\nprefix = \"11.0.0.0/8\"\nkind = \"blackhole\"\ndistance = 9\n";
+    let distances: Vec<u8> = checked(text).routes.iter().map(|route| route.distance).collect();
+    assert_eq!(distances, [7, 9]);
+}
+
+#[test]
+fn a_next_hop_is_an_address_or_a_table() {
+    let text = "[gateway]\nname = \"a\"\n[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n\
+                [[route]]\nprefix = \"2001:db8::/32\"\n\
+                via = [\"2001:db8:1::1\", { gateway = \"fe80::1\", interface = \"p\", weight = 3 }, { interface = \"p\" }]\n";
+    let config = checked(text);
+    let RouteTarget::Via(hops) = &config.routes[0].target else {
+        panic!("{:?}", config.routes[0])
+    };
+    let on_link = Via {
+        gateway: None,
+        interface: Some("p".to_owned()),
+        vrf: None,
+        weight: 1,
+    };
+    let link_local = Via {
+        gateway: Some("fe80::1".parse().expect("valid")),
+        weight: 3,
+        ..on_link.clone()
+    };
+    let plain = Via::gateway("2001:db8:1::1".parse().expect("valid"));
+    assert_eq!(*hops, [on_link, plain, link_local]);
+    let wrong = |via: &str| problems(&text.replace("{ interface = \"p\" }", via));
+    for (via, reason) in [
+        ("\"fe80::2\"", "fe80::2 is link-local, and no interface is named"),
+        ("{ weight = 2 }", "a next hop names neither a gateway nor an interface"),
+        ("{ interface = \"q\" }", "there is no port or VPC `q`"),
+        ("{ gateway = \"10.0.0.1\" }", "is of the other address family"),
+        ("{ gateway = \"2001:db8::1\", weight = 0 }", "weight 0 is out of range"),
+        (
+            "{ gateway = \"2001:db8::1\", metric = 0 }",
+            "a next hop has no `metric`",
+        ),
+        ("{ gateway = \"2001:db8::1\", vrf = \"red\" }", "red"),
+        ("{ gateway = 5 }", "`gateway` is a whole number"),
+    ] {
+        let problems = wrong(via);
+        assert!(
+            problems.len() == 1 && problems[0].contains(reason),
+            "{via}: {problems:?}"
+        );
+    }
 }
 
 #[test]

@@ -126,6 +126,44 @@ impl FromToml for Ipv4Net {
     }
 }
 
+/// A next hop as the file writes it: an address, or a table of these.
+#[derive(Debug, Clone)]
+pub(super) struct WrittenVia {
+    pub(super) gateway: Option<IpAddr>,
+    pub(super) interface: Option<String>,
+    /// By name.
+    pub(super) vrf: Option<String>,
+    pub(super) weight: u16,
+}
+
+impl FromToml for WrittenVia {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str =
+            "an address, or { gateway = \"fe80::1\", interface = \"fabric\", vrf = \"red\", weight = 1 }";
+        let mut via = Self {
+            gateway: None,
+            interface: None,
+            vrf: None,
+            weight: 1,
+        };
+        let Some(table) = value.as_table() else {
+            via.gateway = Some(IpAddr::from_toml(key, value)?);
+            return Ok(via);
+        };
+        for (name, value) in table.iter() {
+            let (name, value) = (name.get_ref().as_ref(), value.get_ref());
+            match name {
+                "gateway" => via.gateway = Some(IpAddr::from_toml(name, value)?),
+                "interface" => via.interface = Some(String::from_toml(name, value)?),
+                "vrf" => via.vrf = Some(String::from_toml(name, value)?),
+                "weight" => via.weight = u16::from_toml(name, value)?,
+                other => return Err(invalid(key, format!("a next hop has no `{other}`"), EXAMPLE)),
+            }
+        }
+        Ok(via)
+    }
+}
+
 impl FromToml for PortRange {
     fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
         const EXAMPLE: &str = "\"1024-65535\", lowest port first, without port 0";

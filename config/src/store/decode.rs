@@ -8,8 +8,8 @@ use net::{Prefix, VlanId, Vni, VpcId, VrfId};
 use super::encode::ONE;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Api, Bgp, Config, Dataplane, DynamicPeers, Gateway, Kernel, Masquerade, Nat, Peer, Policy, Port, PortForward,
-    PortRange, PrefixRule, RouteTarget, Segment, StaticRoute, Timers, Vpc, Vxlan,
+    Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Gateway, Kernel, Masquerade, Nat, Peer, Policy,
+    Port, PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -53,6 +53,8 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             port: fields.number()?,
         })
     })?;
+    let rib = rows.of(table::RIB, &[ONE]).next().ok_or("table rib is empty")?;
+    let rib = rib_section(&mut Fields::after(table::RIB, rib, 1))?;
     let config = Config {
         gateway,
         dataplane,
@@ -60,6 +62,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         ports: list(rows, table::PORT, &[], |fields| port(rows, fields))?,
         vpcs: list(rows, table::VPC, &[], |fields| vpc(rows, fields))?,
         routes: list(rows, table::ROUTE, &[], |fields| route(rows, fields))?,
+        rib,
         kernel,
         bgp: list(rows, table::BGP, &[ONE], |fields| bgp(rows, fields))?
             .into_iter()
@@ -72,6 +75,26 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         api,
     };
     Ok(config.canonical())
+}
+
+fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
+    let mut bounds = || -> Result<BatchBounds, Damage> {
+        Ok(BatchBounds {
+            size: fields.number()?,
+            time: fields.number()?,
+        })
+    };
+    Ok(Rib {
+        batch: bounds()?,
+        large_batch: bounds()?,
+        distance: Distances {
+            fixed: fields.number()?,
+            ebgp: fields.number()?,
+            ibgp: fields.number()?,
+            kernel: fields.number()?,
+            fpm: fields.number()?,
+        },
+    })
 }
 
 /// Reads the rows that begin with `key`, each from the value after it.
@@ -206,7 +229,15 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
 }
 
 fn route(rows: &Rows, fields: &mut Fields<'_>) -> Result<StaticRoute, Damage> {
-    let gateways = list(rows, table::ROUTE_VIA, fields.key(2), Fields::parse)?;
+    let gateways = list(rows, table::ROUTE_VIA, fields.key(2), |fields| {
+        fields.number::<i64>()?; // the position: rows come in its order
+        Ok(Via {
+            gateway: fields.parse_optional()?,
+            interface: fields.parse_optional()?,
+            vrf: fields.number_optional()?.map(VrfId),
+            weight: fields.number()?,
+        })
+    })?;
     let (vrf, prefix) = (fields.vrf()?, fields.parse()?);
     let target = fields.text()?;
     let in_vrf = fields.number_optional()?.map(VrfId);

@@ -3,13 +3,14 @@
 use std::fmt::Display;
 
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Nat, Password, Peer, Port, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{Bgp, Config, Nat, Password, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
 use crate::words::Word;
 
 /// The rows of a configuration.
 pub(super) fn rows(config: &Config) -> Rows {
     let mut rows = Rows::new();
     rows.add(table::SETTINGS, settings(config));
+    rows.add(table::RIB, rib(&config.rib));
     for core in &config.dataplane.workers {
         rows.add(table::WORKER, vec![number(*core)]);
     }
@@ -58,6 +59,22 @@ fn settings(config: &Config) -> Row {
         number(timers.udp),
         number(timers.icmp),
         text(config.api.socket.display()),
+    ]
+}
+
+fn rib(rib: &Rib) -> Row {
+    let (batch, large, distance) = (&rib.batch, &rib.large_batch, &rib.distance);
+    vec![
+        ONE,
+        number(batch.size),
+        number(batch.time),
+        number(large.size),
+        number(large.time),
+        number(distance.fixed),
+        number(distance.ebgp),
+        number(distance.ibgp),
+        number(distance.kernel),
+        number(distance.fpm),
     ]
 }
 
@@ -111,8 +128,15 @@ fn route(route: &StaticRoute, rows: &mut Rows) {
     let key = || [number(route.vrf.0), text(route.prefix)];
     let (target, in_vrf) = match &route.target {
         RouteTarget::Via(gateways) => {
-            for gateway in gateways {
-                rows.add(table::ROUTE_VIA, key().into_iter().chain([text(gateway)]).collect());
+            for (position, via) in (0_u32..).zip(gateways) {
+                let hop = [
+                    number(position),
+                    optional(via.gateway, text),
+                    optional(via.interface.as_deref(), text),
+                    optional(via.vrf, |vrf| number(vrf.0)),
+                    number(via.weight),
+                ];
+                rows.add(table::ROUTE_VIA, key().into_iter().chain(hop).collect());
             }
             ("via", Cell::Null)
         }

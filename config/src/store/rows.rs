@@ -34,6 +34,8 @@ macro_rules! tables {
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
         "kernel_protocol" "kernel_metric" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
+    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "static_distance"
+        "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
     VXLAN "vxlan" ("id") ("address" "port");
     PORT "port" ("name") ("device" "host_interface" "mac" "mtu" "offload");
@@ -43,7 +45,7 @@ tables! {
     VPC_VTEP "vpc_vtep" ("vpc" "address") ();
     VRF "vrf" ("id") ("vpc");
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
-    ROUTE_VIA "route_via" ("vrf" "prefix" "gateway") ();
+    ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
     BGP "bgp" ("id") ("asn" "router_id" "multipath");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();

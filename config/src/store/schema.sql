@@ -20,6 +20,19 @@ CREATE TABLE settings (
     api_socket      TEXT    NOT NULL
 ) STRICT;
 
+CREATE TABLE rib (
+    id                  INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    batch_size          INTEGER NOT NULL,
+    batch_time_ms       INTEGER NOT NULL,
+    large_batch_size    INTEGER NOT NULL,
+    large_batch_time_ms INTEGER NOT NULL,
+    static_distance     INTEGER NOT NULL,
+    ebgp_distance       INTEGER NOT NULL,
+    ibgp_distance       INTEGER NOT NULL,
+    kernel_distance     INTEGER NOT NULL,
+    fpm_distance        INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE worker (
     core INTEGER NOT NULL PRIMARY KEY
 ) STRICT;
@@ -89,11 +102,17 @@ CREATE TABLE route (
     CHECK ((target = 'in-vrf') = (in_vrf IS NOT NULL))
 ) STRICT;
 
+-- In the order of the values: gateway, interface (the name of a port or a VPC), VRF, weight.
 CREATE TABLE route_via (
-    vrf     INTEGER NOT NULL,
-    prefix  TEXT    NOT NULL,
-    gateway TEXT    NOT NULL,
-    PRIMARY KEY (vrf, prefix, gateway),
+    vrf         INTEGER NOT NULL,
+    prefix      TEXT    NOT NULL,
+    position    INTEGER NOT NULL,
+    gateway     TEXT,
+    interface   TEXT,
+    gateway_vrf INTEGER REFERENCES vrf (id) DEFERRABLE INITIALLY DEFERRED,
+    weight      INTEGER NOT NULL CHECK (weight > 0),
+    PRIMARY KEY (vrf, prefix, position),
+    CHECK (gateway IS NOT NULL OR interface IS NOT NULL),
     FOREIGN KEY (vrf, prefix) REFERENCES route (vrf, prefix) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 

@@ -16,6 +16,7 @@ mod thread;
 
 pub use counters::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule, RuleState};
 pub(crate) use rules::ConnectionOffload;
+pub use rules::next_hop_offload;
 pub(crate) use thread::OffloadThread;
 
 use nat::ConnectionId;

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys::flow::{Action, Eth, Ipv4, Item, Match, Tcp, TemplateAction, Udp, Vlan, Vxlan, VxlanTunnel};
 use nat::{ConnectionId, Direction};
 use net::parse::{protocol, tcp_flag};
-use net::{Mac, PortId, VlanId, Vni, VrfId, eth, vxlan};
+use net::{Mac, NextHopId, PortId, VlanId, Vni, VrfId, eth, vxlan};
 use rib::{Adjacency, AdjacencyKind, Attachment, Tables, VXLAN_OVERHEAD};
 
 use super::NotOffloaded;
@@ -82,20 +82,16 @@ impl OffloadDirection {
             return Err(NotOffloaded::Protocol);
         }
         let adjacency = tables.adjacency(direction.next_hop).clone();
-        if !matches!(adjacency.kind, AdjacencyKind::Forward | AdjacencyKind::Vxlan) {
-            return Err(NotOffloaded::NextHop);
-        }
+        has_mac(&adjacency)?;
         let ingress = ingress(tables, key.vrf())?;
         let comes_in = match ingress {
             Ingress::Vlan { port, .. } => ports.contains(&port),
             Ingress::Untagged | Ingress::Vxlan { .. } => true,
         };
-        if !comes_in || !ports.contains(&adjacency.port) {
+        if !comes_in {
             return Err(NotOffloaded::Port);
         }
-        if !port_is_the_limit(tables, &adjacency) {
-            return Err(NotOffloaded::Mtu);
-        }
+        leaves_by_rule(tables, ports, &adjacency)?;
         let hash = flow_hash(
             key.source(),
             key.destination(),
@@ -251,6 +247,33 @@ impl OffloadDirection {
             self.adjacency.port,
         )
     }
+}
+
+/// Whether rules can send packets by a next hop, or why not; `ports` are those that take rules.
+///
+/// # Errors
+/// What would keep every connection by it in software.
+pub fn next_hop_offload(tables: &Tables, ports: &[PortId], next_hop: NextHopId) -> Result<(), NotOffloaded> {
+    let adjacency = tables.adjacency(next_hop);
+    has_mac(adjacency)?;
+    leaves_by_rule(tables, ports, adjacency)
+}
+
+fn has_mac(adjacency: &Adjacency) -> Result<(), NotOffloaded> {
+    match adjacency.kind {
+        AdjacencyKind::Forward | AdjacencyKind::Vxlan => Ok(()),
+        _ => Err(NotOffloaded::NextHop),
+    }
+}
+
+fn leaves_by_rule(tables: &Tables, ports: &[PortId], adjacency: &Adjacency) -> Result<(), NotOffloaded> {
+    if !ports.contains(&adjacency.port) {
+        return Err(NotOffloaded::Port);
+    }
+    if !port_is_the_limit(tables, adjacency) {
+        return Err(NotOffloaded::Mtu);
+    }
+    Ok(())
 }
 
 /// How packets of a VRF arrive.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,6 +25,22 @@ enum Command {
     /// Show what the gateway does.
     #[command(subcommand)]
     Show(Show),
+    /// Explain why the gateway does it.
+    #[command(subcommand)]
+    Explain(Explain),
+}
+
+#[derive(Subcommand)]
+enum Explain {
+    /// The walk of a route from its source to the NIC, and what stops it.
+    Route {
+        /// `default` or a VPC's name.
+        vrf: String,
+        /// Destination address.
+        address: IpAddr,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Args)]
@@ -88,7 +105,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<String, Error> {
-    let Command::Show(show) = &arguments.command;
+    let show = match &arguments.command {
+        Command::Show(show) => show,
+        Command::Explain(Explain::Route { vrf, address, output }) => {
+            let address = address.to_string();
+            let query = query(&[("vrf", Some(vrf)), ("address", Some(&address))]);
+            let value = client::get(&arguments.socket, &format!("/v1/explain/route{query}")).await?;
+            return Ok(printed(&value, output.json, render::explain_route));
+        }
+    };
     let (path, json, render): (String, bool, fn(&serde_json::Value) -> String) = match show {
         Show::Summary(output) => ("/v1/summary".to_owned(), output.json, render::summary),
         Show::Routes {
@@ -120,7 +145,11 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
         Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
     };
     let value = client::get(&arguments.socket, &path).await?;
-    Ok(if json { format!("{value:#}\n") } else { render(&value) })
+    Ok(printed(&value, json, render))
+}
+
+fn printed(value: &serde_json::Value, json: bool, render: fn(&serde_json::Value) -> String) -> String {
+    if json { format!("{value:#}\n") } else { render(value) }
 }
 
 /// A query string of what is given, percent-encoded (RFC 3986 section 2.1).

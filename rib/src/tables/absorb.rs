@@ -14,8 +14,18 @@ use crate::trie::{Root, Slot};
 #[derive(Clone, Debug)]
 pub(crate) struct GroupUpdate {
     pub(crate) kind: RouteKind,
-    /// A power of two of them, at least one.
+    /// A power of two of them; none is no route.
     pub(crate) buckets: Box<[Member]>,
+}
+
+impl GroupUpdate {
+    /// No route.
+    pub(crate) fn none() -> Self {
+        Self {
+            kind: RouteKind::Unreachable,
+            buckets: Box::default(),
+        }
+    }
 }
 
 /// One change of the published tables.

@@ -11,6 +11,9 @@ use net::{
 };
 use rib::{Adjacency, AdjacencyKind, Attachment, Interface, Lookup, Published, Reader, Reason, Rib, RibConfig};
 
+mod ecmp;
+mod effort;
+mod explaining;
 mod interfaces;
 mod publishing;
 mod routes;
