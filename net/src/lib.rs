@@ -1,7 +1,8 @@
 //! Vocabulary of the house: the words every other crate speaks.
 //!
 //! Owns: identifiers ([`Vni`], [`VpcId`], [`VrfId`], [`PortId`], …), [`Mac`], [`Prefix`], routes and the events that
-//! carry them ([`RouteChange`], [`KernelEvent`]), the one [`Drop`] enum, and the zero-copy header views.
+//! carry them ([`RouteChange`], [`KernelEvent`]), routing policy as data ([`policy`]), the one [`Drop`] enum, and the
+//! zero-copy header views.
 //!
 //! Never does: I/O, async, allocation on the packet path, or anything that needs a clock.
 //!
@@ -24,6 +25,7 @@ pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod parse;
+pub mod policy;
 pub mod tcp;
 pub mod udp;
 pub mod vlan;
