@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use net::{IfIndex, Prefix, VrfId};
 
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyTable};
 use crate::{Error, Family};
 
 /// TCP port of BGP (RFC 4271 section 3).
@@ -32,6 +32,8 @@ pub struct SpeakerConfig {
     pub originate: Vec<Prefix>,
     /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
     pub multipath: u8,
+    /// Every named policy, for dry runs; peers hold those they use.
+    pub policies: PolicyTable,
     /// Whom to speak with.
     pub peers: Vec<PeerConfig>,
     /// Who else may connect.
@@ -183,6 +185,7 @@ impl SpeakerConfig {
             listen: Vec::new(),
             originate: Vec::new(),
             multipath: 1,
+            policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),
         }
@@ -258,6 +261,16 @@ impl PeerConfig {
             stale_time: Duration::from_secs(360),
             description: String::new(),
         }
+    }
+
+    /// True if the session need not restart to become what `other` says: policies may differ.
+    pub(crate) fn same_session(&self, other: &Self) -> bool {
+        let without_policy = |config: &Self| Self {
+            import: Policy::Unset,
+            export: Policy::Unset,
+            ..config.clone()
+        };
+        without_policy(self) == without_policy(other)
     }
 
     fn check_address(&self) -> Result<(), Error> {

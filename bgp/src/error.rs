@@ -91,6 +91,22 @@ pub enum Error {
         /// The rule as given.
         rule: String,
     },
+    /// A dry run of a policy that is not there.
+    #[error("there is no policy `{name}`; {known}")]
+    UnknownPolicy {
+        /// The name as given.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A dry run on a route that is not there.
+    #[error("peer {peer} has not announced {prefix}: name a prefix of its adj-rib-in")]
+    NotReceived {
+        /// The peer.
+        peer: IpAddr,
+        /// The prefix.
+        prefix: Prefix,
+    },
     /// The port is taken, or the address is not ours, or the right to bind is missing.
     #[error(
         "cannot listen on {address}: {source}; end the other BGP daemon, use an address of this host, or run as root"

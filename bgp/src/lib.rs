@@ -27,5 +27,5 @@ pub use config::{DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, Pe
 pub use error::Error;
 pub use family::Family;
 pub use io::{Event, Speaker};
-pub use policy::{Action, Policy, PrefixList, PrefixRule};
+pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use view::{FamilyCounters, PathView, PeerView, RouteView, State};

@@ -110,8 +110,20 @@ pub struct PathView {
     pub med: Option<u32>,
     /// Local preference.
     pub local_pref: Option<u32>,
-    /// Communities, `as:value`.
+    /// Communities, `as:value` or a well-known name.
     pub communities: Vec<String>,
+    /// Extended communities, `rt:as:value` and the like.
+    pub extended_communities: Vec<String>,
     /// Large communities, `global:data1:data2`.
     pub large_communities: Vec<String>,
+    /// Where the path comes from: ebgp, ibgp or announced.
+    pub source: String,
+    /// Weight that policy gave it.
+    pub weight: u32,
+    /// Tag that policy gave it.
+    pub tag: u32,
+    /// Policy has traffic to it discarded.
+    pub blackhole: bool,
+    /// Import policy changed its attributes: those shown are after policy.
+    pub changed_by_policy: bool,
 }

@@ -42,7 +42,7 @@ fn frr_is_a_peer_as_long_as_it_is_connected() {
 
         bgpd.kill();
         eventually("the peer is forgotten with its routes", async || {
-            speaker.state().await.peers.is_empty() && speaker.routes().await.is_empty()
+            speaker.state().await.peers.is_empty() && speaker.routes(None).await.is_empty()
         })
         .await;
         watch.forget();
@@ -106,9 +106,9 @@ fn a_dynamic_peer_that_restarts_gracefully_is_not_forgotten() {
             })
             .await;
         assert_eq!(speaker.state().await.peers.len(), 1);
-        assert!(speaker.routes().await.iter().all(|route| route.paths[0].stale));
+        assert!(speaker.routes(None).await.iter().all(|route| route.paths[0].stale));
         eventually("the restart time ends", async || {
-            speaker.state().await.peers.is_empty() && speaker.routes().await.is_empty()
+            speaker.state().await.peers.is_empty() && speaker.routes(None).await.is_empty()
         })
         .await;
         speaker.shutdown("").await;

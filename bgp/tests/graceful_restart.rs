@@ -54,7 +54,7 @@ fn frr_killed_and_back_withdraws_only_what_it_does_not_tell_again() {
         watch.forget();
         bgpd.kill();
         kept(&mut watch).await;
-        let routes = speaker.routes().await;
+        let routes = speaker.routes(None).await;
         for route in ["192.0.2.0/24", "198.51.100.0/24", "2001:db8:100::/48"] {
             assert!(is_used(&routes, route, true), "{route}: {routes:?}");
         }
@@ -70,7 +70,7 @@ fn frr_killed_and_back_withdraws_only_what_it_does_not_tell_again() {
         let gone = watch.wait("sweep", |event| change(event, "198.51.100.0/24")).await;
         assert_eq!(gone.route, None);
         eventually("nothing is stale any more", async || {
-            let routes = speaker.routes().await;
+            let routes = speaker.routes(None).await;
             is_used(&routes, "192.0.2.0/24", false) && is_used(&routes, "2001:db8:100::/48", false)
         })
         .await;
@@ -98,7 +98,7 @@ fn frr_killed_for_good_loses_its_routes_when_the_restart_time_ends() {
             assert_eq!(watch.wait(route, |event| change(event, route)).await.route, None);
         }
         assert!(killed.elapsed() >= Duration::from_secs(3), "{:?}", killed.elapsed());
-        assert!(speaker.routes().await.is_empty());
+        assert!(speaker.routes(None).await.is_empty());
         speaker.shutdown("").await;
     });
 }

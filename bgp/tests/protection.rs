@@ -153,7 +153,7 @@ fn too_many_prefixes_end_the_session_for_the_pause_and_frr_is_told() {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let peer = speaker.state().await.peers.remove(0);
         assert_eq!((peer.state.as_str(), peer.flaps), ("Idle", 1));
-        assert!(speaker.routes().await.is_empty());
+        assert!(speaker.routes(None).await.is_empty());
         speaker.shutdown("").await;
     });
 }

@@ -125,7 +125,7 @@ async fn too_many_prefixes_end_the_session_and_take_the_routes_along() {
         down(&mut events).await,
         "sent 6/9 hard reset: 6/1 Maximum Number of Prefixes Reached"
     );
-    assert!(right.routes().await.is_empty());
+    assert!(right.routes(None).await.is_empty());
     left.shutdown("").await;
     right.shutdown("").await;
 }

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::Event;
 use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
+use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Notification};
@@ -34,7 +35,8 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
-    Routes(oneshot::Sender<Vec<RouteView>>),
+    Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
+    TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
     Shutdown(String, oneshot::Sender<()>),
 }
@@ -127,7 +129,10 @@ impl Core {
                 // Whoever asked may have stopped waiting for the answer.
                 Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
                 Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
-                Turn::Command(Some(Command::Routes(reply))) => drop(reply.send(self.rib.view())),
+                Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
+                Turn::Command(Some(Command::TestPolicy(question, reply))) => {
+                    drop(reply.send(self.test_policy(&question)));
+                }
                 Turn::Command(Some(Command::Covering(address, reply))) => drop(reply.send(self.rib.covering(address))),
                 Turn::Command(Some(Command::Shutdown(communication, done))) => {
                     self.shutdown(&communication).await;
@@ -160,7 +165,11 @@ impl Core {
             News::Up(epoch, info) => {
                 handle.up = true;
                 handle.kept = false;
-                let queue = self.rib.peer_up(*info);
+                let mut info = *info;
+                // They may have changed since the session's task was started.
+                info.import.clone_from(&handle.config.import);
+                info.export.clone_from(&handle.config.export);
+                let queue = self.rib.peer_up(info);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
                 self.pending.push_back(Event::PeerUp { peer });
@@ -247,7 +256,7 @@ impl Core {
             .iter()
             .filter_map(|(address, handle)| match wanted(&config, *address) {
                 None => Some((*address, Cease::PeerDeconfigured)),
-                Some(peer) if !same_speaker || peer != (handle.config.clone(), handle.dynamic) => {
+                Some(peer) if !same_speaker || !peer.0.same_session(&handle.config) || peer.1 != handle.dynamic => {
                     Some((*address, Cease::ConfigurationChange))
                 }
                 Some(_) => None,
@@ -271,7 +280,41 @@ impl Core {
                 self.add_peer(peer, None);
             }
         }
+        for (address, handle) in &mut self.peers {
+            // Those that differ in more have gone, and come back as they are to be.
+            if let Some((peer, _)) = wanted(&self.config, *address).filter(|(peer, _)| *peer != handle.config) {
+                info!(peer = %address, "BGP policy changed");
+                self.rib.set_policies(*address, &peer.import, &peer.export);
+                handle.config = peer;
+            }
+        }
         self.flush();
+    }
+
+    fn test_policy(&self, question: &PolicyQuestion) -> Result<PolicyTest, Error> {
+        let Some(program) = self.config.policies.get(&question.policy) else {
+            let known: Vec<&str> = self.config.policies.names().collect();
+            return Err(Error::UnknownPolicy {
+                name: question.policy.clone(),
+                known: if known.is_empty() {
+                    "none is configured".to_owned()
+                } else {
+                    format!("the policies are {}", known.join(", "))
+                },
+            });
+        };
+        let received = match question.received_from {
+            None => None,
+            Some(peer) => Some(
+                self.rib
+                    .received_route(peer, &question.prefix)
+                    .ok_or(Error::NotReceived {
+                        peer,
+                        prefix: question.prefix,
+                    })?,
+            ),
+        };
+        Ok(question.answer(program, self.config.asn, received))
     }
 
     /// Adds a peer; the answer takes connections that it made.

@@ -14,10 +14,11 @@ mod socket;
 
 use std::net::IpAddr;
 
-use net::RouteChange;
+use net::{Prefix, RouteChange};
 use tokio::sync::{mpsc, oneshot};
 
 use self::core::{Command, Core};
+use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
 /// What the speaker tells its owner.
@@ -71,7 +72,8 @@ impl Speaker {
         Ok(Self { commands })
     }
 
-    /// Takes another configuration: only peers that changed restart; originated prefixes come and go without a reset.
+    /// Takes another configuration: only peers of which more than the policy changed restart; originated prefixes and
+    /// policies come and go without a reset.
     ///
     /// # Errors
     /// As [`Speaker::start`]; then nothing has changed.
@@ -94,13 +96,13 @@ impl Speaker {
         answer.await.expect(CORE_LIVES)
     }
 
-    /// The loc-rib with every path.
+    /// The loc-rib with every path, or one prefix of it.
     ///
     /// # Panics
     /// As [`Speaker::state`].
-    pub async fn routes(&self) -> Vec<RouteView> {
+    pub async fn routes(&self, of: Option<Prefix>) -> Vec<RouteView> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Routes(reply)).await.expect(CORE_LIVES);
+        self.commands.send(Command::Routes(of, reply)).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }
 
@@ -113,6 +115,19 @@ impl Speaker {
         let command = Command::Covering(address, reply);
         self.commands.send(command).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
+    }
+
+    /// What a policy of the configuration makes of a route, and which term decides; nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPolicy`], [`Error::NotReceived`], [`Error::Stopped`].
+    pub async fn test_policy(&self, question: PolicyQuestion) -> Result<PolicyTest, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command::TestPolicy(Box::new(question), reply))
+            .await
+            .map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)?
     }
 
     /// Ends every session with Cease, Administrative Shutdown, and closes all sockets. No event is sent any more. The

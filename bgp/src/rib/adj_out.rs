@@ -3,19 +3,19 @@
 //! The [`OutQueue`] lies between the RIB and the peer's task. It holds one entry a prefix, the newest, so a peer that
 //! reads slowly gets the last state and the queue never outgrows the table.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use net::Prefix;
+use net::policy::{Community, NextHopChange};
 
-use super::PeerInfo;
+use super::{Path, PeerInfo};
 use crate::Family;
-use crate::wire::{AsPath, Attributes, NextHop, PathAttribute};
+use crate::policy::PolicyRoute;
+use crate::wire::{Attributes, NextHop, PathAttribute};
 
-/// Well-known communities (RFC 1997).
-const NO_EXPORT: u32 = 0xffff_ff01;
-const NO_ADVERTISE: u32 = 0xffff_ff02;
 /// LOCAL_PREF told to internal peers when a route has none.
 const LOCAL_PREF: u32 = 100;
 
@@ -158,35 +158,69 @@ pub(super) fn next_hop_self(peer: &PeerInfo, prefix: &Prefix) -> Option<NextHop>
 }
 
 /// The attributes of an originated or learned route as `peer` is to see them; `None` if it must not see the route.
-pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, attributes: &Attributes) -> Option<Attributes> {
-    let communities = attributes.communities();
-    if communities.contains(&NO_ADVERTISE) || (peer.ebgp && communities.contains(&NO_EXPORT)) {
+///
+/// Export policy sees the route as the decision process does, without our AS, and with the MED only if that may leave;
+/// what it sets is what the peer gets.
+pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Path) -> Option<Attributes> {
+    let attributes = &*path.attributes;
+    if stays(attributes, peer.ebgp) {
         return None;
     }
     // RFC 4271 section 9.1.3 allows to leave out what the peer would refuse as a loop.
     if attributes.as_path.contains_asn(peer.asn) && peer.ebgp {
         return None;
     }
-    let next_hop = next_hop_self(peer, prefix)?;
+    // MED does not cross two AS borders (RFC 4271 section 5.1.4).
+    let learned_outside = !attributes.as_path.is_empty();
+    let attributes = if attributes.med.is_some() && peer.ebgp && learned_outside {
+        Cow::Owned(Attributes {
+            med: None,
+            ..attributes.clone()
+        })
+    } else {
+        Cow::Borrowed(attributes)
+    };
+    let mut route = PolicyRoute {
+        prefix: *prefix,
+        attributes,
+        marks: path.marks,
+        neighbor: Some(peer.address),
+        source: path.source,
+        local_as,
+        next_hop: None,
+    };
+    if !peer.export.evaluate(peer.ebgp, &mut route).accept {
+        return None;
+    }
+    let next_hop = match route.next_hop {
+        Some(NextHopChange::Address(_)) => route.attributes.next_hop,
+        Some(NextHopChange::Unchanged) if path.peer.is_some() => route.attributes.next_hop,
+        _ => next_hop_self(peer, prefix)?,
+    };
+    let attributes = route.attributes.into_owned();
     let as_path = if peer.ebgp {
         attributes.prepended(local_as)
     } else {
-        AsPath {
-            segments: attributes.as_path.segments.clone(),
-        }
+        attributes.as_path
     };
-    // MED does not cross two AS borders (RFC 4271 section 5.1.4); LOCAL_PREF stays inside the AS.
-    let learned_outside = !attributes.as_path.is_empty();
     Some(Attributes {
         origin: attributes.origin,
         as_path,
         next_hop,
-        med: attributes.med.filter(|_| !(peer.ebgp && learned_outside)),
+        med: attributes.med,
+        // LOCAL_PREF stays inside the AS.
         local_pref: (!peer.ebgp).then(|| attributes.local_pref.unwrap_or(LOCAL_PREF)),
         originator_id: None,
         cluster_list: Vec::new(),
         other: attributes.other.iter().map(with_partial).collect(),
     })
+}
+
+/// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.
+fn stays(attributes: &Attributes, ebgp: bool) -> bool {
+    let inside = [Community::NO_EXPORT, Community::NO_EXPORT_SUBCONFED];
+    attributes.has_community(Community::NO_ADVERTISE)
+        || (ebgp && inside.into_iter().any(|community| attributes.has_community(community)))
 }
 
 /// An attribute that we do not know and pass on is marked so (RFC 4271 section 5).

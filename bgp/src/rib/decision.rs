@@ -19,6 +19,7 @@ pub fn decide(paths: &mut [Path], multipath: u8) {
     let mut left: Vec<usize> = (0..paths.len()).filter(|i| paths[*i].is_eligible()).collect();
 
     keep_least(paths, &mut left, Step::Originated, |path| path.peer.is_some());
+    keep_least(paths, &mut left, Step::Weight, |path| Reverse(path.marks.weight));
     keep_least(paths, &mut left, Step::LocalPref, |path| {
         Reverse(path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF))
     });

@@ -12,15 +12,17 @@ mod path;
 mod restart;
 mod view;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use adj_out::AdjRibOut;
 use intern::Interner;
-use net::{NextHop, Prefix, Route, RouteChange, Source, VrfId};
+use net::policy::{Community, RouteSource};
+use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
 
-use crate::policy::Action;
+use crate::policy::{self, Marks, Policy, PolicyRoute};
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
@@ -111,7 +113,10 @@ impl Rib {
                 .intern(Attributes::originated(wire::NextHop::from(IpAddr::V4(self.router_id))));
             let path = Path {
                 peer: None,
+                source: RouteSource::Announced,
+                received: Arc::clone(&attributes),
                 attributes,
+                marks: Marks::default(),
                 standing: Standing::Lost(Step::Originated),
                 stale: false,
             };
@@ -183,7 +188,7 @@ impl Rib {
         for announcement in update.announced {
             let attributes = self.attributes.intern(announcement.attributes);
             for prefix in announcement.prefixes {
-                self.insert(&info, prefix, &attributes);
+                self.insert(&info, prefix, &attributes, false);
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -199,6 +204,55 @@ impl Rib {
     /// Prefixes in the adj-rib-in of a peer.
     pub fn received(&self, address: IpAddr) -> u32 {
         self.peers.get(&address).map_or(0, |peer| peer.received.iter().sum())
+    }
+
+    /// Gives a peer other policies: its adj-rib-in is looked at again, and it is told what differs. The
+    /// session goes on.
+    pub fn set_policies(&mut self, address: IpAddr, import: &Policy, export: &Policy) {
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return;
+        };
+        let old = Arc::clone(&peer.info);
+        let info = Arc::new(PeerInfo {
+            import: import.clone(),
+            export: export.clone(),
+            ..(*old).clone()
+        });
+        peer.info = Arc::clone(&info);
+        if old.import != *import {
+            let theirs = self.table.iter().filter_map(|(prefix, entry)| {
+                let path = entry.paths.iter().find(|path| path.is_from(address))?;
+                Some((*prefix, Arc::clone(&path.received), path.stale))
+            });
+            for (prefix, received, stale) in theirs.collect::<Vec<_>>() {
+                self.insert(&info, prefix, &received, stale);
+            }
+        } else {
+            for path in self.table.values_mut().flat_map(|entry| &mut entry.paths) {
+                if path.is_from(address) {
+                    path.peer = Some(Arc::clone(&info));
+                }
+            }
+        }
+        if old.export != *export
+            && let Some(peer) = self.peers.get_mut(&address)
+        {
+            for (prefix, entry) in &self.table {
+                advertise(peer, &mut self.attributes, self.asn, prefix, entry);
+            }
+        }
+        self.attributes.sweep();
+    }
+
+    /// The route to `prefix` as a peer announced it, before policy.
+    pub fn received_route(&self, address: IpAddr, prefix: &Prefix) -> Option<(&Attributes, RouteSource)> {
+        let path = self
+            .table
+            .get(prefix)?
+            .paths
+            .iter()
+            .find(|path| path.is_from(address))?;
+        Some((&path.received, path.source))
     }
 
     /// Tells the peer a whole family again.
@@ -269,17 +323,10 @@ impl Rib {
         (self.table.len(), self.paths, self.attributes.len())
     }
 
-    fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>) {
-        let standing = match path::ineligible(info, self.asn, self.router_id, &prefix, attributes) {
-            Some(reason) => Standing::Ineligible(reason),
-            // Until the decision process has run.
-            None => Standing::Lost(Step::PeerAddress),
-        };
+    fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>, stale: bool) {
         let path = Path {
-            peer: Some(Arc::clone(info)),
-            attributes: Arc::clone(attributes),
-            standing,
-            stale: false,
+            stale,
+            ..self.import(info, prefix, attributes)
         };
         let eligible = path.is_eligible();
         let entry = self.table.entry(prefix).or_default();
@@ -299,6 +346,47 @@ impl Rib {
             let family = Family::of(&prefix).index();
             peer.received[family] += 1;
             peer.accepted[family] += u32::from(eligible);
+        }
+    }
+
+    /// The path that a peer's announcement makes: checked, and changed by its import policy.
+    fn import(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, received: &Arc<Attributes>) -> Path {
+        let source = if info.ebgp {
+            RouteSource::Ebgp
+        } else {
+            RouteSource::Ibgp
+        };
+        let mut route = PolicyRoute {
+            prefix,
+            attributes: Cow::Borrowed(received),
+            marks: Marks::default(),
+            neighbor: Some(info.address),
+            source,
+            local_as: self.asn,
+            next_hop: None,
+        };
+        let reason = path::ineligible(info, self.asn, self.router_id, received).or_else(|| {
+            let verdict = info.import.evaluate(info.ebgp, &mut route);
+            if !verdict.accept {
+                return Some(Ineligible::Policy(verdict.decision));
+            }
+            policy::honour_graceful_shutdown(info.ebgp, &mut route);
+            path::unusable_next_hop(info, self.router_id, &route.attributes)
+        });
+        let marks = route.marks;
+        let attributes = match route.attributes {
+            Cow::Owned(changed) => self.attributes.intern(changed),
+            Cow::Borrowed(_) => Arc::clone(received),
+        };
+        Path {
+            peer: Some(Arc::clone(info)),
+            source,
+            received: Arc::clone(received),
+            attributes,
+            marks,
+            // Until the decision process has run.
+            standing: reason.map_or(Standing::Lost(Step::PeerAddress), Standing::Ineligible),
+            stale: false,
         }
     }
 
@@ -334,18 +422,48 @@ fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     } else {
         Source::Ibgp
     };
-    let mut next_hops: Vec<NextHop> = Vec::new();
+    let metric = best.attributes.med.unwrap_or(0);
+    if best.marks.blackhole {
+        let mut route = Route::special(RouteKind::Blackhole);
+        route.metric = metric;
+        return Some((source, route));
+    }
     let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
-    for path in std::iter::once(best).chain(others) {
+    let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
+    let weights = weights(&used);
+    let mut next_hops: Vec<NextHop> = Vec::new();
+    for (path, weight) in used.into_iter().zip(weights) {
         let next_hop = next_hop(path);
-        if !next_hops.contains(&next_hop) {
-            next_hops.push(next_hop);
+        if !next_hops
+            .iter()
+            .any(|known| known.gateway == next_hop.gateway && known.interface == next_hop.interface)
+        {
+            next_hops.push(NextHop { weight, ..next_hop });
         }
     }
     next_hops[1..].sort_unstable_by_key(|next_hop| (next_hop.gateway, next_hop.interface.map(|index| index.0)));
     let mut route = Route::multipath(next_hops);
-    route.metric = best.attributes.med.unwrap_or(0);
+    route.metric = metric;
     Some((source, route))
+}
+
+/// Share of each path that is used: by link bandwidth if every one of them tells its own, else the same for all.
+fn weights(used: &[&Path]) -> Vec<u16> {
+    /// Weight of the widest link.
+    const WIDEST: f32 = 64.0;
+    let bandwidth = |path: &&Path| {
+        let communities = path.attributes.every_community();
+        let told = communities.into_iter().find_map(Community::link_bandwidth);
+        told.filter(|bandwidth| *bandwidth > 0.0)
+    };
+    let told: Option<Vec<f32>> = used.iter().map(bandwidth).collect();
+    let Some(told) = told.filter(|told| told.len() > 1 && told.windows(2).any(|pair| pair[0] != pair[1])) else {
+        return vec![1; used.len()];
+    };
+    let widest = told.iter().copied().fold(0.0, f32::max);
+    // Rounded to 1 to 64: what is cut off is less than the data plane's own steps.
+    let share = |bandwidth: f32| (bandwidth / widest * WIDEST).round().clamp(1.0, WIDEST) as u16;
+    told.into_iter().map(share).collect()
 }
 
 fn next_hop(path: &Path) -> NextHop {
@@ -375,8 +493,7 @@ fn advertise(peer: &mut Peer, interner: &mut Interner<Attributes>, local_as: u32
         .find(|path| path.standing == Standing::Best)
         .filter(|_| info.context.families.contains(&Family::of(prefix)))
         .filter(exportable)
-        .filter(|_| info.export.evaluate(info.ebgp, prefix) == Action::Accept)
-        .and_then(|path| adj_out::export(info, local_as, prefix, &path.attributes))
+        .and_then(|path| adj_out::export(info, local_as, prefix, path))
         .map(|attributes| interner.intern(attributes));
     out.set(*prefix, wanted);
 }

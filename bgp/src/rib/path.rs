@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use net::{IfIndex, Prefix};
+use net::IfIndex;
+use net::policy::RouteSource;
 
 use crate::Family;
-use crate::policy::{Action, Policy};
+use crate::policy::{Decision, Marks, Policy};
 use crate::wire::{Attributes, Context};
 
 /// What the RIB knows of an established peer; fixed while the session lasts.
@@ -77,7 +78,7 @@ pub enum Ineligible {
     /// The next hop is link-local and the peer's interface is not configured.
     NextHopInterface,
     /// The import policy, or its absence on an external session (RFC 8212).
-    Policy,
+    Policy(Decision),
 }
 
 /// Steps of the decision process (RFC 4271 section 9.1.2), in order.
@@ -85,6 +86,8 @@ pub enum Ineligible {
 pub enum Step {
     /// The speaker originates the prefix itself.
     Originated,
+    /// Higher weight wins; a matter of this gateway alone, given by policy.
+    Weight,
     /// Higher LOCAL_PREF wins.
     LocalPref,
     /// Shorter AS path wins.
@@ -121,8 +124,14 @@ pub enum Standing {
 pub struct Path {
     /// Who told it; `None` for a prefix that the speaker originates.
     pub peer: Option<Arc<PeerInfo>>,
-    /// Its attributes.
+    /// Where it comes from.
+    pub source: RouteSource,
+    /// Its attributes as they came, before policy.
+    pub received: Arc<Attributes>,
+    /// Its attributes after policy; the same copy if policy has changed nothing.
     pub attributes: Arc<Attributes>,
+    /// What policy attached to it.
+    pub marks: Marks,
     /// How it stands.
     pub standing: Standing,
     /// Told before its peer restarted, and not again since (RFC 4724).
@@ -146,27 +155,31 @@ impl Path {
     }
 }
 
-/// What keeps a path of `peer` out of the decision process of the speaker (`asn`, `router_id`).
+/// What keeps a path of `peer` out of the decision process of the speaker (`asn`, `router_id`) before policy is asked.
 pub(super) fn ineligible(
     peer: &PeerInfo,
     asn: u32,
     router_id: Ipv4Addr,
-    prefix: &Prefix,
     attributes: &Attributes,
 ) -> Option<Ineligible> {
-    let next_hop = attributes.next_hop;
     if attributes.as_path.contains_asn(asn) {
         Some(Ineligible::AsLoop)
     } else if attributes.originator_id == Some(router_id) || attributes.cluster_list.contains(&router_id) {
         Some(Ineligible::ReflectionLoop)
     } else if peer.ebgp && peer.enforce_first_as && attributes.neighbor_as() != Some(peer.asn) {
         Some(Ineligible::FirstAs)
-    } else if peer.local.contains(next_hop.address) || next_hop.address == IpAddr::V4(router_id) {
+    } else {
+        None
+    }
+}
+
+/// What is wrong with the next hop that policy has left.
+pub(super) fn unusable_next_hop(peer: &PeerInfo, router_id: Ipv4Addr, attributes: &Attributes) -> Option<Ineligible> {
+    let next_hop = attributes.next_hop;
+    if peer.local.contains(next_hop.address) || next_hop.address == IpAddr::V4(router_id) {
         Some(Ineligible::NextHopSelf)
     } else if next_hop.is_link_local() && peer.interface.is_none() {
         Some(Ineligible::NextHopInterface)
-    } else if peer.import.evaluate(peer.ebgp, prefix) == Action::Deny {
-        Some(Ineligible::Policy)
     } else {
         None
     }
@@ -175,12 +188,13 @@ pub(super) fn ineligible(
 impl fmt::Display for Ineligible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Policy(Decision::NoPolicy) => "no import policy on an external session (RFC 8212)",
+            Self::Policy(_) => "denied by import policy",
             Self::AsLoop => "own AS in the AS path",
             Self::ReflectionLoop => "own identifier as originator or in the cluster list",
             Self::FirstAs => "AS path does not begin with the peer's AS",
             Self::NextHopSelf => "next hop is an own address",
             Self::NextHopInterface => "next hop is link-local and the peer has no interface configured",
-            Self::Policy => "denied by import policy",
         })
     }
 }
@@ -189,6 +203,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Originated => "prefix is originated here",
+            Self::Weight => "weight",
             Self::LocalPref => "local preference",
             Self::AsPathLength => "AS path length",
             Self::Origin => "origin",

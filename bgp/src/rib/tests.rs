@@ -6,6 +6,8 @@ use super::*;
 use crate::policy::Policy;
 use crate::wire::{Announcement, Context, Outcome};
 
+mod policies;
+
 const LOCAL_AS: u32 = 65000;
 
 fn prefix(text: &str) -> Prefix {
@@ -90,7 +92,7 @@ fn told(rib: &mut Rib) -> Vec<(Prefix, Source, Option<Vec<IpAddr>>)> {
 
 fn reason(rib: &Rib, of: &str) -> Option<String> {
     let route = rib
-        .view()
+        .view(None)
         .into_iter()
         .find(|route| route.prefix == prefix(of))
         .expect("prefix is known");
@@ -221,7 +223,10 @@ fn ineligible_paths_are_kept_with_their_reason_and_not_told() {
         Some("next hop is an own address")
     );
     assert!(reason(&rib, "2001:db8:1::/48").is_some_and(|text| text.contains("link-local")));
-    assert_eq!(reason(&rib, "10.4.0.0/16").as_deref(), Some("denied by import policy"));
+    assert_eq!(
+        reason(&rib, "10.4.0.0/16").as_deref(),
+        Some("no import policy on an external session (RFC 8212)")
+    );
     let counters = rib.counters(one.address)[0];
     assert_eq!((counters.received, counters.accepted), (3, 0));
 }
@@ -418,7 +423,7 @@ fn a_restart_withdraws_nothing_and_what_is_not_told_again_goes_at_the_end_of_the
     rib.peer_restarts(one.address, &Family::ALL);
     assert_eq!(rib.take_changes(), []);
     assert!(
-        rib.view()
+        rib.view(None)
             .iter()
             .all(|route| route.paths[0].stale && route.paths[0].best)
     );
@@ -474,4 +479,29 @@ fn a_peer_that_preserved_nothing_or_does_not_come_back_loses_its_routes() {
     let mut twice = restarted();
     twice.peer_restarts(one.address, &Family::ALL);
     assert_eq!(twice.take_changes().len(), 1, "no path survives two restarts");
+}
+
+#[test]
+fn link_bandwidth_weighs_the_paths_if_all_tell_it() {
+    let mut rib = rib();
+    rib.set_multipath(4);
+    let peers = [1, 2].map(|host| peer(host, true));
+    let bandwidth =
+        |text: &'static str| move |a: &mut Attributes| a.set_communities([text.parse().expect("community")]);
+    let mut weights = |host: usize, community: &'static str| -> Vec<u16> {
+        if rib.counters(peers[host].address).is_empty() {
+            rib.peer_up(peers[host].clone());
+        }
+        let update = announce_with(&peers[host], &["10.0.0.0/8"], bandwidth(community));
+        rib.update(peers[host].address, update).expect("within limits");
+        let route = rib
+            .take_changes()
+            .pop()
+            .and_then(|change| change.route)
+            .expect("changed");
+        route.next_hops.iter().map(|next_hop| next_hop.weight).collect()
+    };
+    assert_eq!(weights(0, "bandwidth:65001:1000"), [1]);
+    assert_eq!(weights(1, "bandwidth:65002:3000"), [21, 64]);
+    assert_eq!(weights(1, "1:1"), [1, 1]);
 }

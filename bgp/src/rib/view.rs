@@ -1,17 +1,26 @@
 //! The loc-rib as people see it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use net::Prefix;
+use net::policy::Community;
 
-use super::{Entry, Path, Rib, Standing};
-use crate::wire::Origin;
+use super::{Entry, Ineligible, Path, Rib, Standing};
+use crate::policy::Decision;
 use crate::{PathView, RouteView};
 
 impl Rib {
-    /// Every prefix, in order, with every path: the best first, then multipath members, then the others.
-    pub fn view(&self) -> Vec<RouteView> {
-        let mut routes: Vec<RouteView> = self.table.iter().map(|(prefix, entry)| route(*prefix, entry)).collect();
+    /// Every prefix, or one, in order, with every path: the best first, then multipath members, then the others.
+    pub fn view(&self, of: Option<&Prefix>) -> Vec<RouteView> {
+        let entries: Vec<_> = match of {
+            None => self.table.iter().collect(),
+            Some(prefix) => self.table.get_key_value(prefix).into_iter().collect(),
+        };
+        let mut routes: Vec<RouteView> = entries
+            .into_iter()
+            .map(|(prefix, entry)| route(*prefix, entry))
+            .collect();
         routes.sort_by_key(|route| route.prefix);
         routes
     }
@@ -31,7 +40,7 @@ fn route(prefix: Prefix, entry: &Entry) -> RouteView {
     paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
     RouteView {
         prefix,
-        paths: paths.into_iter().map(view).collect(),
+        paths: paths.into_iter().map(|path| view(&prefix, path)).collect(),
     }
 }
 
@@ -44,8 +53,9 @@ const fn rank(standing: Standing) -> u8 {
     }
 }
 
-fn view(path: &Path) -> PathView {
+fn view(prefix: &Prefix, path: &Path) -> PathView {
     let attributes = &path.attributes;
+    let kinds = attributes.every_community();
     PathView {
         peer: path.peer.as_ref().map(|peer| peer.address),
         best: path.standing == Standing::Best,
@@ -54,24 +64,39 @@ fn view(path: &Path) -> PathView {
         reason: match path.standing {
             Standing::Best | Standing::Multipath => None,
             Standing::Lost(step) => Some(step.to_string()),
-            Standing::Ineligible(reason) => Some(reason.to_string()),
+            Standing::Ineligible(reason) => Some(ineligible(prefix, path, reason)),
         },
         next_hop: path.peer.as_ref().map(|_| attributes.next_hop.address),
         link_local_next_hop: attributes.next_hop.link_local.map(IpAddr::V6),
         as_path: attributes.as_path.to_aspath_string(),
-        origin: match attributes.origin {
-            Origin::Igp => "igp",
-            Origin::Egp => "egp",
-            Origin::Incomplete => "incomplete",
-        }
-        .to_owned(),
+        origin: attributes.origin_word().to_string(),
         med: attributes.med,
         local_pref: attributes.local_pref,
-        communities: attributes
-            .communities()
-            .iter()
-            .map(|value| format!("{}:{}", value >> 16, value & 0xffff))
-            .collect(),
-        large_communities: attributes.large_communities().iter().map(ToString::to_string).collect(),
+        communities: texts(&kinds, |community| matches!(community, Community::Standard(_))),
+        extended_communities: texts(&kinds, |community| matches!(community, Community::Extended(_))),
+        large_communities: texts(&kinds, |community| matches!(community, Community::Large(..))),
+        source: path.source.to_string(),
+        weight: path.marks.weight,
+        tag: path.marks.tag,
+        blackhole: path.marks.blackhole,
+        changed_by_policy: !Arc::ptr_eq(&path.received, &path.attributes),
     }
+}
+
+/// With the names of the configuration where policy decided.
+fn ineligible(prefix: &Prefix, path: &Path, reason: Ineligible) -> String {
+    match (reason, &path.peer) {
+        (Ineligible::Policy(decision), Some(peer)) if decision != Decision::NoPolicy => {
+            format!("{reason}: {}", peer.import.explain(prefix, decision))
+        }
+        _ => reason.to_string(),
+    }
+}
+
+fn texts(communities: &[Community], kind: impl Fn(&Community) -> bool) -> Vec<String> {
+    communities
+        .iter()
+        .filter(|community| kind(community))
+        .map(ToString::to_string)
+        .collect()
 }

@@ -1,7 +1,10 @@
 //! Path attributes in the shape that the decision process, policy and export want (RFC 4271 section 5).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use net::policy::{self, Community};
+use rustbgpd_wire::ExtendedCommunity;
 pub use rustbgpd_wire::{AsPath, AsPathSegment, LargeCommunity, Origin, PathAttribute};
 
 /// Longest segment of an AS path (RFC 4271 section 4.3: one octet counts the ASes).
@@ -29,6 +32,15 @@ impl NextHop {
     /// True if the only address known is link-local.
     pub fn is_link_local(&self) -> bool {
         matches!(self.address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+    }
+}
+
+/// ORIGIN of a word.
+pub const fn origin(word: policy::Origin) -> Origin {
+    match word {
+        policy::Origin::Igp => Origin::Igp,
+        policy::Origin::Egp => Origin::Egp,
+        policy::Origin::Incomplete => Origin::Incomplete,
     }
 }
 
@@ -76,6 +88,15 @@ impl Attributes {
         }
     }
 
+    /// The word of the ORIGIN.
+    pub const fn origin_word(&self) -> policy::Origin {
+        match self.origin {
+            Origin::Igp => policy::Origin::Igp,
+            Origin::Egp => policy::Origin::Egp,
+            Origin::Incomplete => policy::Origin::Incomplete,
+        }
+    }
+
     /// COMMUNITIES (RFC 1997).
     pub fn communities(&self) -> &[u32] {
         self.other
@@ -90,6 +111,51 @@ impl Attributes {
             .iter()
             .find_map(PathAttribute::large_communities)
             .unwrap_or_default()
+    }
+
+    /// Communities of all three kinds.
+    pub fn every_community(&self) -> Vec<Community> {
+        let extended = self.other.iter().find_map(PathAttribute::extended_communities);
+        let standard = self.communities().iter().map(|value| Community::Standard(*value));
+        let extended = extended.unwrap_or_default().iter();
+        let large = self.large_communities().iter();
+        standard
+            .chain(extended.map(|value| Community::Extended(value.as_u64())))
+            .chain(large.map(|value| Community::Large(value.global_admin, value.local_data1, value.local_data2)))
+            .collect()
+    }
+
+    /// True if the route carries `community`.
+    pub fn has_community(&self, community: Community) -> bool {
+        match community {
+            Community::Standard(value) => self.communities().contains(&value),
+            _ => self.every_community().contains(&community),
+        }
+    }
+
+    /// Replaces the communities of all three kinds.
+    pub fn set_communities(&mut self, communities: impl IntoIterator<Item = Community>) {
+        let (mut standard, mut extended, mut large) = (Vec::new(), Vec::new(), Vec::new());
+        let sorted: BTreeSet<Community> = communities.into_iter().collect();
+        for community in sorted {
+            match community {
+                Community::Standard(value) => standard.push(value),
+                Community::Extended(raw) => extended.push(ExtendedCommunity::new(raw)),
+                Community::Large(global, one, two) => large.push(LargeCommunity::new(global, one, two)),
+            }
+        }
+        self.other.retain(|attribute| {
+            attribute.communities().is_none()
+                && attribute.extended_communities().is_none()
+                && attribute.large_communities().is_none()
+        });
+        let lists = [
+            (!standard.is_empty()).then_some(PathAttribute::Communities(standard)),
+            (!extended.is_empty()).then_some(PathAttribute::ExtendedCommunities(extended)),
+            (!large.is_empty()).then_some(PathAttribute::LargeCommunities(large)),
+        ];
+        self.other.extend(lists.into_iter().flatten());
+        self.other.sort_by_key(PathAttribute::type_code);
     }
 
     /// The AS path with `asn` in front of it.

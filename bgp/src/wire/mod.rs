@@ -13,7 +13,7 @@ mod update;
 use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire as library;
 
-pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute};
+pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
 pub use notification::{Cease, Notification, code, fsm, header, open_error};
 pub use open::{Capabilities, GracefulRestart, Open, RestartFamily};
 pub use update::{

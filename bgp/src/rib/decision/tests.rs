@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use net::policy::RouteSource;
 use proptest::prelude::*;
 
 use super::*;
 use crate::Family;
-use crate::policy::Policy;
+use crate::policy::{Marks, Policy};
 use crate::rib::{Ineligible, LocalAddresses, PeerInfo};
 use crate::wire::{AsPath, AsPathSegment, Attributes, Context, NextHop, Origin};
 
@@ -35,9 +36,17 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
     };
     let mut attributes = Attributes::originated(NextHop::from(address));
     edit(&mut attributes);
+    let attributes = Arc::new(attributes);
     Path {
+        source: if peer.ebgp {
+            RouteSource::Ebgp
+        } else {
+            RouteSource::Ibgp
+        },
         peer: Some(Arc::new(peer)),
-        attributes: Arc::new(attributes),
+        received: Arc::clone(&attributes),
+        attributes,
+        marks: Marks::default(),
         standing: Standing::Lost(Step::PeerAddress),
         stale: false,
     }
@@ -73,6 +82,9 @@ fn each_step_decides_and_names_itself() {
         }
     };
     let long = |attributes: &mut Attributes| attributes.as_path = as_path(&[1, 2, 3]);
+    let mut weighty = path(2, false, |a| a.local_pref = Some(1));
+    weighty.marks.weight = 1;
+    second_wins(Step::Weight, path(1, true, |_| ()), weighty);
     second_wins(
         Step::LocalPref,
         path(1, true, |_| ()),
@@ -167,9 +179,10 @@ fn multipath_takes_equal_external_paths_up_to_its_limit() {
     assert_eq!(standings(paths, 8), [Best, Multipath, Multipath, external]);
 }
 
-fn any_path() -> impl Strategy<Value = (bool, u8, u8, u8, u8, Option<u8>)> {
+fn any_path() -> impl Strategy<Value = (bool, u8, u8, u8, u8, u8, Option<u8>)> {
     (
         any::<bool>(),
+        0u8..2,
         0u8..2,
         1u8..3,
         0u8..2,
@@ -188,13 +201,15 @@ proptest! {
             let paths: Vec<Path> = specs
                 .into_iter()
                 .zip(1u8..)
-                .map(|((ebgp, local_pref, length, origin, neighbor, med), host)| {
-                    path(host, ebgp, |a| {
+                .map(|((ebgp, weight, local_pref, length, origin, neighbor, med), host)| {
+                    let mut path = path(host, ebgp, |a| {
                         a.local_pref = Some(u32::from(local_pref));
                         a.as_path = as_path(&vec![u32::from(neighbor) + 1; usize::from(length)]);
                         a.origin = Origin::from_u8(origin).expect("in range");
                         a.med = med.map(u32::from);
-                    })
+                    });
+                    path.marks.weight = u32::from(weight);
+                    path
                 })
                 .collect();
             (Just(paths.clone()), Just(paths).prop_shuffle())

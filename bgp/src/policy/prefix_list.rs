@@ -1,7 +1,6 @@
-//! Import and export policy: data from the configuration, evaluated a prefix at a time.
+//! Prefix lists: the short form of a policy, for a peer that needs no more.
 //!
-//! An external session for which nothing is configured accepts and announces nothing (RFC 8212). A prefix list is read
-//! from the top; the first rule that matches decides, and what no rule matches is denied.
+//! A list is read from the top; the first rule that matches decides, and what no rule matches is denied.
 
 use std::fmt;
 
@@ -16,20 +15,6 @@ pub enum Action {
     Accept,
     /// Keep it out.
     Deny,
-}
-
-/// Policy of one peer in one direction.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Policy {
-    /// Nothing configured: deny on an external session (RFC 8212), accept on an internal one.
-    #[default]
-    Unset,
-    /// Everything passes.
-    Accept,
-    /// Nothing passes.
-    Deny,
-    /// As a list of prefixes says.
-    PrefixList(PrefixList),
 }
 
 /// Rules in order; the first match decides, no match denies.
@@ -53,27 +38,16 @@ pub struct PrefixRule {
     pub le: Option<u8>,
 }
 
-impl Policy {
-    /// Decides one prefix on a session that is external (`ebgp`) or internal.
-    pub fn evaluate(&self, ebgp: bool, prefix: &Prefix) -> Action {
-        match self {
-            Self::Unset if ebgp => Action::Deny,
-            Self::Unset | Self::Accept => Action::Accept,
-            Self::Deny => Action::Deny,
-            Self::PrefixList(list) => list
-                .rules
-                .iter()
-                .find(|rule| rule.matches(prefix))
-                .map_or(Action::Deny, |rule| rule.action),
-        }
+impl PrefixList {
+    /// Position of the rule that decides `prefix`, and what it says.
+    pub fn decide(&self, prefix: &Prefix) -> Option<(usize, Action)> {
+        let at = self.rules.iter().position(|rule| rule.matches(prefix))?;
+        Some((at, self.rules[at].action))
     }
 
     /// The first rule that can match nothing.
-    pub(crate) fn empty_rule(&self) -> Option<&PrefixRule> {
-        match self {
-            Self::PrefixList(list) => list.rules.iter().find(|rule| rule.is_empty()),
-            _ => None,
-        }
+    pub(super) fn empty_rule(&self) -> Option<&PrefixRule> {
+        self.rules.iter().find(|rule| rule.is_empty())
     }
 }
 
@@ -139,12 +113,6 @@ mod tests {
     }
 
     #[test]
-    fn external_sessions_without_policy_deny() {
-        assert_eq!(Policy::Unset.evaluate(true, &prefix("10.0.0.0/8")), Action::Deny);
-        assert_eq!(Policy::Unset.evaluate(false, &prefix("10.0.0.0/8")), Action::Accept);
-    }
-
-    #[test]
     fn ge_and_le_bound_the_length() {
         let exact = rule(Action::Accept, "10.0.0.0/8", None, None);
         assert!(exact.matches(&prefix("10.0.0.0/8")) && !exact.matches(&prefix("10.0.0.0/9")));
@@ -158,14 +126,14 @@ mod tests {
 
     #[test]
     fn first_match_decides_and_no_match_denies() {
-        let policy = Policy::PrefixList(PrefixList {
+        let list = PrefixList {
             rules: vec![
                 rule(Action::Deny, "10.1.0.0/16", None, Some(32)),
                 rule(Action::Accept, "10.0.0.0/8", None, Some(32)),
             ],
-        });
-        assert_eq!(policy.evaluate(true, &prefix("10.1.2.0/24")), Action::Deny);
-        assert_eq!(policy.evaluate(true, &prefix("10.2.0.0/16")), Action::Accept);
-        assert_eq!(policy.evaluate(false, &prefix("192.0.2.0/24")), Action::Deny);
+        };
+        assert_eq!(list.decide(&prefix("10.1.2.0/24")), Some((0, Action::Deny)));
+        assert_eq!(list.decide(&prefix("10.2.0.0/16")), Some((1, Action::Accept)));
+        assert_eq!(list.decide(&prefix("192.0.2.0/24")), None);
     }
 }
