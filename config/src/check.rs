@@ -7,6 +7,7 @@ mod bgp;
 mod interfaces;
 mod limits;
 mod nat;
+mod policy;
 mod routes;
 
 use std::collections::BTreeMap;

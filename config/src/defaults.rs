@@ -4,7 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use net::{Mac, Source, VpcId};
 
-use crate::model::{Action, BatchBounds, Distances, Family, GracefulRestart, Memory, Policy, Poll, PortRange};
+use crate::model::{BatchBounds, Distances, Family, GracefulRestart, Memory, Poll, PortRange};
 
 pub(crate) const WORKERS: [u16; 1] = [0];
 pub(crate) const POLL: Poll = Poll::Adaptive;
@@ -63,11 +63,6 @@ pub(crate) const ICMP: u32 = 60;
 /// Every address of the host.
 pub(crate) fn bgp_listen() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, BGP_PORT))
-}
-
-/// Nothing passes to and from an external peer without a policy (RFC 8212); internal peers are trusted.
-pub(crate) fn policy(internal: bool) -> Policy {
-    Policy::all(if internal { Action::Accept } else { Action::Deny })
 }
 
 /// Ports above the well-known ones.

@@ -344,6 +344,13 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
+    /// A policy that could not be told from a word.
+    #[error("a policy cannot be called `{name}`: that is a word where policies are named")]
+    #[diagnostic(help("choose another name"))]
+    ReservedPolicyName {
+        /// The name.
+        name: String,
+    },
     /// Lengths that no prefix in the rule's own has.
     #[error("policy rule {prefix} cannot have ge {ge} and le {le}")]
     #[diagnostic(help("use prefix length <= ge <= le <= {longest}"))]

@@ -5,14 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use net::policy::{self, AsPathSet, Change, CommunitySet, Condition, Policies, PrefixRange, PrefixSet, Term, Then};
 use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Gateway, GracefulRestart,
-    Kernel, Masquerade, Memory, Nat, Peer, Policy, Poll, Port, PortForward, PortRange, PrefixRule, Protocol, Rib,
-    RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Gateway,
+    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
+    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -311,27 +312,31 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         listen,
         announce,
         1..=256_u16,
+        policies(),
         peers,
         dynamic,
     )
-        .prop_map(|(asn, router_id, listen, announce, multipath, peers, dynamic)| Bgp {
-            asn,
-            router_id: router_id.into(),
-            listen: listen
-                .into_iter()
-                .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
-                .collect(),
-            announce: announce.into_iter().map(prefix).collect(),
-            multipath,
-            peers: peers
-                .into_iter()
-                .map(|(host, peer)| Peer {
-                    address: [198, 18, 0, host].into(),
-                    ..peer
-                })
-                .collect(),
-            dynamic: ranges(dynamic),
-        })
+        .prop_map(
+            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic)| Bgp {
+                asn,
+                router_id: router_id.into(),
+                listen: listen
+                    .into_iter()
+                    .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+                    .collect(),
+                announce: announce.into_iter().map(prefix).collect(),
+                multipath,
+                policies,
+                peers: peers
+                    .into_iter()
+                    .map(|(host, peer)| Peer {
+                        address: [198, 18, 0, host].into(),
+                        ..peer
+                    })
+                    .collect(),
+                dynamic: ranges(dynamic),
+            },
+        )
 }
 
 /// Prefixes that are equal once their host bits are gone count once.
@@ -355,7 +360,7 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    (session(), restart(), policy(), policy()).prop_map(|(peer, restart, import, export)| Peer {
+    (session(), restart(), peer_policy(), peer_policy()).prop_map(|(peer, restart, import, export)| Peer {
         import,
         export,
         graceful_restart: restart.0,
@@ -397,8 +402,8 @@ fn session() -> impl Strategy<Value = Peer> {
                 send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
                 connect_retry,
                 families,
-                import: Policy::all(Action::Deny),
-                export: Policy::all(Action::Deny),
+                import: PeerPolicy::default(),
+                export: PeerPolicy::default(),
                 max_prefixes: prefixes.0,
                 max_prefixes_warn: prefixes.1,
                 max_prefixes_restart: prefixes.2,
@@ -410,7 +415,7 @@ fn session() -> impl Strategy<Value = Peer> {
     )
 }
 
-fn policy() -> impl Strategy<Value = Policy> {
+fn peer_policy() -> impl Strategy<Value = PeerPolicy> {
     let rule = ((any::<u32>(), 0..=32_u8), 0..=32_u8, any::<bool>()).prop_map(|(drawn, le, accept)| {
         let prefix = prefix(drawn);
         PrefixRule {
@@ -420,9 +425,114 @@ fn policy() -> impl Strategy<Value = Policy> {
             action: action(accept),
         }
     });
-    (collection::vec(rule, 0..4), any::<bool>()).prop_map(|(rules, accept)| Policy {
+    let rules = (collection::vec(rule, 0..4), any::<bool>()).prop_map(|(rules, accept)| {
+        Filter::Rules(PrefixFilter {
+            rules,
+            default: action(accept),
+        })
+    });
+    let filter = prop_oneof![
         rules,
-        default: action(accept),
+        (0..3_u8).prop_map(|index| Filter::Named(format!("policy-{index}")))
+    ];
+    (option::of(filter.clone()), option::of(filter)).prop_map(|(ipv4_unicast, ipv6_unicast)| PeerPolicy {
+        ipv4_unicast,
+        ipv6_unicast,
+    })
+}
+
+/// Sets and policies with fixed names, so that every reference leads somewhere.
+fn policies() -> impl Strategy<Value = Policies> {
+    let range = ((any::<u32>(), 0..=32_u8), 0..=32_u8).prop_map(|(drawn, le)| {
+        let prefix = prefix(drawn);
+        PrefixRange {
+            prefix,
+            ge: prefix.len(),
+            le: le.max(prefix.len()),
+        }
+    });
+    let patterns = sample::subsequence(vec!["^$", "_65010_", "^6501[0-9] .*"], 1..=3);
+    let communities = sample::subsequence(vec!["65001:*", "no-export", "1:2:3", "rt:65001:7"], 1..=4);
+    let terms = || collection::vec(term(), 1..4);
+    let policies = [
+        (terms(), any::<bool>()),
+        (terms(), any::<bool>()),
+        (terms(), any::<bool>()),
+    ];
+    (collection::btree_set(range, 1..4), patterns, communities, policies).prop_map(
+        |(ranges, patterns, communities, policies)| Policies {
+            prefix_sets: vec![PrefixSet {
+                name: "set".into(),
+                prefixes: ranges.into_iter().collect(),
+            }],
+            as_path_sets: vec![AsPathSet {
+                name: "set".into(),
+                patterns: patterns.into_iter().map(parsed).collect(),
+            }],
+            community_sets: vec![CommunitySet {
+                name: "set".into(),
+                communities: communities.into_iter().map(parsed).collect(),
+            }],
+            policies: (0..)
+                .zip(policies)
+                .map(|(index, (terms, accept_by_default))| policy::Policy {
+                    name: format!("policy-{index}"),
+                    terms: numbered(terms),
+                    accept_by_default,
+                })
+                .collect(),
+        },
+    )
+}
+
+fn parsed<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("valid")
+}
+
+/// Terms need names of their own.
+fn numbered(terms: Vec<Term>) -> Vec<Term> {
+    let names = (0..).map(|index: u8| format!("term-{index}"));
+    terms
+        .into_iter()
+        .zip(names)
+        .map(|(term, name)| Term { name, ..term })
+        .collect()
+}
+
+fn term() -> impl Strategy<Value = Term> {
+    let set = || "set".to_owned();
+    let conditions = sample::subsequence(
+        vec![
+            Condition::PrefixSet(set()),
+            Condition::AsPathSet(set()),
+            Condition::CommunityAny(set()),
+            Condition::NextHopSet(set()),
+            Condition::Med(1),
+            Condition::Neighbor(vec![parsed("192.0.2.1"), parsed("2001:db8::1")]),
+            Condition::V4(true),
+            Condition::Source(vec![parsed("announced"), parsed("ebgp")]),
+        ],
+        0..=8,
+    );
+    let changes = sample::subsequence(
+        vec![
+            Change::LocalPref(7),
+            Change::Med(parsed("+7")),
+            Change::Prepend { asn: Some(7), count: 3 },
+            Change::NextHop(parsed("self")),
+            Change::SetCommunities(Vec::new()),
+            Change::RemoveCommunities(vec![parsed("7:*")]),
+            Change::AddCommunities(vec![parsed("no-export"), parsed("7:7:7")]),
+            Change::Blackhole,
+        ],
+        0..=8,
+    );
+    let then = sample::select(Then::WORDS.to_vec());
+    (conditions, changes, then).prop_map(|(conditions, changes, (_, then))| Term {
+        name: String::new(),
+        conditions,
+        changes,
+        then,
     })
 }
 

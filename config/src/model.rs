@@ -1,9 +1,9 @@
 //! The configuration as everything else reads it: plain values, references resolved to ids, defaults filled in.
 //!
 //! Order is canonical, so that equal configurations compare, serialize and hash equal whatever the order in the file:
-//! ports by name, VPCs by id, routes by VRF and prefix, peers by address, addresses ascending. Two lists keep the
-//! order of the file because it means something there: the rules of a BGP policy and the masquerade rules of one VPC
-//! (first match wins).
+//! ports by name, VPCs by id, routes by VRF and prefix, peers by address, addresses ascending. Three lists keep
+//! the order of the file because it means something there: the rules of a peer's own policy, the terms of a named one, and
+//! the masquerade rules of one VPC (first match wins).
 
 mod bgp;
 mod nat;
@@ -15,7 +15,10 @@ use std::path::PathBuf;
 use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
-pub use bgp::{Action, Bgp, DynamicPeers, Family, GracefulRestart, Password, PasswordError, Peer, Policy, PrefixRule};
+pub use bgp::{
+    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
+    PrefixFilter, PrefixRule,
+};
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
 pub use rib::{BatchBounds, Distances, Rib};
 
@@ -104,6 +107,18 @@ impl Config {
                 .iter_mut()
                 .chain(templates)
                 .for_each(|peer| set(&mut peer.families));
+            let policies = &mut bgp.policies;
+            policies.prefix_sets.sort_by(|a, b| a.name.cmp(&b.name));
+            policies.prefix_sets.iter_mut().for_each(|item| set(&mut item.prefixes));
+            policies.as_path_sets.sort_by(|a, b| a.name.cmp(&b.name));
+            policies
+                .as_path_sets
+                .iter_mut()
+                .for_each(|item| set(&mut item.patterns));
+            policies.community_sets.sort_by(|a, b| a.name.cmp(&b.name));
+            let communities = policies.community_sets.iter_mut();
+            communities.for_each(|item| set(&mut item.communities));
+            policies.policies.sort_by(|a, b| a.name.cmp(&b.name));
         }
         self.nat.masquerades.sort_by_key(|rule| rule.vpc); // stable: the order within a VPC is kept
         for rule in &mut self.nat.masquerades {

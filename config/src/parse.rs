@@ -4,7 +4,8 @@
 
 mod bgp;
 mod nat;
-mod nearest;
+pub(crate) mod nearest;
+mod policy;
 mod reader;
 mod rib;
 mod value;
@@ -59,7 +60,7 @@ pub(crate) fn document(text: &str) -> Document {
         let mut nothing = Sink::default();
         let empty = DeTable::new();
         let (config, _) = config(&mut Reader::root(&empty, &mut nothing));
-        let incomplete = BTreeSet::from(["port", "vpc", "vxlan"]);
+        let incomplete = BTreeSet::from(["port", "vpc", "vxlan", "bgp"]);
         return Document {
             config,
             spans: sink.spans,
@@ -107,7 +108,11 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
     let routes = file.tables("route", "route", "prefix", |reader| route(reader, &vpc_names, distance));
     let kernel = file.table("kernel", "[kernel]", kernel);
     let bgp = if file.has("bgp") {
-        file.table("bgp", "[bgp]", bgp::bgp)
+        let (bgp, wrong) = file.table("bgp", "[bgp]", bgp::bgp);
+        if wrong {
+            incomplete.insert("bgp");
+        }
+        bgp
     } else {
         file.absent("bgp")
     };

@@ -11,6 +11,7 @@
 mod decode;
 mod encode;
 mod lock;
+mod policy;
 mod rows;
 
 use std::collections::BTreeMap;

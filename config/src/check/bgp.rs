@@ -1,8 +1,11 @@
 //! The BGP speaker and its peers.
 
-use super::{Claim, Findings, not_a_host, unique};
+use net::policy::PrefixRange;
+
+use super::{Claim, Findings, not_a_host, policy, unique};
 use crate::fault::Fault;
-use crate::model::{Bgp, Config, Peer, Policy};
+use crate::model::{Bgp, Config, Filter, Peer, PrefixFilter};
+use crate::words::Word;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let Some(bgp) = &config.bgp else { return };
@@ -14,16 +17,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let path = format!("bgp.peer[{index}]");
         check_address(config, peer, &path, findings);
         check_peer(peer, &format!("bgp peer `{}`", peer.address), &path, findings);
+        check_policies(bgp, peer, &path, findings);
     }
     for (index, dynamic) in bgp.dynamic.iter().enumerate() {
         let object = format!("bgp dynamic `{}`", dynamic.prefix);
-        check_peer(&dynamic.template, &object, &format!("bgp.dynamic[{index}]"), findings);
+        let path = format!("bgp.dynamic[{index}]");
+        check_peer(&dynamic.template, &object, &path, findings);
+        check_policies(bgp, &dynamic.template, &path, findings);
     }
     duplicates(bgp, findings);
+    policy::check(&bgp.policies, findings);
 }
 
 /// RFC 7607 (0), RFC 6793 (AS_TRANS), RFC 7300 (the last of each width).
-fn autonomous_system(asn: u32, object: &str, path: &str, findings: &mut Findings) {
+pub(super) fn autonomous_system(asn: u32, object: &str, path: &str, findings: &mut Findings) {
     if matches!(asn, 0 | 23_456 | 65_535 | u32::MAX) {
         findings.at(
             path,
@@ -96,22 +103,36 @@ fn check_peer(peer: &Peer, object: &str, path: &str, findings: &mut Findings) {
             },
         );
     }
-    policy(&peer.import, &format!("{path}.import"), findings);
-    policy(&peer.export, &format!("{path}.export"), findings);
 }
 
-fn policy(policy: &Policy, path: &str, findings: &mut Findings) {
-    for (index, rule) in policy.rules.iter().enumerate() {
-        let longest = rule.prefix.net().max_prefix_len();
-        if rule.ge < rule.prefix.len() || rule.le < rule.ge || rule.le > longest {
-            let fault = Fault::RuleLengths {
-                prefix: rule.prefix,
-                ge: rule.ge,
-                le: rule.le,
-                longest,
+/// Import and export: references and ranges.
+fn check_policies(bgp: &Bgp, peer: &Peer, path: &str, findings: &mut Findings) {
+    for (direction, policy) in [("import", &peer.import), ("export", &peer.export)] {
+        let path = format!("{path}.{direction}");
+        // The same policy for both families is one thing in the file.
+        let same = policy.ipv4_unicast == policy.ipv6_unicast;
+        for (family, filter) in policy.filters().take(if same { 1 } else { 2 }) {
+            let path = if same {
+                path.clone()
+            } else {
+                format!("{path}.{}", family.word())
             };
-            findings.at(format!("{path}.prefixes[{index}]"), fault);
+            match filter {
+                Filter::Rules(rules) => prefix_filter(rules, &path, findings),
+                Filter::Named(name) => policy::exists(&bgp.policies, name, &path, findings),
+            }
         }
+    }
+}
+
+fn prefix_filter(filter: &PrefixFilter, path: &str, findings: &mut Findings) {
+    for (index, rule) in filter.rules.iter().enumerate() {
+        let range = PrefixRange {
+            prefix: rule.prefix,
+            ge: rule.ge,
+            le: rule.le,
+        };
+        policy::range(&range, &format!("{path}.prefixes[{index}]"), findings);
     }
 }
 

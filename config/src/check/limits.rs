@@ -179,17 +179,17 @@ fn names(config: &Config, findings: &mut Findings) {
         .enumerate()
         .map(|(i, vpc)| ("vpc", &vpc.name, format!("vpc[{i}].name")));
     let gateway = [("gateway", &config.gateway.name, "gateway.name".to_owned())];
-    for (kind, name, path) in gateway.into_iter().chain(ports).chain(vpcs) {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        if !(1..=63).contains(&name.len()) || !name.bytes().all(plain) {
-            findings.at(
-                path,
-                Fault::BadName {
-                    kind,
-                    name: name.clone(),
-                },
-            );
-        }
+    for (kind, text, path) in gateway.into_iter().chain(ports).chain(vpcs) {
+        name(findings, &path, kind, text);
+    }
+}
+
+/// What people and references call something.
+pub(super) fn name(findings: &mut Findings, path: &str, kind: &'static str, name: &str) {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !(1..=63).contains(&name.len()) || !name.bytes().all(plain) {
+        let name = name.to_owned();
+        findings.at(path, Fault::BadName { kind, name });
     }
 }
 

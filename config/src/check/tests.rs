@@ -550,3 +550,128 @@ fn what_is_broken_is_not_reported_again_as_absent() {
     );
     assert_eq!(replaced("id = 1\n", "id = 0\n"), ["16: `id`: 0 is out of range"]);
 }
+
+/// Problems of [`BASE`] with sets and policies, which begin on line 54.
+fn with_policies(sections: &str) -> Vec<String> {
+    let peer = r#"address = "192.0.2.0"
+asn = 65000
+"#;
+    let named = format!("{peer}import = \"in\"\n");
+    let policy = "[[bgp.policy]]\nname = \"in\"\n[[bgp.policy.term]]\nname = \"all\"\nthen = \"accept\"\n";
+    assert_eq!(BASE.matches(peer).count(), 1);
+    problems(&format!("{}{policy}{sections}", BASE.replace(peer, &named)))
+}
+
+#[test]
+fn policies_and_sets() {
+    const NONE: [&str; 0] = [];
+    let term = |inside: &str| {
+        with_policies(&format!(
+            "[[bgp.policy]]\nname = \"x\"\n[[bgp.policy.term]]\nname = \"t\"\nthen = \"accept\"\n{inside}"
+        ))
+    };
+    assert_eq!(with_policies(""), NONE);
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nexport = \"tenant\""),
+        ["39: no policy is called `tenant`"]
+    );
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nexport = { ipv6-unicast = \"tenant\" }"),
+        ["39: no policy is called `tenant`"]
+    );
+    assert_eq!(
+        term("match = { prefix-set = \"s\" }"),
+        ["59: no prefix-set is called `s`"]
+    );
+    assert_eq!(
+        term("match = { as-path-set = \"b\", community-any = \"a\" }"),
+        ["59: no as-path-set is called `b`", "59: no community-set is called `a`"]
+    );
+    assert_eq!(
+        term("match = { neighbor = [], source = [] }"),
+        [
+            "59: term `t` of policy `x`: `neighbor` is empty",
+            "59: term `t` of policy `x`: `source` is empty"
+        ]
+    );
+    assert_eq!(term("set = { prepend = 0 }"), ["59: `prepend`: 0 is out of range"]);
+    assert_eq!(
+        term("set = { prepend = { asn = 0 } }"),
+        ["59: AS 0 in term `t` of policy `x` is reserved"]
+    );
+    assert_eq!(
+        term("set = { next-hop = \"224.0.0.1\" }"),
+        ["59: 224.0.0.1 in term `t` of policy `x` is a multicast address"]
+    );
+    assert_eq!(
+        term("set = { add-communities = [] }"),
+        ["59: term `t` of policy `x`: `add-communities` is empty"]
+    );
+    assert_eq!(
+        term("set = { med = \"10\" }"),
+        ["59: `med`: `10` is not a change of the MED"]
+    );
+    assert_eq!(
+        term("set = { add-communities = [\"65001:*\"] }"),
+        ["59: `add-communities`: `65001:*` is not a community"]
+    );
+    assert_eq!(
+        with_policies("[[bgp.policy]]\nname = \"accept\"\n"),
+        [
+            "54: policy `accept`: `term` is empty",
+            "55: a policy cannot be called `accept`: that is a word where policies are named"
+        ]
+    );
+    assert_eq!(
+        with_policies("[[bgp.prefix-set]]\nname = \"In\"\nprefixes = []\n"),
+        [
+            "54: prefix-set `In`: `prefixes` is empty",
+            "55: prefix-set name `In` is not made of a-z, 0-9 and -"
+        ]
+    );
+    assert_eq!(
+        with_policies("[[bgp.prefix-set]]\nname = \"a\"\nprefixes = [{ prefix = \"10.0.0.0/8\", ge = 7 }]\n"),
+        ["56: policy rule 10.0.0.0/8 cannot have ge 7 and le 32"]
+    );
+    assert_eq!(
+        with_policies("[[bgp.as-path-set]]\nname = \"a\"\npatterns = [\"(65010\"]\n"),
+        ["56: `patterns`: `(65010`: unclosed group"]
+    );
+    assert_eq!(
+        with_policies("[[bgp.as-path-set]]\nname = \"a\"\n[[bgp.community-set]]\nname = \"a\"\ncommunities = []\n"),
+        [
+            "54: as-path-set `a`: `patterns` is empty",
+            "56: community-set `a`: `communities` is empty"
+        ]
+    );
+    let twice = "[[bgp.policy]]\nname = \"in\"\nterm = [{ name = \"t\", then = \"reject\" }, { name = \"t\", then = \"reject\" }]\n";
+    assert_eq!(
+        with_policies(twice),
+        [
+            "55: policy `in` is used twice: by number 1 and by number 2",
+            "56: term `t` is used twice: by number 1 and by number 2"
+        ]
+    );
+}
+
+#[test]
+fn a_broken_set_is_not_called_unknown_as_well() {
+    let sections = "[[bgp.policy]]\nname = \"x\"\nterm = [{ name = \"t\", then = \"accept\", match = { as-path-set = \"a\" } }]\n\
+                    [[bgp.as-path-set]]\nname = 5\n";
+    assert_eq!(with_policies(sections).len(), 1);
+}
+
+#[test]
+fn unknown_sets_get_a_remedy() {
+    let text = format!(
+        "{BASE}[[bgp.prefix-set]]\nname = \"tenants\"\nprefixes = [{{ prefix = \"10.0.0.0/8\" }}]\n[[bgp.policy]]\nname = \"x\"\n\
+         term = [{{ name = \"t\", then = \"accept\", match = {{ prefix-set = \"tenant\" }} }}]\n"
+    );
+    let Err(crate::Error::Invalid(invalid)) = Candidate::new("t", text).check() else {
+        panic!("unknown")
+    };
+    let help = miette::Diagnostic::help(invalid.problems()[0].fault())
+        .expect("has a remedy")
+        .to_string();
+    assert_eq!(help, "did you mean `tenants`?");
+}

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use net::Prefix;
+use net::policy::Policies;
 use serde::Serialize;
 
 /// `[bgp]`: our speaker.
@@ -21,6 +22,8 @@ pub struct Bgp {
     pub announce: Vec<Prefix>,
     /// Most equal-cost paths of a route; 1 or more.
     pub multipath: u16,
+    /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
+    pub policies: Policies,
     /// `[[bgp.peer]]`, by address.
     pub peers: Vec<Peer>,
     /// `[[bgp.dynamic]]`, by prefix.
@@ -68,9 +71,9 @@ pub struct Peer {
     /// Address families to negotiate; at least one.
     pub families: Vec<Family>,
     /// What is taken of what the peer announces.
-    pub import: Policy,
+    pub import: PeerPolicy,
     /// What is announced to the peer.
-    pub export: Policy,
+    pub export: PeerPolicy,
     /// Most prefixes that the peer may announce; `None` is no limit.
     pub max_prefixes: Option<u32>,
     /// Percents of `max_prefixes` from which on the log warns.
@@ -141,18 +144,59 @@ pub enum Family {
     Ipv6Unicast,
 }
 
-/// A prefix policy: the first rule that matches decides, else the default.
+/// Policy of a peer in one direction; none in a family lets nothing pass on an external session (RFC 8212), and
+/// everything on an internal one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PeerPolicy {
+    /// For IPv4 unicast.
+    pub ipv4_unicast: Option<Filter>,
+    /// For IPv6 unicast.
+    pub ipv6_unicast: Option<Filter>,
+}
+
+impl PeerPolicy {
+    /// The same for every family.
+    pub fn all(filter: Filter) -> Self {
+        Self {
+            ipv4_unicast: Some(filter.clone()),
+            ipv6_unicast: Some(filter),
+        }
+    }
+
+    /// What there is, with the family that it is for.
+    pub fn filters(&self) -> impl Iterator<Item = (Family, &Filter)> {
+        let both = [
+            (Family::Ipv4Unicast, &self.ipv4_unicast),
+            (Family::Ipv6Unicast, &self.ipv6_unicast),
+        ];
+        both.into_iter()
+            .filter_map(|(family, filter)| Some((family, filter.as_ref()?)))
+    }
+}
+
+/// What a peer's policy is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Policy {
+pub enum Filter {
+    /// A `[[bgp.policy]]`, by name.
+    Named(String),
+    /// Rules of its own.
+    Rules(PrefixFilter),
+}
+
+/// Rules over prefixes: the first that matches decides, else the default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PrefixFilter {
     /// Rules in the order of the file.
     pub rules: Vec<PrefixRule>,
     /// What happens to a prefix that no rule matches.
     pub default: Action,
 }
 
-impl Policy {
-    /// A policy without rules.
+impl PrefixFilter {
+    /// Without rules.
     pub const fn all(default: Action) -> Self {
         Self {
             rules: Vec::new(),
@@ -222,7 +266,7 @@ mod tests {
             le,
             action,
         };
-        let policy = Policy {
+        let policy = PrefixFilter {
             rules: vec![
                 rule("10.1.0.0/16", 16, 24, Action::Deny),
                 rule("10.0.0.0/8", 8, 32, Action::Accept),

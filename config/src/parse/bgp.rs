@@ -4,32 +4,41 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use net::Prefix;
+use net::policy::PrefixRange;
 
+use super::policy;
 use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
-use crate::model::{Action, Bgp, DynamicPeers, Family, GracefulRestart, Password, Peer, Policy, PrefixRule};
+use crate::model::{
+    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter, PrefixRule,
+};
+use crate::words::Word;
 
-pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> Option<Bgp> {
+/// The section, and whether something is wrong with its sets or policies, so that nothing can be said to be absent.
+pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let asn = reader.required("asn");
     let router_id = reader.required("router-id");
     let listen = reader.list("listen").unwrap_or_else(|| vec![defaults::bgp_listen()]);
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
+    let faults = reader.faults();
+    let policies = policy::policies(reader);
+    let incomplete = reader.faults() > faults;
     let groups = groups(reader);
-    let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, asn, &groups));
-    let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| {
-        dynamic(reader, asn, &groups)
-    });
-    Some(Bgp {
-        asn: asn?,
-        router_id: router_id?,
+    let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, &groups));
+    let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| dynamic(reader, &groups));
+    let bgp = asn.zip(router_id).map(|(asn, router_id)| Bgp {
+        asn,
+        router_id,
         listen,
         announce,
         multipath,
+        policies,
         peers,
         dynamic,
-    })
+    });
+    (bgp, incomplete)
 }
 
 /// What a peer may say itself or leave to its group.
@@ -46,8 +55,8 @@ struct Settings {
     send_hold_time: u32,
     connect_retry: u16,
     families: Vec<Family>,
-    import: Option<Policy>,
-    export: Option<Policy>,
+    import: Option<PeerPolicy>,
+    export: Option<PeerPolicy>,
     max_prefixes: Option<u32>,
     max_prefixes_warn: u8,
     max_prefixes_restart: Option<u32>,
@@ -97,8 +106,8 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         send_hold_time: reader.or("send-hold-time", base.send_hold_time),
         connect_retry: reader.or("connect-retry", base.connect_retry),
         families: reader.list("families").unwrap_or(base.families),
-        import: policy(reader, "import").or(base.import),
-        export: policy(reader, "export").or(base.export),
+        import: peer_policy(reader, "import").or(base.import),
+        export: peer_policy(reader, "export").or(base.export),
         max_prefixes: reader.optional("max-prefixes").or(base.max_prefixes),
         max_prefixes_warn: reader.or("max-prefixes-warn", base.max_prefixes_warn),
         max_prefixes_restart: reader.optional("max-prefixes-restart").or(base.max_prefixes_restart),
@@ -132,23 +141,19 @@ fn groups(reader: &mut Reader<'_, '_>) -> BTreeMap<String, Settings> {
     groups
 }
 
-fn peer(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
+fn peer(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
     let address = reader.required("address");
-    let peer = member(reader, ours, groups);
+    let peer = member(reader, groups);
     Some(Peer {
         address: address?,
         ..peer?
     })
 }
 
-fn dynamic(
-    reader: &mut Reader<'_, '_>,
-    ours: Option<u32>,
-    groups: &BTreeMap<String, Settings>,
-) -> Option<DynamicPeers> {
+fn dynamic(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> Option<DynamicPeers> {
     let prefix: Option<Prefix> = reader.required("prefix");
     let limit = reader.or("limit", defaults::DYNAMIC_PEERS);
-    let template = member(reader, ours, groups);
+    let template = member(reader, groups);
     let (prefix, template) = (prefix?, template?);
     Some(DynamicPeers {
         prefix,
@@ -162,7 +167,7 @@ fn dynamic(
 }
 
 /// What a peer, or each of a range, says itself and leaves to its group; its address is the caller's to say.
-fn member(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
+fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
     let group: Option<String> = reader.optional("group");
     let base = match &group {
         None => Settings::default(),
@@ -178,7 +183,6 @@ fn member(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<Stri
         reader.fault(Fault::MissingKey { object, key: "asn" });
     }
     let asn = settings.asn?;
-    let default = defaults::policy(Some(asn) == ours);
     Some(Peer {
         address: Ipv4Addr::UNSPECIFIED.into(),
         asn,
@@ -192,8 +196,8 @@ fn member(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<Stri
         send_hold_time: settings.send_hold_time,
         connect_retry: settings.connect_retry,
         families: settings.families,
-        import: settings.import.unwrap_or_else(|| default.clone()),
-        export: settings.export.unwrap_or(default),
+        import: settings.import.unwrap_or_default(),
+        export: settings.export.unwrap_or_default(),
         max_prefixes: settings.max_prefixes,
         max_prefixes_warn: settings.max_prefixes_warn,
         max_prefixes_restart: settings.max_prefixes_restart,
@@ -203,35 +207,41 @@ fn member(reader: &mut Reader<'_, '_>, ours: Option<u32>, groups: &BTreeMap<Stri
     })
 }
 
-/// `"accept"`, `"deny"`, or a table of rules.
-fn policy(reader: &mut Reader<'_, '_>, key: &'static str) -> Option<Policy> {
-    if !reader.is_table(key) {
-        return reader.optional(key).map(Policy::all);
+const IPV4: &str = "ipv4-unicast";
+const IPV6: &str = "ipv6-unicast";
+
+/// One policy for every family, or a table with one for each.
+fn peer_policy(reader: &mut Reader<'_, '_>, key: &'static str) -> Option<PeerPolicy> {
+    if !reader.has_inside(key, &[IPV4, IPV6]) {
+        return filter(reader, key).map(PeerPolicy::all);
     }
     let object = format!("{key} of {}", reader.object());
-    let policy = reader.table(key, &object, |reader| {
-        let rules = reader.tables("prefixes", "rule", "prefix", rule);
-        Policy {
-            rules,
-            default: reader.or("default", Action::Deny),
-        }
-    });
-    Some(policy)
+    Some(reader.table(key, &object, |reader| PeerPolicy {
+        ipv4_unicast: filter(reader, IPV4),
+        ipv6_unicast: filter(reader, IPV6),
+    }))
 }
 
-/// Without `ge` and `le` the prefix alone; with `ge` alone all longer ones; with `le` alone from the prefix up to there.
+/// `"accept"`, `"deny"`, the name of a policy, or a table of rules.
+fn filter(reader: &mut Reader<'_, '_>, key: &'static str) -> Option<Filter> {
+    if !reader.is_table(key) {
+        let word: String = reader.optional(key)?;
+        return Some(match Action::from_word(&word) {
+            Some(action) => Filter::Rules(PrefixFilter::all(action)),
+            None => Filter::Named(word),
+        });
+    }
+    let object = format!("{key} of {}", reader.object());
+    let filter = reader.table(key, &object, |reader| PrefixFilter {
+        rules: reader.tables("prefixes", "rule", "prefix", rule),
+        default: reader.or("default", Action::Deny),
+    });
+    Some(Filter::Rules(filter))
+}
+
 fn rule(reader: &mut Reader<'_, '_>) -> Option<PrefixRule> {
-    let prefix: Option<Prefix> = reader.required("prefix");
-    let ge: Option<u8> = reader.optional("ge");
-    let le: Option<u8> = reader.optional("le");
+    let range = policy::range(reader);
     let action = reader.or("action", Action::Accept);
-    let prefix = prefix?;
-    let longest = prefix.net().max_prefix_len();
-    let le = le.unwrap_or(if ge.is_some() { longest } else { prefix.len() });
-    Some(PrefixRule {
-        prefix,
-        ge: ge.unwrap_or(prefix.len()),
-        le,
-        action,
-    })
+    let PrefixRange { prefix, ge, le } = range?;
+    Some(PrefixRule { prefix, ge, le, action })
 }

@@ -1,7 +1,7 @@
 //! What a wrong name was probably meant to be.
 
 /// Proposes the nearest of the known names, or lists them all.
-pub(super) fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a str>, what: &str) -> String {
+pub(crate) fn remedy<'a>(name: &str, known: impl Iterator<Item = &'a str>, what: &str) -> String {
     let mut known: Vec<_> = known.collect();
     known.sort_unstable();
     known.dedup();

@@ -289,6 +289,12 @@ impl<'d, 's> Reader<'d, 's> {
         self.table.get(key).is_some_and(|value| value.get_ref().is_table())
     }
 
+    /// True if the value of the key is a table with any of these keys.
+    pub(super) fn has_inside(&self, key: &str, any: &[&str]) -> bool {
+        let table = self.table.get(key).and_then(|value| value.get_ref().as_table());
+        table.is_some_and(|table| any.iter().any(|inner| table.contains_key(*inner)))
+    }
+
     /// Reports the keys that nobody asked for.
     pub(super) fn finish(mut self) {
         let known = std::mem::take(&mut self.known);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Action, Config, Policy, PrefixRule, RouteTarget, Via};
+use crate::model::{Action, Config, Filter, PeerPolicy, PrefixFilter, PrefixRule, RouteTarget, Via};
 use crate::{Candidate, Error};
 
 const EXAMPLE: &str = include_str!("../../turnpike.example.toml");
@@ -121,12 +121,36 @@ fn example_is_valid() {
     ];
     assert_eq!(
         bgp.peers[0].import,
-        Policy {
+        PeerPolicy::all(Filter::Rules(PrefixFilter {
             rules,
             default: Action::Deny
-        }
+        }))
     );
-    assert_eq!(bgp.peers[0].export, Policy::all(Action::Accept));
+    let by_family = PeerPolicy {
+        ipv4_unicast: Some(Filter::Named("to-fabric".into())),
+        ipv6_unicast: Some(Filter::Rules(PrefixFilter::all(Action::Accept))),
+    };
+    assert_eq!(bgp.peers[0].export, by_family);
+    let terms = &bgp.policies.policies[0].terms;
+    let texts: Vec<String> = terms[2]
+        .changes
+        .iter()
+        .map(|change| format!("{} {}", change.key(), change.value()))
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            "local-pref 200",
+            "next-hop self",
+            "communities 65001:1",
+            "remove-communities 65001:*",
+            "add-communities no-export"
+        ]
+    );
+    assert_eq!(
+        (terms[3].conditions.len(), terms[3].then),
+        (0, net::policy::Then::Accept)
+    );
 }
 
 #[test]
@@ -190,22 +214,18 @@ limit = 8
     assert_eq!(said(0), (65000, 9, Some(3), None));
     assert_eq!(said(1), (65001, 30, None, Some(1)));
     assert_eq!(said(2), (65002, 90, None, None));
-    let import = |index: usize| bgp.peers[index].import.default;
-    assert_eq!(
-        [import(0), import(1), import(2)],
-        [Action::Accept, Action::Accept, Action::Deny]
-    );
+    let accepts = PeerPolicy::all(Filter::Rules(PrefixFilter::all(Action::Accept)));
+    assert_eq!((&bgp.peers[0].import, &bgp.peers[1].import), (&accepts, &accepts));
+    assert_eq!(bgp.peers[2].import, PeerPolicy::default());
     let dynamic = &bgp.dynamic[0];
     assert_eq!(
         (dynamic.limit, dynamic.template.hold_time, dynamic.template.passive),
         (8, 9, true)
     );
-    // The default of export goes with the peer's own AS, which is ours.
-    assert_eq!(bgp.peers[1].export.default, Action::Accept);
 }
 
 #[test]
-fn external_peers_get_nothing_by_default_and_internal_ones_everything() {
+fn a_peer_has_no_policy_by_default() {
     let text = r#"
         gateway.name = "a"
         [bgp]
@@ -215,14 +235,12 @@ fn external_peers_get_nothing_by_default_and_internal_ones_everything() {
     "#;
     let bgp = checked(text).bgp.expect("configured");
     assert_eq!(bgp.listen, ["[::]:179".parse().expect("valid")]);
-    let defaults: Vec<_> = bgp
-        .peers
-        .iter()
-        .map(|peer| (peer.import.default, peer.export.default))
-        .collect();
+    let defaults: Vec<_> = bgp.peers.iter().map(|peer| (&peer.import, &peer.export)).collect();
+    let none = PeerPolicy::default();
     assert_eq!(
         defaults,
-        [(Action::Deny, Action::Deny), (Action::Accept, Action::Accept)]
+        [(&none, &none), (&none, &none)],
+        "the speaker knows what that means"
     );
 }
 

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use net::policy::{
+    AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource, Then,
+};
 use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
@@ -85,6 +88,9 @@ from_text! {
     Ipv4Addr, "an IPv4 address", "an address such as \"192.0.2.1\"";
     SocketAddr, "an address with a port", "\"0.0.0.0:179\" or \"[::]:179\"";
     IpNet, "an address with the length of its subnet", "\"192.0.2.1/31\" or \"2001:db8::1/64\"";
+    Community, "a community", "\"65001:100\", \"65001:1:2\", \"rt:65001:100\" or a name such as \"no-export\"";
+    CommunityPattern, "a community or a pattern", "\"65001:100\", \"65001:*\", \"65001:1:*\", \"rt:65001:*\" or a name";
+    NextHopChange, "a next hop", "\"self\", \"unchanged\" or an address";
     Mac, "a MAC address", "six hexadecimal bytes, as in \"02:00:00:00:00:01\"";
 }
 
@@ -226,3 +232,43 @@ macro_rules! from_word {
     )*};
 }
 from_word!(Poll, Memory, Family, Action, GracefulRestart, Protocol, DeadEnd);
+
+/// Enumerations whose words are `net`'s.
+macro_rules! from_net_word {
+    ($($type:ty),*) => {$(
+        impl FromToml for $type {
+            fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+                let text = text(key, value, "one of its words")?;
+                text.parse().map_err(|()| {
+                    let words: Vec<_> = Self::WORDS.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+                    invalid(key, format!("there is no `{text}`"), words.join(" or "))
+                })
+            }
+        }
+    )*};
+}
+from_net_word!(Origin, RouteSource, Then);
+
+impl FromToml for AsPathPattern {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "a pattern such as \"_65010_\", \"^65010_\" or \"^$\"";
+        let text = text(key, value, EXAMPLE)?;
+        text.parse()
+            .map_err(|error: AsPathPatternError| invalid(key, format!("`{text}`: {error}"), EXAMPLE))
+    }
+}
+
+/// A number, or a text that begins with + or -.
+impl FromToml for MedChange {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        if value.as_str().is_none() {
+            return u32::from_toml(key, value).map(Self::Set);
+        }
+        const EXAMPLE: &str = "a number, or \"+10\" or \"-10\" to add to the one that is there";
+        let text = text(key, value, EXAMPLE)?;
+        match text.parse() {
+            Ok(change @ (Self::Add(_) | Self::Subtract(_))) => Ok(change),
+            _ => Err(invalid(key, format!("`{text}` is not a change of the MED"), EXAMPLE)),
+        }
+    }
+}

@@ -6,15 +6,17 @@ use std::str::FromStr;
 use net::{Prefix, VlanId, Vni, VpcId, VrfId};
 
 use super::encode::ONE;
+use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Gateway, Kernel, Masquerade, Nat, Peer, Policy,
-    Port, PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Gateway, Kernel,
+    Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget,
+    Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
 /// What cannot be: table and column.
-type Damage = String;
+pub(super) type Damage = String;
 
 /// The configuration that the rows say.
 pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
@@ -98,7 +100,7 @@ fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
 }
 
 /// Reads the rows that begin with `key`, each from the value after it.
-fn list<'r, T>(
+pub(super) fn list<'r, T>(
     rows: &'r Rows,
     table: usize,
     key: &[Cell],
@@ -110,7 +112,7 @@ fn list<'r, T>(
 }
 
 /// The values of a row, one after another.
-struct Fields<'r> {
+pub(super) struct Fields<'r> {
     table: usize,
     row: &'r Row,
     next: usize,
@@ -121,7 +123,7 @@ impl<'r> Fields<'r> {
         Self { table, row, next }
     }
 
-    fn damage(&self) -> Damage {
+    pub(super) fn damage(&self) -> Damage {
         format!(
             "a row of table {} has an impossible value in column {}",
             TABLES[self.table].name, self.next
@@ -134,11 +136,11 @@ impl<'r> Fields<'r> {
         Ok(cell)
     }
 
-    fn text(&mut self) -> Result<String, Damage> {
+    pub(super) fn text(&mut self) -> Result<String, Damage> {
         self.parse()
     }
 
-    fn parse<T: FromStr>(&mut self) -> Result<T, Damage> {
+    pub(super) fn parse<T: FromStr>(&mut self) -> Result<T, Damage> {
         self.parse_optional()?.ok_or_else(|| self.damage())
     }
 
@@ -150,7 +152,7 @@ impl<'r> Fields<'r> {
         }
     }
 
-    fn number<T: TryFrom<i64>>(&mut self) -> Result<T, Damage> {
+    pub(super) fn number<T: TryFrom<i64>>(&mut self) -> Result<T, Damage> {
         self.number_optional()?.ok_or_else(|| self.damage())
     }
 
@@ -162,7 +164,7 @@ impl<'r> Fields<'r> {
         }
     }
 
-    fn flag(&mut self) -> Result<bool, Damage> {
+    pub(super) fn flag(&mut self) -> Result<bool, Damage> {
         Ok(self.number::<u8>()? != 0)
     }
 
@@ -181,7 +183,7 @@ impl<'r> Fields<'r> {
     }
 
     /// The first values of the row: the key under which other tables refer to it.
-    fn key(&self, length: usize) -> &'r [Cell] {
+    pub(super) fn key(&self, length: usize) -> &'r [Cell] {
         &self.row[..length]
     }
 }
@@ -272,6 +274,7 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         listen: list(rows, table::BGP_LISTEN, &[ONE], Fields::parse)?,
         announce: list(rows, table::BGP_ANNOUNCE, &[ONE], Fields::parse)?,
         multipath: fields.number()?,
+        policies: policy::policies(rows)?,
         peers,
         dynamic,
     })
@@ -285,17 +288,16 @@ enum Member {
 
 fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
     let key = [fields.key(2)[1].clone()];
-    let rules = |direction: &str| {
+    let policy = |direction: &str| {
         let key = [key[0].clone(), Cell::Text(direction.to_owned())];
-        list(rows, table::BGP_PEER_RULE, &key, |fields| {
-            fields.number::<i64>()?; // the position: rows come in its order
-            let (prefix, ge, le) = (fields.parse()?, fields.number()?, fields.number()?);
-            Ok(PrefixRule {
-                prefix,
-                ge,
-                le,
-                action: fields.word()?,
-            })
+        let filters = list(rows, table::BGP_PEER_POLICY, &key, |fields| filter(rows, fields))?;
+        let of = |wanted| {
+            let found = filters.iter().find(|(family, _)| *family == wanted);
+            found.map(|(_, filter)| filter.clone())
+        };
+        Ok::<_, Damage>(PeerPolicy {
+            ipv4_unicast: of(Family::Ipv4Unicast),
+            ipv6_unicast: of(Family::Ipv6Unicast),
         })
     };
     let address = fields.text()?;
@@ -307,14 +309,8 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         passive: fields.flag()?,
         hold_time: fields.number()?,
         connect_retry: fields.number()?,
-        import: Policy {
-            rules: rules("import")?,
-            default: fields.word()?,
-        },
-        export: Policy {
-            rules: rules("export")?,
-            default: fields.word()?,
-        },
+        import: policy("import")?,
+        export: policy("export")?,
         max_prefixes: fields.number_optional()?,
         max_prefixes_warn: fields.number()?,
         max_prefixes_restart: fields.number_optional()?,
@@ -338,6 +334,28 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         limit,
         template: peer,
     })))
+}
+
+fn filter(rows: &Rows, fields: &mut Fields<'_>) -> Result<(Family, Filter), Damage> {
+    let key = fields.key(3);
+    let family = fields.word()?;
+    let named = fields.parse_optional::<String>()?;
+    let filter = match (named, fields.parse_optional::<String>()?) {
+        (Some(name), None) => Filter::Named(name),
+        (None, Some(fallback)) => Filter::Rules(PrefixFilter {
+            rules: list(rows, table::BGP_PEER_RULE, key, rule)?,
+            default: Action::from_word(&fallback).ok_or_else(|| fields.damage())?,
+        }),
+        _ => return Err(fields.damage()),
+    };
+    Ok((family, filter))
+}
+
+fn rule(fields: &mut Fields<'_>) -> Result<PrefixRule, Damage> {
+    fields.number::<i64>()?; // the position: rows come in its order
+    let (prefix, ge, le) = (fields.parse()?, fields.number()?, fields.number()?);
+    let action = fields.word()?;
+    Ok(PrefixRule { prefix, ge, le, action })
 }
 
 fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage> {

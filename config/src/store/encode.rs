@@ -2,8 +2,9 @@
 
 use std::fmt::Display;
 
+use super::policy;
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Nat, Password, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{Bgp, Config, Filter, Nat, Password, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
 use crate::words::Word;
 
 /// The rows of a configuration.
@@ -29,11 +30,11 @@ pub(super) fn rows(config: &Config) -> Rows {
 /// Key of a table with one row.
 pub(super) const ONE: Cell = Cell::Integer(1);
 
-fn number(value: impl Into<i64>) -> Cell {
+pub(super) fn number(value: impl Into<i64>) -> Cell {
     Cell::Integer(value.into())
 }
 
-fn text(value: impl Display) -> Cell {
+pub(super) fn text(value: impl Display) -> Cell {
     Cell::Text(value.to_string())
 }
 
@@ -160,6 +161,7 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
     for prefix in &bgp.announce {
         rows.add(table::BGP_ANNOUNCE, vec![ONE, text(prefix)]);
     }
+    policy::rows(&bgp.policies, rows);
     for item in &bgp.peers {
         peer(item, &item.address.to_string(), None, rows);
     }
@@ -181,8 +183,6 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             number(peer.passive),
             number(peer.hold_time),
             number(peer.connect_retry),
-            text(peer.import.default.word()),
-            text(peer.export.default.word()),
             optional(peer.max_prefixes, number),
             number(peer.max_prefixes_warn),
             optional(peer.max_prefixes_restart, number),
@@ -201,15 +201,23 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
         rows.add(table::BGP_PEER_FAMILY, vec![text(address), text(family.word())]);
     }
     for (direction, policy) in [("import", &peer.import), ("export", &peer.export)] {
-        for (position, rule) in (0_i64..).zip(&policy.rules) {
-            let key = [text(address), text(direction), number(position)];
-            let rest = [
-                text(rule.prefix),
-                number(rule.ge),
-                number(rule.le),
-                text(rule.action.word()),
-            ];
-            rows.add(table::BGP_PEER_RULE, key.into_iter().chain(rest).collect());
+        for (family, filter) in policy.filters() {
+            let key = || vec![text(address), text(direction), text(family.word())];
+            let (named, fallback) = match filter {
+                Filter::Named(name) => (text(name), Cell::Null),
+                Filter::Rules(rules) => {
+                    rows.add_list(table::BGP_PEER_RULE, key, &rules.rules, |rule| {
+                        let lengths = [number(rule.ge), number(rule.le)];
+                        [text(rule.prefix)]
+                            .into_iter()
+                            .chain(lengths)
+                            .chain([text(rule.action.word())])
+                    });
+                    (Cell::Null, text(rules.default.word()))
+                }
+            };
+            let row = key().into_iter().chain([named, fallback]);
+            rows.add(table::BGP_PEER_POLICY, row.collect());
         }
     }
 }

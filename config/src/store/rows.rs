@@ -49,11 +49,17 @@ tables! {
     BGP "bgp" ("id") ("asn" "router_id" "multipath");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
-    BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "import_default"
-        "export_default" "max_prefixes" "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
+    BGP_SET "bgp_set" ("kind" "name") ();
+    BGP_SET_MEMBER "bgp_set_member" ("kind" "name" "value") ();
+    BGP_POLICY "bgp_policy" ("name") ("accept_by_default");
+    BGP_TERM "bgp_term" ("policy" "position") ("name" "outcome");
+    BGP_CLAUSE "bgp_clause" ("policy" "term" "part" "position") ("key" "value" "set_kind" "set_name");
+    BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "max_prefixes"
+        "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time" "dynamic_limit");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
-    BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "position") ("prefix" "ge" "le" "action");
+    BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");
+    BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "family" "position") ("prefix" "ge" "le" "action");
     MASQUERADE "masquerade" ("vpc" "position") ("first_port" "last_port");
     MASQUERADE_SOURCE "masquerade_source" ("vpc" "position" "prefix") ();
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
@@ -94,6 +100,20 @@ impl Rows {
     /// Adds a row.
     pub(super) fn add(&mut self, table: usize, row: Row) {
         self.0[table].insert(row);
+    }
+
+    /// Adds a row for each element of a list: the key, the element's position, and its own cells.
+    pub(super) fn add_list<T, C: IntoIterator<Item = Cell>>(
+        &mut self,
+        table: usize,
+        key: impl Fn() -> Row,
+        list: &[T],
+        cells: impl Fn(&T) -> C,
+    ) {
+        for (position, item) in (0_i64..).zip(list) {
+            let row = key().into_iter().chain([Cell::Integer(position)]).chain(cells(item));
+            self.add(table, row.collect());
+        }
     }
 
     /// The rows of a table whose first values are these, in order.

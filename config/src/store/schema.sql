@@ -135,6 +135,50 @@ CREATE TABLE bgp_announce (
     PRIMARY KEY (bgp, prefix)
 ) STRICT;
 
+-- Prefix, AS path and community sets; a member is text in the notation of its kind.
+CREATE TABLE bgp_set (
+    kind TEXT NOT NULL CHECK (kind IN ('prefix-set', 'as-path-set', 'community-set')),
+    name TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT;
+
+CREATE TABLE bgp_set_member (
+    kind  TEXT NOT NULL,
+    name  TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (kind, name, value),
+    FOREIGN KEY (kind, name) REFERENCES bgp_set (kind, name) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+CREATE TABLE bgp_policy (
+    name              TEXT    NOT NULL PRIMARY KEY,
+    accept_by_default INTEGER NOT NULL CHECK (accept_by_default IN (0, 1))
+) STRICT;
+
+CREATE TABLE bgp_term (
+    policy   TEXT    NOT NULL REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    position INTEGER NOT NULL,
+    name     TEXT    NOT NULL,
+    outcome  TEXT    NOT NULL,
+    PRIMARY KEY (policy, position)
+) STRICT;
+
+-- Conditions and changes of a term, each with its key and value; one that names a set refers to it.
+CREATE TABLE bgp_clause (
+    policy   TEXT    NOT NULL,
+    term     INTEGER NOT NULL,
+    part     TEXT    NOT NULL CHECK (part IN ('match', 'set')),
+    position INTEGER NOT NULL,
+    key      TEXT    NOT NULL,
+    value    TEXT    NOT NULL,
+    set_kind TEXT,
+    set_name TEXT,
+    PRIMARY KEY (policy, term, part, position),
+    FOREIGN KEY (policy, term) REFERENCES bgp_term (policy, position) DEFERRABLE INITIALLY DEFERRED,
+    FOREIGN KEY (set_kind, set_name) REFERENCES bgp_set (kind, name) DEFERRABLE INITIALLY DEFERRED,
+    CHECK ((set_kind IS NULL) = (set_name IS NULL))
+) STRICT;
+
 CREATE TABLE bgp_peer (
     bgp            INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
     address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers
@@ -143,8 +187,6 @@ CREATE TABLE bgp_peer (
     passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
     hold_time      INTEGER NOT NULL,
     connect_retry  INTEGER NOT NULL,
-    import_default TEXT    NOT NULL,
-    export_default TEXT    NOT NULL,
     max_prefixes   INTEGER,
     max_prefixes_warn    INTEGER NOT NULL, -- percents
     max_prefixes_restart INTEGER,
@@ -166,15 +208,29 @@ CREATE TABLE bgp_peer_family (
     PRIMARY KEY (peer, family)
 ) STRICT;
 
+-- A named policy, or rules of its own and what happens to a prefix that none of them matches.
+CREATE TABLE bgp_peer_policy (
+    peer      TEXT NOT NULL REFERENCES bgp_peer (address) DEFERRABLE INITIALLY DEFERRED,
+    direction TEXT NOT NULL CHECK (direction IN ('import', 'export')),
+    family    TEXT NOT NULL,
+    policy    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    fallback  TEXT,
+    PRIMARY KEY (peer, direction, family),
+    CHECK ((policy IS NULL) <> (fallback IS NULL))
+) STRICT;
+
 CREATE TABLE bgp_peer_rule (
-    peer      TEXT    NOT NULL REFERENCES bgp_peer (address) DEFERRABLE INITIALLY DEFERRED,
-    direction TEXT    NOT NULL CHECK (direction IN ('import', 'export')),
+    peer      TEXT    NOT NULL,
+    direction TEXT    NOT NULL,
+    family    TEXT    NOT NULL,
     position  INTEGER NOT NULL,
     prefix    TEXT    NOT NULL,
     ge        INTEGER NOT NULL,
     le        INTEGER NOT NULL,
     action    TEXT    NOT NULL,
-    PRIMARY KEY (peer, direction, position)
+    PRIMARY KEY (peer, direction, family, position),
+    FOREIGN KEY (peer, direction, family) REFERENCES bgp_peer_policy (peer, direction, family)
+        DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
 CREATE TABLE masquerade (
