@@ -23,6 +23,7 @@ use crate::batch::{Batches, Closed};
 use crate::manager::{Inputs, Manager, clock};
 use crate::plan::{self, PlannedInterface};
 use crate::server::{self, Shared, SocketFile};
+use crate::speaker;
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -54,6 +55,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     if options.check {
         // The parts that only the programs know how to read are checked as well.
         plan::nat(checked.config())?;
+        speaker::speaker(checked.config())?;
         println!("{}: valid", options.config.display());
         return Ok(());
     }
@@ -198,7 +200,7 @@ async fn serve(
     signals: &mut Signals,
     failures: &mut mpsc::UnboundedReceiver<(String, String)>,
 ) -> Result<(), Error> {
-    let speaker = match plan::speaker(&shared.config) {
+    let speaker = match speaker::speaker(&shared.config)? {
         Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes).await?)),
         None => None,
     };

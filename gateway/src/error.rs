@@ -21,6 +21,10 @@ pub enum Error {
     #[error("NAT policy: {0}")]
     #[diagnostic(code(turnpike::nat))]
     Nat(#[from] nat::PolicyError),
+    /// A BGP policy does not compile.
+    #[error("BGP policy: {0}")]
+    #[diagnostic(code(turnpike::policy))]
+    Policy(#[from] bgp::policy::PolicyError),
     /// The kernel mirror failed.
     #[error(transparent)]
     #[diagnostic(code(turnpike::kernel))]

@@ -448,7 +448,13 @@ mod tests {
             med: None,
             local_pref: None,
             communities: Vec::new(),
+            extended_communities: Vec::new(),
             large_communities: Vec::new(),
+            source: "ebgp".to_owned(),
+            weight: 0,
+            tag: 0,
+            blackhole: false,
+            changed_by_policy: false,
         };
         Facts {
             vrf_name: "default".to_owned(),

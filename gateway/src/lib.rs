@@ -18,5 +18,6 @@ mod manager;
 mod plan;
 pub mod render;
 mod server;
+mod speaker;
 
 pub use error::Error;

@@ -1,11 +1,10 @@
 //! From the configuration to what each subsystem is started with.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use config::{Config, RouteTarget, Segment, Via};
 use dataplane::{HostInterface, Memory, PollMode, PortInfo, PortSpec};
-use net::{IfIndex, InterfaceId, IpNet, Mac, NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use net::{IfIndex, InterfaceId, IpNet, Mac, NextHop, Route, RouteChange, RouteKind, Source, VrfId};
 use rib::{Attachment, Interface};
 
 use crate::Error;
@@ -234,102 +233,4 @@ fn next_hop(via: &Via, host: impl Fn(&str) -> Option<IfIndex>) -> NextHop {
         vrf: via.vrf,
         vxlan: None,
     }
-}
-
-/// The speaker, if BGP is configured.
-pub(crate) fn speaker(config: &Config) -> Option<bgp::SpeakerConfig> {
-    let bgp = config.bgp.as_ref()?;
-    let mut speaker = bgp::SpeakerConfig::new(bgp.asn, bgp.router_id);
-    speaker.listen.clone_from(&bgp.listen);
-    speaker.originate.clone_from(&bgp.announce);
-    speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
-    speaker.peers = bgp.peers.iter().map(peer).collect();
-    let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
-        range: dynamic.prefix,
-        limit: dynamic.limit,
-        template: peer(&dynamic.template),
-    };
-    speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
-    Some(speaker)
-}
-
-fn peer(peer: &config::Peer) -> bgp::PeerConfig {
-    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-    let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
-    made.port = peer.port;
-    made.passive = peer.passive;
-    made.hold_time = peer.hold_time;
-    made.send_hold_time = seconds(peer.send_hold_time);
-    made.connect_retry = seconds(u32::from(peer.connect_retry));
-    made.local_address = peer.local_address;
-    made.password = peer
-        .password
-        .as_ref()
-        .and_then(|password| bgp::Password::new(password.reveal()));
-    made.distance = match (peer.ttl_security, peer.multihop) {
-        (Some(hops), _) => bgp::Distance::Security(hops),
-        (None, Some(hops)) => bgp::Distance::Multihop(hops),
-        (None, None) => bgp::Distance::Usual,
-    };
-    made.graceful_restart = match peer.graceful_restart {
-        config::GracefulRestart::Off => bgp::RestartMode::Off,
-        config::GracefulRestart::Helper => bgp::RestartMode::Helper,
-        config::GracefulRestart::Full => bgp::RestartMode::Full,
-    };
-    made.restart_time = peer.restart_time;
-    made.stale_time = seconds(peer.stale_time);
-    made.families = peer
-        .families
-        .iter()
-        .map(|family| match family {
-            config::Family::Ipv4Unicast => bgp::Family::Ipv4Unicast,
-            config::Family::Ipv6Unicast => bgp::Family::Ipv6Unicast,
-        })
-        .collect();
-    made.import = policy(&peer.import);
-    made.export = policy(&peer.export);
-    made.max_prefixes = peer.max_prefixes.map(|limit| {
-        let percent = u64::from(limit) * u64::from(peer.max_prefixes_warn) / 100;
-        bgp::MaxPrefixes {
-            limit,
-            warn: u32::try_from(percent).unwrap_or(limit),
-            restart: peer.max_prefixes_restart.map(seconds),
-        }
-    });
-    made
-}
-
-fn policy(policy: &config::Policy) -> bgp::Policy {
-    let action = |action| match action {
-        config::Action::Accept => bgp::Action::Accept,
-        config::Action::Deny => bgp::Action::Deny,
-    };
-    if policy.rules.is_empty() {
-        return match policy.default {
-            config::Action::Accept => bgp::Policy::Accept,
-            config::Action::Deny => bgp::Policy::Deny,
-        };
-    }
-    let mut rules: Vec<bgp::PrefixRule> = policy
-        .rules
-        .iter()
-        .map(|rule| bgp::PrefixRule {
-            action: action(rule.action),
-            prefix: rule.prefix,
-            ge: Some(rule.ge),
-            le: Some(rule.le),
-        })
-        .collect();
-    // A prefix list ends in deny; another default is a last rule for each family.
-    if policy.default == config::Action::Accept {
-        for (prefix, longest) in [(Prefix::DEFAULT_V4, 32), (Prefix::DEFAULT_V6, 128)] {
-            rules.push(bgp::PrefixRule {
-                action: bgp::Action::Accept,
-                prefix,
-                ge: Some(0),
-                le: Some(longest),
-            });
-        }
-    }
-    bgp::Policy::PrefixList(bgp::PrefixList { rules })
 }

@@ -199,6 +199,114 @@ pub fn bgp(value: &Value) -> String {
     out
 }
 
+/// `turnpike show bgp routes`: a paragraph for each path.
+pub fn bgp_routes(value: &Value) -> String {
+    let mut out = String::new();
+    for route in rows(value) {
+        out += &format!("{}\n", text(route, &["prefix"]));
+        for path in rows(&route["paths"]) {
+            let standing = match (path["best"] == true, path["multipath"] == true) {
+                (true, _) => "best".to_owned(),
+                (false, true) => "used beside the best".to_owned(),
+                (false, false) => format!("not used: {}", text(path, &["reason"])),
+            };
+            let from = match &path["peer"] {
+                Value::Null => "made here".to_owned(),
+                peer => format!("from {}", text(peer, &[])),
+            };
+            out += &format!("  {from} ({}), {standing}\n", text(path, &["source"]));
+            out += &format!(
+                "    next hop {}, AS path {}, origin {}, MED {}, local preference {}\n",
+                text(path, &["next_hop"]),
+                some_text(path, "as_path"),
+                text(path, &["origin"]),
+                text(path, &["med"]),
+                text(path, &["local_pref"]),
+            );
+            for (name, key) in [
+                ("communities", "communities"),
+                ("extended communities", "extended_communities"),
+                ("large communities", "large_communities"),
+            ] {
+                if rows(&path[key]).next().is_some() {
+                    out += &format!("    {name} {}\n", text(path, &[key]));
+                }
+            }
+            if path["changed_by_policy"] == true || path["weight"] != 0 || path["tag"] != 0 || path["blackhole"] == true
+            {
+                out += &format!(
+                    "    by import policy: weight {}, tag {}{}{}\n",
+                    text(path, &["weight"]),
+                    text(path, &["tag"]),
+                    if path["blackhole"] == true { ", blackhole" } else { "" },
+                    if path["changed_by_policy"] == true {
+                        ", attributes changed"
+                    } else {
+                        ""
+                    },
+                );
+            }
+        }
+    }
+    if out.is_empty() { "none\n".to_owned() } else { out }
+}
+
+/// A text that may be empty, as an AS path is.
+fn some_text(value: &Value, key: &str) -> String {
+    let text = text(value, &[key]);
+    if text.is_empty() { "empty".to_owned() } else { text }
+}
+
+/// `turnpike policy test`.
+pub fn policy_test(value: &Value) -> String {
+    let verdict = if value["accepted"] == true {
+        "accepted"
+    } else {
+        "rejected"
+    };
+    let mut out = format!(
+        "policy {}: {} is {verdict} by {}\n",
+        text(value, &["policy"]),
+        text(value, &["prefix"]),
+        text(value, &["decided_by"]),
+    );
+    for term in rows(&value["terms"]) {
+        let what = if term["matched"] == true {
+            let changes: Vec<String> = rows(&term["changes"]).map(|change| text(change, &[])).collect();
+            let set = if changes.is_empty() {
+                String::new()
+            } else {
+                format!(", set {}", changes.join(", "))
+            };
+            format!("matches{set}, then {}", text(term, &["then"]))
+        } else {
+            format!("does not match: {}", text(term, &["failed"]))
+        };
+        out += &format!("  term {} {what}\n", text(term, &["term"]));
+    }
+    let keys = [
+        "next_hop",
+        "as_path",
+        "origin",
+        "med",
+        "local_pref",
+        "communities",
+        "weight",
+        "tag",
+        "blackhole",
+    ];
+    let (before, after) = (&value["before"], &value["after"]);
+    let compared = keys.iter().map(|key| {
+        let after = if after.is_null() {
+            "-".to_owned()
+        } else {
+            some_text(after, key)
+        };
+        vec![key.replace('_', " "), some_text(before, key), after]
+    });
+    out + "\n" + &table(&["", "before", "after"], compared)
+}
+
 /// `turnpike show neighbors`.
 pub fn neighbors(value: &Value) -> String {
     let columns = ["interface", "address", "mac", "state"];
@@ -372,6 +480,53 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("stuck") && shown.contains("4 nic-full"), "{shown}");
+    }
+
+    #[test]
+    fn a_dry_run_shows_each_term_and_what_changed() {
+        let route = |med| {
+            json!({"next_hop": "192.0.2.1", "as_path": "", "origin": "igp", "med": med, "local_pref": null,
+                "communities": ["no-export"], "weight": 0, "tag": 0, "blackhole": false})
+        };
+        let value = json!({
+            "policy": "in", "prefix": "10.0.0.0/8", "accepted": true, "decided_by": "term ours",
+            "terms": [
+                {"term": "theirs", "matched": false, "failed": "as-path-set peers", "changes": [], "then": null},
+                {"term": "ours", "matched": true, "failed": null, "changes": ["med 7"], "then": "accept"},
+            ],
+            "before": route(json!(null)), "after": route(json!(7)),
+        });
+        let shown = policy_test(&value);
+        assert!(
+            shown.starts_with("policy in: 10.0.0.0/8 is accepted by term ours\n"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("term theirs does not match: as-path-set peers\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("term ours matches, set med 7, then accept\n"), "{shown}");
+    }
+
+    #[test]
+    fn each_path_of_a_prefix_says_how_it_stands() {
+        let path = |peer, best, reason| {
+            json!({"peer": peer, "best": best, "multipath": false, "reason": reason, "source": "ebgp",
+                "next_hop": "192.0.2.1", "as_path": "65001", "origin": "igp", "med": null, "local_pref": null,
+                "communities": ["no-export"], "extended_communities": [], "large_communities": [], "weight": 9, "tag": 0,
+                "blackhole": false, "changed_by_policy": false})
+        };
+        let paths = [
+            path(json!("192.0.2.1"), true, json!(null)),
+            path(json!("192.0.2.2"), false, json!("weight")),
+        ];
+        let shown = bgp_routes(&json!([{"prefix": "10.0.0.0/8", "paths": paths}]));
+        assert!(shown.contains("from 192.0.2.1 (ebgp), best"), "{shown}");
+        assert!(shown.contains("from 192.0.2.2 (ebgp), not used: weight"), "{shown}");
+        assert!(
+            shown.contains("weight 9") && shown.contains("communities no-export"),
+            "{shown}"
+        );
     }
 
     #[test]

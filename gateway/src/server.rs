@@ -1,5 +1,7 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
+mod policy;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::unix::fs::FileTypeExt;
@@ -93,6 +95,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/summary", get(summary))
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
+        .route("/v1/bgp/routes", get(policy::bgp_routes))
+        .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/connections", get(connections))
         .route("/v1/generations", get(generations))
@@ -373,7 +377,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         paths: state.paths,
         dynamic_refused: state.dynamic_refused,
         peers,
-        routes: speaker.routes().await.into_iter().take(LIMIT).collect(),
+        routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
     }))
 }
 

@@ -28,6 +28,9 @@ enum Command {
     /// Explain why the gateway does it.
     #[command(subcommand)]
     Explain(Explain),
+    /// Try BGP policies.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 #[derive(Subcommand)]
@@ -38,6 +41,88 @@ enum Explain {
         vrf: String,
         /// Destination address.
         address: IpAddr,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+enum PolicyCommand {
+    /// Say what a policy makes of a route, and which term decides; nothing changes.
+    Test(Box<PolicyTest>),
+}
+
+#[derive(Args)]
+struct PolicyTest {
+    /// Name of the policy.
+    policy: String,
+    /// Destination of the route.
+    #[arg(long)]
+    prefix: String,
+    /// Take the route as this peer announced it; what else is given replaces its attributes.
+    #[arg(long, value_name = "PEER")]
+    received_from: Option<String>,
+    /// AS path, nearest AS first, in quotes.
+    #[arg(long, value_name = "ASES")]
+    as_path: Option<String>,
+    /// A community; may be given several times.
+    #[arg(long = "community", value_name = "COMMUNITY")]
+    communities: Vec<String>,
+    /// Next hop.
+    #[arg(long, value_name = "ADDRESS")]
+    next_hop: Option<String>,
+    /// Multi-exit discriminator.
+    #[arg(long)]
+    med: Option<String>,
+    /// Local preference.
+    #[arg(long)]
+    local_pref: Option<String>,
+    /// Origin: igp, egp or incomplete.
+    #[arg(long)]
+    origin: Option<String>,
+    /// Tag.
+    #[arg(long)]
+    tag: Option<String>,
+    /// Where the route comes from: ebgp, ibgp or announced.
+    #[arg(long)]
+    source: Option<String>,
+    /// The peer that it comes from or goes to.
+    #[arg(long, value_name = "PEER")]
+    neighbor: Option<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl PolicyTest {
+    fn path(&self) -> String {
+        let communities = (!self.communities.is_empty()).then(|| self.communities.join(" "));
+        let query = query(&[
+            ("policy", Some(&self.policy)),
+            ("prefix", Some(&self.prefix)),
+            ("received-from", self.received_from.as_ref()),
+            ("as-path", self.as_path.as_ref()),
+            ("communities", communities.as_ref()),
+            ("next-hop", self.next_hop.as_ref()),
+            ("med", self.med.as_ref()),
+            ("local-pref", self.local_pref.as_ref()),
+            ("origin", self.origin.as_ref()),
+            ("tag", self.tag.as_ref()),
+            ("source", self.source.as_ref()),
+            ("neighbor", self.neighbor.as_ref()),
+        ]);
+        format!("/v1/policy/test{query}")
+    }
+}
+
+#[derive(Subcommand)]
+enum ShowBgp {
+    /// Every path to a prefix, or to all, with its attributes and why it is not used.
+    Routes {
+        /// Only this prefix.
+        prefix: Option<String>,
+        /// At most so many prefixes.
+        #[arg(long)]
+        limit: Option<usize>,
         #[command(flatten)]
         output: Output,
     },
@@ -69,7 +154,13 @@ enum Show {
         output: Output,
     },
     /// BGP sessions and the loc-rib.
-    Bgp(Output),
+    #[command(args_conflicts_with_subcommands = true)]
+    Bgp {
+        #[command(flatten)]
+        output: Output,
+        #[command(subcommand)]
+        what: Option<ShowBgp>,
+    },
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
     /// NAT connections.
@@ -105,16 +196,29 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<String, Error> {
-    let show = match &arguments.command {
-        Command::Show(show) => show,
+    let (path, json, render) = match &arguments.command {
+        Command::Show(show) => request(show),
         Command::Explain(Explain::Route { vrf, address, output }) => {
             let address = address.to_string();
             let query = query(&[("vrf", Some(vrf)), ("address", Some(&address))]);
-            let value = client::get(&arguments.socket, &format!("/v1/explain/route{query}")).await?;
-            return Ok(printed(&value, output.json, render::explain_route));
+            (
+                format!("/v1/explain/route{query}"),
+                output.json,
+                render::explain_route as Render,
+            )
         }
+        Command::Policy(PolicyCommand::Test(test)) => (test.path(), test.output.json, render::policy_test as Render),
     };
-    let (path, json, render): (String, bool, fn(&serde_json::Value) -> String) = match show {
+    let value = client::get(&arguments.socket, &path).await?;
+    Ok(if json { format!("{value:#}\n") } else { render(&value) })
+}
+
+/// Makes a table of an answer.
+type Render = fn(&serde_json::Value) -> String;
+
+/// What is asked for a `show`, whether JSON is wanted, and what makes a table of it.
+fn request(show: &Show) -> (String, bool, Render) {
+    match show {
         Show::Summary(output) => ("/v1/summary".to_owned(), output.json, render::summary),
         Show::Routes {
             vrf,
@@ -130,7 +234,15 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
             ]);
             (format!("/v1/routes{query}"), output.json, render::routes)
         }
-        Show::Bgp(output) => ("/v1/bgp".to_owned(), output.json, render::bgp),
+        Show::Bgp { output, what: None } => ("/v1/bgp".to_owned(), output.json, render::bgp),
+        Show::Bgp {
+            what: Some(ShowBgp::Routes { prefix, limit, output }),
+            ..
+        } => {
+            let limit = limit.map(|limit| limit.to_string());
+            let query = query(&[("prefix", prefix.as_ref()), ("limit", limit.as_ref())]);
+            (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
+        }
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
         Show::Connections { limit, output } => {
             let limit = limit.map(|limit| limit.to_string());
@@ -143,13 +255,7 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
         Show::Generations(output) => ("/v1/generations".to_owned(), output.json, render::generations),
         Show::Offloads(output) => ("/v1/offloads".to_owned(), output.json, render::offloads),
         Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
-    };
-    let value = client::get(&arguments.socket, &path).await?;
-    Ok(printed(&value, json, render))
-}
-
-fn printed(value: &serde_json::Value, json: bool, render: fn(&serde_json::Value) -> String) -> String {
-    if json { format!("{value:#}\n") } else { render(value) }
+    }
 }
 
 /// A query string of what is given, percent-encoded (RFC 3986 section 2.1).

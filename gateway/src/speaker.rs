@@ -1,0 +1,162 @@
+//! From the configuration to what the BGP speaker is started with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp::PolicyTable;
+use config::{Config, Filter};
+use net::Prefix;
+
+use crate::Error;
+
+/// The speaker, if BGP is configured.
+pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Error> {
+    let Some(bgp) = &config.bgp else { return Ok(None) };
+    let mut speaker = bgp::SpeakerConfig::new(bgp.asn, bgp.router_id);
+    speaker.listen.clone_from(&bgp.listen);
+    speaker.originate.clone_from(&bgp.announce);
+    speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
+    speaker.policies = PolicyTable::compile(&bgp.policies)?;
+    speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
+    let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
+        range: dynamic.prefix,
+        limit: dynamic.limit,
+        template: peer(&dynamic.template, &speaker.policies),
+    };
+    speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
+    Ok(Some(speaker))
+}
+
+fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
+    let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
+    made.port = peer.port;
+    made.passive = peer.passive;
+    made.hold_time = peer.hold_time;
+    made.send_hold_time = seconds(peer.send_hold_time);
+    made.connect_retry = seconds(u32::from(peer.connect_retry));
+    made.local_address = peer.local_address;
+    made.password = peer
+        .password
+        .as_ref()
+        .and_then(|password| bgp::Password::new(password.reveal()));
+    made.distance = match (peer.ttl_security, peer.multihop) {
+        (Some(hops), _) => bgp::Distance::Security(hops),
+        (None, Some(hops)) => bgp::Distance::Multihop(hops),
+        (None, None) => bgp::Distance::Usual,
+    };
+    made.graceful_restart = match peer.graceful_restart {
+        config::GracefulRestart::Off => bgp::RestartMode::Off,
+        config::GracefulRestart::Helper => bgp::RestartMode::Helper,
+        config::GracefulRestart::Full => bgp::RestartMode::Full,
+    };
+    made.restart_time = peer.restart_time;
+    made.stale_time = seconds(peer.stale_time);
+    made.families = peer
+        .families
+        .iter()
+        .map(|family| match family {
+            config::Family::Ipv4Unicast => bgp::Family::Ipv4Unicast,
+            config::Family::Ipv6Unicast => bgp::Family::Ipv6Unicast,
+        })
+        .collect();
+    made.import = policy(&peer.import, policies);
+    made.export = policy(&peer.export, policies);
+    made.max_prefixes = peer.max_prefixes.map(|limit| {
+        let percent = u64::from(limit) * u64::from(peer.max_prefixes_warn) / 100;
+        bgp::MaxPrefixes {
+            limit,
+            warn: u32::try_from(percent).unwrap_or(limit),
+            restart: peer.max_prefixes_restart.map(seconds),
+        }
+    });
+    made
+}
+
+fn policy(policy: &config::PeerPolicy, policies: &PolicyTable) -> bgp::Policy {
+    let of = |filter: &Option<Filter>| match filter {
+        None => bgp::Policy::Unset,
+        Some(Filter::Rules(rules)) => prefix_filter(rules),
+        // The check of the configuration has seen to it that there is one; without, nothing passes.
+        Some(Filter::Named(name)) => policies
+            .get(name)
+            .map_or(bgp::Policy::Deny, |program| bgp::Policy::Program(Arc::clone(program))),
+    };
+    if policy.ipv4_unicast == policy.ipv6_unicast {
+        return of(&policy.ipv4_unicast);
+    }
+    bgp::Policy::PerFamily {
+        ipv4: Box::new(of(&policy.ipv4_unicast)),
+        ipv6: Box::new(of(&policy.ipv6_unicast)),
+    }
+}
+
+fn prefix_filter(filter: &config::PrefixFilter) -> bgp::Policy {
+    let action = |action| match action {
+        config::Action::Accept => bgp::Action::Accept,
+        config::Action::Deny => bgp::Action::Deny,
+    };
+    if filter.rules.is_empty() {
+        return match filter.default {
+            config::Action::Accept => bgp::Policy::Accept,
+            config::Action::Deny => bgp::Policy::Deny,
+        };
+    }
+    let mut rules: Vec<bgp::PrefixRule> = filter
+        .rules
+        .iter()
+        .map(|rule| bgp::PrefixRule {
+            action: action(rule.action),
+            prefix: rule.prefix,
+            ge: Some(rule.ge),
+            le: Some(rule.le),
+        })
+        .collect();
+    // A prefix list ends in deny; another default is a last rule for each family.
+    if filter.default == config::Action::Accept {
+        for (prefix, longest) in [(Prefix::DEFAULT_V4, 32), (Prefix::DEFAULT_V6, 128)] {
+            rules.push(bgp::PrefixRule {
+                action: bgp::Action::Accept,
+                prefix,
+                ge: Some(0),
+                le: Some(longest),
+            });
+        }
+    }
+    bgp::Policy::PrefixList(bgp::PrefixList { rules })
+}
+
+#[cfg(test)]
+mod tests {
+    use config::Candidate;
+
+    use super::*;
+
+    #[test]
+    fn peers_get_the_policies_they_name_for_each_family() {
+        let text = r#"
+            gateway.name = "a"
+            [[port]]
+            name = "fabric"
+            device = "net_tap0"
+            [bgp]
+            asn = 65001
+            router-id = "192.0.2.1"
+            policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
+            peer = [
+                { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
+                { address = "192.0.2.9", asn = 65000 },
+            ]
+        "#;
+        let checked = Candidate::new("t", text).check().expect("valid");
+        let speaker = speaker(checked.config()).expect("compiles").expect("configured");
+        let program = || bgp::Policy::Program(Arc::clone(speaker.policies.get("p").expect("compiled")));
+        assert_eq!(speaker.peers[0].import, program());
+        let by_family = bgp::Policy::PerFamily {
+            ipv4: Box::new(bgp::Policy::Unset),
+            ipv6: Box::new(program()),
+        };
+        assert_eq!(speaker.peers[0].export, by_family);
+        assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);
+    }
+}
