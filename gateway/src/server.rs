@@ -330,7 +330,7 @@ async fn explain_route(
             .iter()
             .map(|counters| counters.generation.get())
             .collect(),
-        kernel: explain::mirrored(explain::last(&lookup)).map(|prefix| shared.mirror.standing(prefix)),
+        kernel: explain::mirrored(explain::last(&lookup)).map(|prefix| shared.mirror.route_state(VrfId::DEFAULT, &prefix)),
         nic,
         lookup,
     })))
