@@ -39,7 +39,7 @@ pub use candidate::{Candidate, Checked, Committed};
 pub use error::Error;
 pub use fault::Fault;
 pub use model::{
-    Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Gateway,
+    Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, Policy, Poll, Port, PortForward,
     PortRange, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };

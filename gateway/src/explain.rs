@@ -349,13 +349,17 @@ fn kernel(facts: &Facts) -> Step {
             unused(STEP, "not-mirrored", text)
         }
         Some(RouteState::Installed) => passed(STEP, "installed".to_owned()),
-        Some(RouteState::Refused { reason: errno }) => stopped(STEP, "refused", format!("the kernel refused it: {errno}")),
+        Some(RouteState::Refused { reason: errno }) => {
+            stopped(STEP, "refused", format!("the kernel refused it: {errno}"))
+        }
         Some(RouteState::Held { losses }) => {
             let why = format!("somebody took it away {losses} times; it is written again in a while");
             stopped(STEP, "held", why)
         }
         Some(RouteState::Queued | RouteState::Writing) => stopped(STEP, "pending", "waits to be written".to_owned()),
-        Some(RouteState::Stale | RouteState::NotWanted) => stopped(STEP, "absent", "the mirror was not told of it".to_owned()),
+        Some(RouteState::Stale | RouteState::NotWanted) => {
+            stopped(STEP, "absent", "the mirror was not told of it".to_owned())
+        }
     }
 }
 
@@ -558,7 +562,11 @@ mod tests {
             outcome(|facts| facts.lookup.published = false),
             stop("stopped", "generation", "pending")
         );
-        let refused = outcome(|facts| facts.kernel = Some(RouteState::Refused { reason: "Network is unreachable".to_owned() }));
+        let refused = outcome(|facts| {
+            facts.kernel = Some(RouteState::Refused {
+                reason: "Network is unreachable".to_owned(),
+            })
+        });
         assert_eq!(
             refused,
             stop("forwarded", "kernel", "refused"),

@@ -8,8 +8,8 @@ use net::{Prefix, VlanId, Vni, VpcId, VrfId};
 use super::encode::ONE;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Gateway, Kernel, Masquerade, Nat, Peer, Policy,
-    Port, PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Fpm, Gateway, Kernel, Masquerade, Nat, Peer,
+    Policy, Port, PortForward, PortRange, PrefixRule, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -55,6 +55,12 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
     })?;
     let rib = rows.of(table::RIB, &[ONE]).next().ok_or("table rib is empty")?;
     let rib = rib_section(&mut Fields::after(table::RIB, rib, 1))?;
+    let fpm = list(rows, table::FPM, &[ONE], |fields| {
+        Ok(Fpm {
+            listen: fields.parse()?,
+            stale_time: fields.number()?,
+        })
+    })?;
     let config = Config {
         gateway,
         dataplane,
@@ -64,6 +70,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         routes: list(rows, table::ROUTE, &[], |fields| route(rows, fields))?,
         rib,
         kernel,
+        fpm: fpm.into_iter().next(),
         bgp: list(rows, table::BGP, &[ONE], |fields| bgp(rows, fields))?
             .into_iter()
             .next(),

@@ -72,6 +72,14 @@ enum Show {
     Bgp(Output),
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
+    /// The kernel mirror, and what FRR pushed over FPM.
+    Kernel {
+        /// What became of our route to this prefix.
+        #[arg(long)]
+        prefix: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// NAT connections.
     Connections {
         /// At most so many rows.
@@ -132,6 +140,11 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
         }
         Show::Bgp(output) => ("/v1/bgp".to_owned(), output.json, render::bgp),
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
+        Show::Kernel { prefix, output } => (
+            format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),
+            output.json,
+            render::kernel,
+        ),
         Show::Connections { limit, output } => {
             let limit = limit.map(|limit| limit.to_string());
             (
