@@ -122,7 +122,7 @@ impl Frr {
     }
 
     fn vtysh(&self, lines: &[&str]) {
-        let deadline = std::time::Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let mut shell = Command::new("vtysh");
             shell
@@ -136,7 +136,7 @@ impl Frr {
             if output.status.success() {
                 return;
             }
-            assert!(std::time::Instant::now() < deadline, "{output:?}");
+            assert!(Instant::now() < deadline, "{output:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -169,13 +169,9 @@ fn daemon(folder: &Path, name: &str, more: &[&str]) -> Child {
 }
 
 fn await_file(path: &Path) {
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !path.exists() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{} does not appear",
-            path.display()
-        );
+        assert!(Instant::now() < deadline, "{} does not appear", path.display());
         std::thread::sleep(Duration::from_millis(20));
     }
 }
