@@ -1,6 +1,6 @@
 //! Every default of the file, in one place.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::{Mac, Source, VpcId};
 
@@ -41,6 +41,11 @@ pub(crate) const KERNEL_TABLE: u32 = 254;
 /// Nobody else's: iproute2 and FRR name 186 to 198 theirs.
 pub(crate) const KERNEL_PROTOCOL: u8 = 212;
 pub(crate) const KERNEL_METRIC: u32 = 20;
+
+/// As FRR connects when its configuration says nothing else.
+pub(crate) const FPM_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2620);
+/// Long enough for zebra to come back and BGP behind it to converge.
+pub(crate) const FPM_STALE_TIME: u32 = 120;
 
 pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;

@@ -11,15 +11,22 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Gateway,
-    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Policy, Poll, Port, PortForward, PortRange,
     PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
 pub(crate) fn config() -> impl Strategy<Value = Config> {
     let parts = (
-        ("[a-z0-9-]{1,20}", dataplane(), rib(), kernel(), timers()),
+        (
+            "[a-z0-9-]{1,20}",
+            dataplane(),
+            rib(),
+            kernel(),
+            option::of(fpm()),
+            timers(),
+        ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
@@ -28,7 +35,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
     );
     parts.prop_map(
-        |((name, dataplane, rib, kernel, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
+        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -62,6 +69,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 routes: routes.collect(),
                 rib,
                 kernel,
+                fpm,
                 bgp,
                 nat: Nat {
                     timers,
@@ -115,6 +123,13 @@ fn kernel() -> impl Strategy<Value = Kernel> {
         table,
         protocol,
         metric,
+    })
+}
+
+fn fpm() -> impl Strategy<Value = Fpm> {
+    (any::<u8>(), 1..=u16::MAX, 1..=86_400_u32).prop_map(|(host, port, stale_time)| Fpm {
+        listen: SocketAddr::from(([127, 0, 0, host], port)),
+        stale_time,
     })
 }
 

@@ -9,7 +9,7 @@ mod bgp;
 mod nat;
 mod rib;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
@@ -42,6 +42,8 @@ pub struct Config {
     pub rib: Rib,
     /// `[kernel]`
     pub kernel: Kernel,
+    /// `[fpm]`; without it FRR cannot push routes.
+    pub fpm: Option<Fpm>,
     /// `[bgp]`; without it the gateway does not speak BGP.
     pub bgp: Option<Bgp>,
     /// `[nat]`
@@ -319,6 +321,16 @@ pub struct Kernel {
     pub protocol: u8,
     /// Metric of our routes.
     pub metric: u32,
+}
+
+/// `[fpm]`: the server of FRR's Forwarding Plane Manager interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Fpm {
+    /// Where zebra connects to; an address of the loopback interface.
+    pub listen: SocketAddr,
+    /// Seconds for which routes outlive their connection, unless FRR confirms them on the next one.
+    pub stale_time: u32,
 }
 
 /// `[api]`: how clients reach the daemon.

@@ -19,7 +19,7 @@ use toml::de::DeTable;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Api, Config, DEFAULT_VRF, Dataplane, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Via, Vpc, Vxlan,
+    Api, Config, DEFAULT_VRF, Dataplane, Fpm, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Via, Vpc, Vxlan,
 };
 use crate::report::Found;
 use crate::words::DeadEnd;
@@ -107,6 +107,11 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
     let distance = rib.distance.fixed;
     let routes = file.tables("route", "route", "prefix", |reader| route(reader, &vpc_names, distance));
     let kernel = file.table("kernel", "[kernel]", kernel);
+    let fpm = if file.has("fpm") {
+        Some(file.table("fpm", "[fpm]", fpm))
+    } else {
+        file.absent("fpm")
+    };
     let bgp = if file.has("bgp") {
         let (bgp, wrong) = file.table("bgp", "[bgp]", bgp::bgp);
         if wrong {
@@ -128,6 +133,7 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
             routes,
             rib,
             kernel,
+            fpm,
             bgp,
             nat,
             api,
@@ -354,6 +360,13 @@ fn kernel(reader: &mut Reader<'_, '_>) -> Kernel {
         table: reader.optional("table").unwrap_or(defaults::KERNEL_TABLE),
         protocol: reader.optional("protocol").unwrap_or(defaults::KERNEL_PROTOCOL),
         metric: reader.optional("metric").unwrap_or(defaults::KERNEL_METRIC),
+    }
+}
+
+fn fpm(reader: &mut Reader<'_, '_>) -> Fpm {
+    Fpm {
+        listen: reader.optional("listen").unwrap_or(defaults::FPM_LISTEN),
+        stale_time: reader.optional("stale-time").unwrap_or(defaults::FPM_STALE_TIME),
     }
 }
 

@@ -90,6 +90,19 @@ pub struct HostView {
     pub lost: u64,
 }
 
+/// `show kernel`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct KernelView {
+    #[serde(flatten)]
+    pub mirror: netlink_sync::Status,
+    pub fpm: Option<netlink_sync::FpmStatus>,
+    pub route: Option<netlink_sync::RouteState>,
+}
+
 /// A VPC in `show summary`.
 #[derive(Debug, Serialize)]
 #[allow(

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use config::{Candidate, CommitInfo, Committed, Store};
 use dataplane::{Dataplane, LogLevel, Opened, Wiring};
 use net::{IfIndex, InterfaceId, VrfId};
-use netlink_sync::{Mirror, MirrorConfig};
+use netlink_sync::{FpmServer, Mirror, MirrorConfig};
 use rib::{Attachment, Reader, Rib, RibConfig};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,8 +42,6 @@ pub struct Options {
 const CHANNEL: usize = 4_096;
 /// Routes left in the kernel by an earlier run are removed after this time even if a peer never says End-of-RIB.
 const STALE: Duration = Duration::from_secs(120);
-/// The kernel's main table, mirrored into the default VRF.
-const MAIN_TABLE: u32 = 254;
 
 /// Runs the gateway until a signal ends it.
 ///
@@ -126,7 +124,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
             protocol: config.kernel.protocol,
             table: config.kernel.table,
             metric: config.kernel.metric,
-            tables: vec![(MAIN_TABLE, VrfId::DEFAULT)],
+            tables: vec![(plan::MAIN_TABLE, VrfId::DEFAULT)],
             stale_sweep: STALE,
         },
         kernel_sender,
@@ -151,6 +149,11 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         .map_or(0, |bgp| bgp.peers.iter().map(|peer| peer.families.len()).sum());
     let (query_sender, queries) = mpsc::channel(64);
     let (bgp_sender, bgp_events) = mpsc::channel(CHANNEL);
+    let (fpm_sender, fpm_routes) = mpsc::channel(CHANNEL);
+    let fpm = match &config.fpm {
+        Some(fpm) => Some(FpmServer::start(plan::fpm(fpm), fpm_sender.clone()).await?),
+        None => None,
+    };
     let (failure_sender, mut failures) = mpsc::unbounded_channel();
     let mut manager = Manager::new(
         rib,
@@ -164,6 +167,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     let inputs = Inputs {
         bgp: bgp_events,
         kernel: kernel_events,
+        fpm: fpm_routes,
         dataplane: dataplane_events,
         queries,
     };
@@ -176,6 +180,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
                 revision: committed.revision,
                 dataplane: Arc::clone(&dataplane),
                 mirror: mirror.clone(),
+                fpm,
                 speaker: None,
                 manager: query_sender.clone(),
                 started: clock(),
@@ -185,7 +190,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         Err(error) => Err(error),
     };
     // The manager, and with it the tables that workers read, lives as long as its inputs: until here.
-    drop((query_sender, bgp_sender));
+    drop((query_sender, bgp_sender, fpm_sender));
     manager.abort();
     mirror.shutdown().await;
     stop_dataplane(dataplane).await;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use dataplane::NotOffloaded;
 use net::{Prefix, RouteKind, Source, VrfId};
-use netlink_sync::Standing;
+use netlink_sync::RouteState;
 use rib::{AdjacencyKind, Explanation, HopExplanation, Reason, RouteView};
 use serde::Serialize;
 
@@ -64,7 +64,7 @@ pub(crate) struct Facts {
     /// The generation of each worker.
     pub(crate) workers: Vec<u64>,
     /// Of the route that the lookup ends at, if it is one that is told to the kernel.
-    pub(crate) kernel: Option<Standing>,
+    pub(crate) kernel: Option<RouteState>,
     /// By next hop that the lookup ends at: whether rules can send by it.
     pub(crate) nic: Vec<Result<(), NotOffloaded>>,
 }
@@ -348,10 +348,18 @@ fn kernel(facts: &Facts) -> Step {
             let text = "only BGP's and static routes of the default VRF are mirrored to the kernel".to_owned();
             unused(STEP, "not-mirrored", text)
         }
-        Some(Standing::Installed) => passed(STEP, "installed".to_owned()),
-        Some(Standing::Refused(errno)) => stopped(STEP, "refused", format!("the kernel refused it: {errno}")),
-        Some(Standing::Pending) => stopped(STEP, "pending", "waits to be written".to_owned()),
-        Some(Standing::Stale | Standing::Absent) => stopped(STEP, "absent", "the mirror was not told of it".to_owned()),
+        Some(RouteState::Installed) => passed(STEP, "installed".to_owned()),
+        Some(RouteState::Refused { reason: errno }) => {
+            stopped(STEP, "refused", format!("the kernel refused it: {errno}"))
+        }
+        Some(RouteState::Held { losses }) => {
+            let why = format!("somebody took it away {losses} times; it is written again in a while");
+            stopped(STEP, "held", why)
+        }
+        Some(RouteState::Queued | RouteState::Writing) => stopped(STEP, "pending", "waits to be written".to_owned()),
+        Some(RouteState::Stale | RouteState::NotWanted) => {
+            stopped(STEP, "absent", "the mirror was not told of it".to_owned())
+        }
     }
 }
 
@@ -475,7 +483,7 @@ mod tests {
                 published: true,
             },
             workers: vec![7],
-            kernel: Some(Standing::Installed),
+            kernel: Some(RouteState::Installed),
             nic: vec![Ok(())],
         }
     }
@@ -560,7 +568,11 @@ mod tests {
             outcome(|facts| facts.lookup.published = false),
             stop("stopped", "generation", "pending")
         );
-        let refused = outcome(|facts| facts.kernel = Some(Standing::Refused("Network is unreachable".to_owned())));
+        let refused = outcome(|facts| {
+            facts.kernel = Some(RouteState::Refused {
+                reason: "Network is unreachable".to_owned(),
+            })
+        });
         assert_eq!(
             refused,
             stop("forwarded", "kernel", "refused"),

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteKind, Source, VrfId};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteChange, RouteKind, Source, VrfId};
 use netlink_sync::{KernelNextHop, KernelRoute, Mirror};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
@@ -27,6 +27,7 @@ pub(crate) type Query = Box<dyn FnOnce(&mut Manager) + Send>;
 pub(crate) struct Inputs {
     pub(crate) bgp: mpsc::Receiver<bgp::Event>,
     pub(crate) kernel: mpsc::Receiver<Vec<KernelEvent>>,
+    pub(crate) fpm: mpsc::Receiver<Vec<RouteChange>>,
     pub(crate) dataplane: mpsc::UnboundedReceiver<dataplane::Event>,
     pub(crate) queries: mpsc::Receiver<Query>,
 }
@@ -87,6 +88,10 @@ impl Manager {
                     Some(events) => events.into_iter().for_each(|event| self.rib.kernel(event)),
                     None => break,
                 },
+                changes = inputs.fpm.recv() => match changes {
+                    Some(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+                    None => break,
+                },
                 event = inputs.dataplane.recv() => match event {
                     Some(event) => self.dataplane(event),
                     None => break,
@@ -118,6 +123,10 @@ impl Manager {
             }
             if let Ok(events) = inputs.kernel.try_recv() {
                 events.into_iter().for_each(|event| self.rib.kernel(event));
+                any = true;
+            }
+            if let Ok(changes) = inputs.fpm.try_recv() {
+                changes.into_iter().for_each(|change| self.rib.route(change));
                 any = true;
             }
             if let Ok(event) = inputs.dataplane.try_recv() {

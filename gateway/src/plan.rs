@@ -1,6 +1,7 @@
 //! From the configuration to what each subsystem is started with.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use config::{Config, RouteTarget, Segment, Via};
 use dataplane::{HostInterface, Memory, PollMode, PortInfo, PortSpec};
@@ -8,6 +9,9 @@ use net::{IfIndex, InterfaceId, IpNet, Mac, NextHop, Route, RouteChange, RouteKi
 use rib::{Attachment, Interface};
 
 use crate::Error;
+
+/// The kernel's main table, whose routes are the default VRF's.
+pub(crate) const MAIN_TABLE: u32 = 254;
 
 /// A logical interface: what the RIB, the data plane and the kernel are told of it.
 #[derive(Debug, Clone)]
@@ -232,5 +236,14 @@ fn next_hop(via: &Via, host: impl Fn(&str) -> Option<IfIndex>) -> NextHop {
         weight: via.weight,
         vrf: via.vrf,
         vxlan: None,
+    }
+}
+
+/// The server that FRR pushes routes to.
+pub(crate) fn fpm(fpm: &config::Fpm) -> netlink_sync::FpmConfig {
+    netlink_sync::FpmConfig {
+        listen: fpm.listen,
+        table: MAIN_TABLE,
+        keep_stale: Duration::from_secs(u64::from(fpm.stale_time)),
     }
 }

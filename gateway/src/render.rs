@@ -313,6 +313,75 @@ pub fn neighbors(value: &Value) -> String {
     table(&columns, rows(value).map(|neighbor| row(neighbor, &columns)))
 }
 
+/// `turnpike show kernel`.
+pub fn kernel(value: &Value) -> String {
+    let counters = |value: &Value, keys: &[&str]| {
+        let one = |key: &&str| format!("{} {}", text(value, &[key]), key.replace('_', " "));
+        keys.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    let mut out = format!(
+        "our routes: {}\nhealed: {} of ours, {} of others'; {}\ndigest {}, the kernel's {}\n",
+        counters(
+            value,
+            &[
+                "installed",
+                "pending",
+                "refused",
+                "held",
+                "stale",
+                "written",
+                "superseded"
+            ]
+        ),
+        text(value, &["drift"]),
+        text(value, &["drift_in"]),
+        counters(value, &["audits", "resyncs", "overruns", "events"]),
+        text(value, &["digest"]),
+        text(value, &["kernel_digest"]),
+    );
+    if let Value::Object(route) = &value["route"] {
+        let why = route.get("reason").or(route.get("losses"));
+        let why = why.map_or_else(String::new, |why| format!(" ({})", text(why, &[])));
+        out += &format!("the route: {}{why}\n", text(&value["route"], &["state"]));
+    }
+    if value["fpm"].is_object() {
+        out += &format!(
+            "FPM: peer {}, {}; last error: {}\n",
+            text(value, &["fpm", "peer"]),
+            counters(
+                &value["fpm"],
+                &[
+                    "connections",
+                    "routes",
+                    "stale",
+                    "unresolved",
+                    "objects",
+                    "messages",
+                    "malformed",
+                    "broken_streams"
+                ]
+            ),
+            text(value, &["fpm", "last_error"]),
+        );
+    }
+    for (title, list, columns) in [
+        ("refused", "refusals", ["prefix", "reason"]),
+        (
+            "held, because somebody keeps taking them",
+            "fights",
+            ["prefix", "losses"],
+        ),
+    ] {
+        if rows(&value[list]).next().is_some() {
+            out += &format!(
+                "\n{title}\n{}",
+                table(&columns, rows(&value[list]).map(|one| row(one, &columns)))
+            );
+        }
+    }
+    out
+}
+
 /// `turnpike show connections`.
 pub fn connections(value: &Value) -> String {
     let end =
@@ -525,6 +594,28 @@ mod tests {
         assert!(shown.contains("from 192.0.2.2 (ebgp), not used: weight"), "{shown}");
         assert!(
             shown.contains("weight 9") && shown.contains("communities no-export"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn the_kernel_shows_refusals_fights_and_the_fpm_when_there_are_any() {
+        let mut value = json!({"installed": 3, "digest": "ab", "kernel_digest": "ab", "refusals": [], "fights": []});
+        let shown = kernel(&value);
+        assert!(
+            shown.contains("3 installed") && !shown.contains("FPM") && !shown.contains("refused\n"),
+            "{shown}"
+        );
+        value["refusals"] = json!([{"prefix": "10.0.0.0/8", "reason": "File exists"}]);
+        value["fpm"] = json!({"peer": "127.0.0.1:4000", "routes": 7});
+        value["route"] = json!({"state": "refused", "reason": "File exists"});
+        let shown = kernel(&value);
+        assert!(
+            shown.contains("127.0.0.1:4000") && shown.contains("7 routes"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("the route: refused (File exists)") && shown.contains("10.0.0.0/8"),
             "{shown}"
         );
     }

@@ -17,14 +17,14 @@ use axum::{Json, Router};
 use config::{Config, Segment};
 use dataplane::{Dataplane, NotOffloaded};
 use net::{Drop, NeighborState, PortId, Prefix, Revision, VrfId};
-use netlink_sync::Mirror;
+use netlink_sync::{FpmServer, Mirror};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::api::{
-    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, MemoryView, NeighborRow, Offloads, PeerView,
-    PortView, RouteRow, Summary, VpcView, WorkerView,
+    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, KernelView, MemoryView, NeighborRow, Offloads,
+    PeerView, PortView, RouteRow, Summary, VpcView, WorkerView,
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) revision: Revision,
     pub(crate) dataplane: Arc<Dataplane>,
     pub(crate) mirror: Mirror,
+    pub(crate) fpm: Option<FpmServer>,
     pub(crate) speaker: Option<Arc<bgp::Speaker>>,
     pub(crate) manager: mpsc::Sender<Query>,
     pub(crate) started: std::time::Instant,
@@ -98,6 +99,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
+        .route("/v1/kernel", get(kernel))
         .route("/v1/connections", get(connections))
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
@@ -334,7 +336,8 @@ async fn explain_route(
             .iter()
             .map(|counters| counters.generation.get())
             .collect(),
-        kernel: explain::mirrored(explain::last(&lookup)).map(|prefix| shared.mirror.standing(prefix)),
+        kernel: explain::mirrored(explain::last(&lookup))
+            .map(|prefix| shared.mirror.route_state(VrfId::DEFAULT, &prefix)),
         nic,
         lookup,
     })))
@@ -407,6 +410,20 @@ async fn neighbors(State(shared): State<Arc<Shared>>) -> Shown<Vec<NeighborRow>>
         }
     });
     Ok(Json(rows.collect()))
+}
+
+async fn kernel(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<KernelView> {
+    let bad = |error: net::PrefixError| Failure(StatusCode::BAD_REQUEST, error.to_string());
+    let prefix = parameters.get("prefix").map(|text| text.parse::<Prefix>());
+    let prefix = prefix.transpose().map_err(bad)?;
+    Ok(Json(KernelView {
+        mirror: shared.mirror.status(),
+        fpm: shared.fpm.as_ref().map(FpmServer::status),
+        route: prefix.map(|prefix| shared.mirror.route_state(VrfId::DEFAULT, &prefix)),
+    }))
 }
 
 async fn connections(

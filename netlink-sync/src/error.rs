@@ -1,6 +1,7 @@
 //! What can go wrong between the gateway and the kernel.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Why the mirror could not do what it was asked.
@@ -51,6 +52,14 @@ pub enum Error {
         file: PathBuf,
         /// What should have been written.
         value: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The FPM server's address could not be listened on.
+    #[error("cannot listen for FRR's FPM on {address}: {source}; is the address the host's, and its port free?")]
+    Fpm {
+        /// The address.
+        address: SocketAddr,
         /// Why not.
         source: io::Error,
     },

@@ -57,7 +57,7 @@ pub(crate) enum Verb {
 }
 
 /// A next hop as the kernel shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObservedNextHop {
     pub(crate) hop: KernelNextHop,
     /// The kernel does not use it: its interface is down.
@@ -65,7 +65,7 @@ pub(crate) struct ObservedNextHop {
 }
 
 /// A route as the kernel shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct ObservedRoute {
     pub(crate) table: u32,
     pub(crate) protocol: u8,
@@ -100,9 +100,9 @@ pub(crate) fn hear(frame: &Frame<'_>) -> Result<Heard, DecodeError> {
                 flags if flags & NLM_F_APPEND != 0 => Verb::Append,
                 _ => Verb::Add,
             };
-            route(&message).map(|route| Heard::Route(verb, route))
+            observe_route(&message).map(|route| Heard::Route(verb, route))
         }
-        M::DelRoute(message) => route(&message).map(|route| Heard::Route(Verb::Delete, route)),
+        M::DelRoute(message) => observe_route(&message).map(|route| Heard::Route(Verb::Delete, route)),
         _ => None,
     };
     Ok(heard.unwrap_or(Heard::Nothing))
@@ -150,8 +150,10 @@ fn address(message: &AddressMessage, present: bool) -> Option<ObservedAddress> {
     }
     // With IPv4, and on point-to-point links, IFA_LOCAL is ours and IFA_ADDRESS is the peer's.
     let address = IpNet::new(local.or(address)?, message.header.prefix_len).ok()?;
-    // An address that lost duplicate detection is not usable, although the kernel keeps it.
-    let present = present && !flags.contains(AddressFlags::Dadfailed);
+    // An address in or after a lost duplicate detection is not usable, although the kernel has it; the end is notified.
+    let usable = !flags.intersects(AddressFlags::Dadfailed | AddressFlags::Tentative)
+        || flags.contains(AddressFlags::Optimistic);
+    let present = present && usable;
     Some(ObservedAddress {
         change: AddressChange {
             interface: IfIndex(message.header.index),
@@ -196,7 +198,8 @@ fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange>
     })
 }
 
-fn route(message: &RouteMessage) -> Option<ObservedRoute> {
+/// A route as a message describes it; `None` for one that is not a route for a destination.
+pub(crate) fn observe_route(message: &RouteMessage) -> Option<ObservedRoute> {
     let header = &message.header;
     let kind = match header.kind {
         RouteType::Unicast => RouteKind::Unicast,
@@ -248,6 +251,7 @@ fn route(message: &RouteMessage) -> Option<ObservedRoute> {
         },
         dead: header.flags.contains(RouteFlags::Dead),
     });
+    multipath.sort_unstable(); // notifications and dumps of one IPv6 route differ in their order, which means nothing
     let next_hops = match kind {
         RouteKind::Unicast if multipath.is_empty() => single.into_iter().collect(),
         RouteKind::Unicast => multipath,

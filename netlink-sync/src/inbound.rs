@@ -4,7 +4,8 @@
 //! becomes an event, so a resync after lost messages disturbs nothing that did not change.
 //!
 //! IPv4 routes vanish without a message when their interface or source address goes, and some messages cannot be told
-//! apart from what the state holds. Both are answered with [`Doubt::Routes`]: dump the routes again.
+//! apart from what the state holds. Both are answered with [`Doubt::Routes`]: dump the routes again. What is lost without
+//! any sign is found by the audit, which compares digests of the state and of a dump.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -15,10 +16,11 @@ use net::{
     RouteChange, RouteKind, Source, VrfId,
 };
 
+use crate::digest::Digest;
 use crate::heard::{Heard, ObservedAddress, ObservedNextHop, ObservedRoute, Verb};
 
 /// `RTPROT_REDIRECT` and `RTPROT_KERNEL`: caches, and the connected routes that the RIB derives from addresses.
-const KERNELS_OWN: [u8; 2] = [1, 2];
+pub(crate) const KERNELS_OWN: [u8; 2] = [1, 2];
 
 /// Whether the state may have drifted from the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,6 +169,41 @@ impl Inbound {
 
     /// Takes a dump of the routes and appends the differences to `events`.
     pub(crate) fn resync_routes(&mut self, routes: Vec<ObservedRoute>, events: &mut Vec<KernelEvent>) {
+        let all = self.by_key(routes);
+        let mut keys: Vec<_> = self.told.keys().filter(|&k| !all.contains_key(k)).copied().collect();
+        keys.extend(all.keys());
+        self.routes = all;
+        for key in keys {
+            self.tell(key, events);
+        }
+    }
+
+    /// Digests of this state and of a dump: links, addresses, foreign routes, and neighbours that are reachable (the
+    /// kernel begins to resolve one without a notification).
+    pub(crate) fn digests(&self, snapshot: &Snapshot) -> (Digest, Digest) {
+        let (mut ours, mut kernels) = (Digest::default(), Digest::default());
+        let link = |l: &LinkChange| (l.index, l.name.clone(), l.mac, l.mtu, l.up);
+        self.links.values().for_each(|l| ours.add(&link(l)));
+        snapshot.links.iter().for_each(|l| kernels.add(&link(l)));
+        self.addresses.iter().for_each(|a| ours.add(a));
+        for address in snapshot.addresses.iter().map(|a| &a.change).filter(|a| a.present) {
+            kernels.add(&(address.interface, address.address));
+        }
+        let reachable = |state| matches!(state, NeighborState::Reachable(_));
+        for (neighbor, state) in self.neighbors.iter().filter(|(_, s)| reachable(**s)) {
+            ours.add(&(neighbor, state));
+        }
+        for neighbor in snapshot.neighbors.iter().filter(|n| reachable(n.state)) {
+            kernels.add(&((neighbor.interface, neighbor.address), neighbor.state));
+        }
+        self.routes.values().flatten().for_each(|r| ours.add(r));
+        let routes = self.by_key(snapshot.routes.iter().cloned());
+        routes.values().flatten().for_each(|r| kernels.add(r));
+        (ours, kernels)
+    }
+
+    /// The routes that are mirrored in, by where they are told.
+    fn by_key(&self, routes: impl IntoIterator<Item = ObservedRoute>) -> HashMap<(VrfId, Prefix), Vec<ObservedRoute>> {
         let mut all: HashMap<_, Vec<ObservedRoute>> = HashMap::new();
         for route in routes {
             let Some(key) = self.key(&route) else { continue };
@@ -176,16 +213,14 @@ impl Inbound {
             }
             match same.iter_mut().find(|r| is_sibling(r, &route)) {
                 // Kernels before 4.11 dump an IPv6 multipath route as one message for each next hop.
-                Some(sibling) => sibling.next_hops.extend(route.next_hops),
+                Some(sibling) => {
+                    sibling.next_hops.extend(route.next_hops);
+                    sibling.next_hops.sort_unstable();
+                }
                 None => same.push(route),
             }
         }
-        let mut keys: Vec<_> = self.told.keys().filter(|&k| !all.contains_key(k)).copied().collect();
-        keys.extend(all.keys());
-        self.routes = all;
-        for key in keys {
-            self.tell(key, events);
-        }
+        all
     }
 
     /// `None` if the route is not mirrored in.
@@ -202,7 +237,7 @@ impl Inbound {
         if before == Some(&link) || (before.is_none() && !link.present) {
             return Doubt::None;
         }
-        let was_up = before.is_some_and(|l| l.up);
+        let was_up = before.map(|l| l.up);
         if link.present {
             self.links.insert(link.index, link.clone());
         } else {
@@ -230,7 +265,9 @@ impl Inbound {
             }
             self.links.remove(&link.index);
         }
-        let doubt = if was_up && !link.up { Doubt::Routes } else { Doubt::None };
+        // Down, the kernel drops routes or marks next hops as dead, and up it revives them: both without a word.
+        let changed = was_up.is_some_and(|was| was != link.up);
+        let doubt = if changed { Doubt::Routes } else { Doubt::None };
         events.push(KernelEvent::Link(link));
         doubt
     }
@@ -303,7 +340,7 @@ impl Inbound {
 }
 
 /// The route in the words of the RIB; `None` if no next hop of it is alive.
-fn usable(route: &ObservedRoute) -> Option<Route> {
+pub(crate) fn usable(route: &ObservedRoute) -> Option<Route> {
     let next_hops = route
         .next_hops
         .iter()

@@ -13,10 +13,15 @@
 //! of neighbour requests. `frame.rs`, `heard.rs` and `message.rs` translate. The socket is at the edge (`socket.rs`), and
 //! the tasks between the two are `listen.rs` and `write.rs`.
 //!
+//! FRR may push its routes instead: `fpm.rs` is the server of its Forwarding Plane Manager interface, beside the mirror and
+//! of the same build: a sans-IO table, and a socket around it.
+//!
 //! Read first: `mirror.rs` for the handle, then `inbound.rs` and `outbound.rs` for what they decide.
 #![forbid(unsafe_code)]
 
+mod digest;
 mod error;
+mod fpm;
 mod mirror;
 mod route;
 mod socket;
@@ -24,14 +29,18 @@ mod status;
 mod sysctl;
 mod write;
 
+pub use digest::Digest;
 pub use error::Error;
+pub use fpm::{FpmConfig, FpmServer, FpmStatus, StreamError};
 pub use mirror::{Mirror, MirrorConfig, Tuning};
 pub use route::{KernelNextHop, KernelRoute};
-pub use status::{Refusal, Standing, Status};
+pub use status::{Held, Refusal, RouteState, Status};
 pub use sysctl::prepare_host_interface;
+mod contention;
 mod frame;
 mod heard;
 mod inbound;
+mod lanes;
 mod listen;
 mod message;
 mod outbound;

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Error;
 use crate::heard::{Heard, ObservedRoute, Verb};
-use crate::inbound::{Doubt, Inbound};
+use crate::inbound::{Doubt, Inbound, Snapshot};
 use crate::mirror::Shared;
 use crate::socket::{Netlink, Received, frames, understand};
 
@@ -19,6 +19,10 @@ use crate::socket::{Netlink, Received, frames, understand};
 const SETTLE: Duration = Duration::from_millis(20);
 /// A dump that failed, or a route of ours that somebody else took away, is looked after in this time.
 const RETRY: Duration = Duration::from_millis(250);
+/// Checks of our routes that follow one another are apart by [`RETRY`], doubled each time up to this power of two.
+const ALARMS: u32 = 5;
+/// An audit during which notifications come says nothing: it is tried again so often.
+const AUDIT_TRIES: u32 = 4;
 /// Datagrams that are read into one batch of events.
 const BATCH: usize = 256;
 /// `sleep_until` this is "not now".
@@ -44,6 +48,10 @@ pub(crate) struct Listener {
     /// When the doubt is settled.
     resync_at: Option<Instant>,
     audit_at: Instant,
+    /// When our routes are checked because somebody touched them.
+    check_at: Option<Instant>,
+    /// Checks since the last quiet audit.
+    alarms: u32,
     sweep_at: Option<Instant>,
 }
 
@@ -63,6 +71,8 @@ impl Listener {
             doubt: Doubt::None,
             resync_at: None,
             audit_at: now + tuning.audit_interval,
+            check_at: None,
+            alarms: 0,
             sweep_at: Some(now + config.stale_sweep),
             shared,
             events,
@@ -99,7 +109,11 @@ impl Listener {
         };
         loop {
             let far = Instant::now() + FAR;
-            let (resync_at, sweep_at) = (self.resync_at.unwrap_or(far), self.sweep_at.unwrap_or(far));
+            let or_far = |at: Option<Instant>| at.unwrap_or(far);
+            let (resync_at, sweep_at) = (or_far(self.resync_at), or_far(self.sweep_at));
+            let check_at = or_far(self.check_at);
+            let held_until = or_far(self.shared.outbound().poll_timeout().map(Instant::from_std));
+            let shared = Arc::clone(&self.shared);
             let done = tokio::select! {
                 received = self.notify.receive() => match received {
                     Ok(received) => self.heard(received).await,
@@ -107,6 +121,19 @@ impl Listener {
                 },
                 () = sleep_until(resync_at) => self.settle().await,
                 () = sleep_until(self.audit_at) => self.audit().await,
+                () = sleep_until(check_at) => {
+                    self.check().await;
+                    Ok(())
+                }
+                () = shared.unsure.notified() => {
+                    self.suspect();
+                    Ok(())
+                }
+                () = sleep_until(held_until) => {
+                    self.shared.outbound().handle_timeout(Instant::now().into_std());
+                    self.shared.work.notify_one();
+                    Ok(())
+                }
                 () = sleep_until(sweep_at) => {
                     self.sweep_at = None;
                     self.shared.end_of_start();
@@ -131,13 +158,7 @@ impl Listener {
     async fn heard(&mut self, mut received: Received) -> Result<(), Stop> {
         let mut events = Vec::new();
         for _ in 0..BATCH {
-            match received {
-                Received::Datagram => self.datagram(&mut events),
-                Received::Overrun => {
-                    self.shared.counters.overruns.fetch_add(1, Relaxed);
-                    self.doubt(Doubt::Everything);
-                }
-            }
+            self.take(received, &mut events);
             match self.notify.try_receive().map_err(Stop::Socket)? {
                 Some(next) => received = next,
                 None => break,
@@ -154,6 +175,26 @@ impl Listener {
             self.shared.work.notify_one();
         }
         self.tell(events).await
+    }
+
+    fn take(&mut self, received: Received, events: &mut Vec<KernelEvent>) {
+        match received {
+            Received::Datagram => self.datagram(events),
+            Received::Overrun => {
+                self.shared.counters.overruns.fetch_add(1, Relaxed);
+                self.doubt(Doubt::Everything);
+            }
+        }
+    }
+
+    /// Takes all that is there now; true if there was anything.
+    fn take_all(&mut self, events: &mut Vec<KernelEvent>) -> Result<bool, Stop> {
+        let mut any = false;
+        while let Some(received) = self.notify.try_receive().map_err(Stop::Socket)? {
+            self.take(received, events);
+            any = true;
+        }
+        Ok(any)
     }
 
     fn datagram(&mut self, events: &mut Vec<KernelEvent>) {
@@ -175,9 +216,16 @@ impl Listener {
             doubt = doubt.max(self.inbound.hear(heard, events));
         }
         if suspicious {
-            self.audit_at = self.audit_at.min(Instant::now() + RETRY);
+            self.suspect();
         }
         self.doubt(if cut { Doubt::Everything } else { doubt });
+    }
+
+    /// Somebody touched our routes, or a write has no known end: they are checked soon, and the oftener this happens the
+    /// later.
+    fn suspect(&mut self) {
+        self.check_at
+            .get_or_insert_with(|| Instant::now() + RETRY * (1 << self.alarms));
     }
 
     fn doubt(&mut self, doubt: Doubt) {
@@ -197,6 +245,8 @@ impl Listener {
             Doubt::Everything => {
                 while self.notify.try_receive().map_err(Stop::Socket)?.is_some() {}
                 self.dump.dump_everything().await.map(|snapshot| {
+                    let contested = self.in_place_of_ours(&snapshot.routes);
+                    self.shared.outbound().contest_only(contested);
                     let ours = snapshot
                         .routes
                         .iter()
@@ -225,13 +275,59 @@ impl Listener {
     }
 
     /// Compares our routes in the kernel with what it should have.
-    async fn audit(&mut self) -> Result<(), Stop> {
-        self.audit_at = Instant::now() + self.shared.tuning.audit_interval;
+    async fn check(&mut self) {
         self.shared.outbound().begin_audit();
         let config = &self.shared.config;
         let ours = self.dump.dump_routes(Some((config.protocol, config.table))).await;
         self.compare(ours);
-        Ok(())
+        self.alarms = (self.alarms + 1).min(ALARMS);
+        self.check_at = None;
+    }
+
+    /// Compares everything that the kernel has with what we have and with what it should have of ours. A dump that was
+    /// overtaken by notifications proves nothing.
+    async fn audit(&mut self) -> Result<(), Stop> {
+        let began = Instant::now();
+        if self.check_at.is_none() {
+            self.alarms = 0;
+        }
+        let mut events = Vec::new();
+        for _ in 0..AUDIT_TRIES {
+            self.take_all(&mut events)?;
+            self.shared.outbound().begin_audit();
+            let dumped = self.dump.dump_everything().await;
+            let overtaken = self.take_all(&mut events)?;
+            let ours = dumped.map(|snapshot| {
+                let ours = snapshot.routes.iter().filter(|r| self.is_ours(r)).cloned().collect();
+                if !overtaken && self.doubt == Doubt::None {
+                    self.reconcile(snapshot, &mut events);
+                }
+                ours
+            });
+            self.compare(ours);
+            if !overtaken || self.doubt != Doubt::None {
+                break; // where there is doubt, the resync that is due finds out
+            }
+        }
+        self.shared.counters.audits.fetch_add(1, Relaxed);
+        let now = Instant::now();
+        let tuning = &self.shared.tuning;
+        self.audit_at = now + tuning.audit_interval.max((now - began) * tuning.audit_pause);
+        self.tell(events).await
+    }
+
+    /// Compares digests, and tells what differs.
+    fn reconcile(&mut self, snapshot: Snapshot, events: &mut Vec<KernelEvent>) {
+        let digests = self.inbound.digests(&snapshot);
+        self.shared.outbound().audited = digests;
+        if digests.0 == digests.1 {
+            return;
+        }
+        let before = events.len();
+        self.inbound.resync(snapshot, events);
+        let drift = events.len() - before;
+        self.shared.counters.drift_in.fetch_add(drift as u64, Relaxed);
+        tracing::info!(events = drift, "the kernel's state differed from the mirror's; healing");
     }
 
     fn compare(&self, ours: Result<Vec<ObservedRoute>, Error>) {
@@ -240,7 +336,7 @@ impl Listener {
                 let drift = self
                     .shared
                     .outbound()
-                    .finish_audit(ours.iter().filter(|r| self.is_ours(r)));
+                    .finish_audit(ours.iter().filter(|r| self.is_ours(r)), Instant::now().into_std());
                 if drift > 0 {
                     tracing::info!(
                         routes = drift,
@@ -256,11 +352,9 @@ impl Listener {
         }
     }
 
-    fn in_place_of_ours<'a>(&'a self, routes: &'a [ObservedRoute]) -> impl Iterator<Item = Prefix> + 'a {
-        routes
-            .iter()
-            .filter(|r| self.shared.is_in_place_of_ours(r))
-            .map(|r| r.prefix)
+    fn in_place_of_ours(&self, routes: &[ObservedRoute]) -> Vec<Prefix> {
+        let foreign = routes.iter().filter(|r| self.shared.is_in_place_of_ours(r));
+        foreign.map(|r| r.prefix).collect()
     }
 
     fn is_ours(&self, route: &ObservedRoute) -> bool {

@@ -22,7 +22,7 @@ use crate::outbound::Outbound;
 use crate::probe::Limiter;
 use crate::socket::Netlink;
 use crate::write::{remove_ours, resolve_neighbors, write_routes};
-use crate::{Error, KernelRoute, Standing, Status};
+use crate::{Error, KernelRoute, RouteState, Status};
 
 /// Neighbours that wait to be asked for; more are asked for when they are wanted again.
 const PROBES: usize = 1024;
@@ -47,8 +47,10 @@ pub struct MirrorConfig {
 pub struct Tuning {
     /// Receive buffer of the notification socket, bytes.
     pub receive_buffer: usize,
-    /// How often our routes are compared with the kernel's.
+    /// How often the kernel's state is compared with ours; less often where that takes long.
     pub audit_interval: Duration,
+    /// An audit is followed by a pause of at least so many times its own duration, however many routes there are.
+    pub audit_pause: u32,
 }
 
 impl Default for Tuning {
@@ -56,6 +58,7 @@ impl Default for Tuning {
         Self {
             receive_buffer: 16 << 20,
             audit_interval: Duration::from_secs(30),
+            audit_pause: 50,
         }
     }
 }
@@ -83,6 +86,8 @@ pub(crate) struct Shared {
     outbound: Mutex<Outbound>,
     /// There may be something to write.
     pub(crate) work: Notify,
+    /// Whether the last writes took effect is not known.
+    pub(crate) unsure: Notify,
     pub(crate) counters: Counters,
 }
 
@@ -92,6 +97,8 @@ pub(crate) struct Counters {
     pub(crate) overruns: AtomicU64,
     pub(crate) resyncs: AtomicU64,
     pub(crate) events: AtomicU64,
+    pub(crate) audits: AtomicU64,
+    pub(crate) drift_in: AtomicU64,
 }
 
 impl Mirror {
@@ -124,6 +131,7 @@ impl Mirror {
             tuning,
             outbound: Mutex::default(),
             work: Notify::new(),
+            unsure: Notify::new(),
             counters: Counters::default(),
         });
         let (listener, first) = Listener::start(Arc::clone(&shared), events, notify, dump, writer.port()).await?;
@@ -234,9 +242,14 @@ impl Mirror {
         }
     }
 
-    /// What has become of our route for a prefix.
-    pub fn standing(&self, prefix: Prefix) -> Standing {
-        self.inner.shared.outbound().standing(prefix)
+    /// What became of the newest wish for a prefix. The mirror writes the default VRF's table only: routes of another
+    /// VRF are [`RouteState::NotWanted`].
+    pub fn route_state(&self, vrf: VrfId, prefix: &Prefix) -> RouteState {
+        if vrf == VrfId::DEFAULT {
+            self.inner.shared.outbound().state(prefix)
+        } else {
+            RouteState::NotWanted
+        }
     }
 
     /// Counters and state.
@@ -246,6 +259,8 @@ impl Mirror {
             overruns: counters.overruns.load(Relaxed),
             resyncs: counters.resyncs.load(Relaxed),
             events: counters.events.load(Relaxed),
+            audits: counters.audits.load(Relaxed),
+            drift_in: counters.drift_in.load(Relaxed),
             ..Status::default()
         };
         self.inner.shared.outbound().report(&mut status);

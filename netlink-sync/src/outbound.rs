@@ -2,17 +2,25 @@
 //!
 //! A prefix is in one of few situations: what is wanted equals what the kernel has, or a write is queued, or a write is
 //! in flight. Wishes that arrive meanwhile only replace the wanted route (newest wins), and the write is decided when it
-//! is taken from the queue: a thousand changes of one prefix cost at most two writes.
+//! is taken from the queue: a thousand changes of one prefix cost at most two writes. What redirects traffic is written
+//! before what is new (`lanes.rs`), and a place that somebody else keeps taking is not fought over (`contention.rs`).
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
 
 use net::{Prefix, RouteKind};
 
-use crate::heard::ObservedRoute;
-use crate::{KernelNextHop, KernelRoute, Refusal, Standing, Status};
+use crate::contention::Contention;
+use crate::digest::Digest;
+use crate::lanes::{Lane, Lanes};
 
-/// Refusals that are remembered with their text.
-const REFUSALS: usize = 32;
+use crate::heard::ObservedRoute;
+use crate::status::{Held, RouteState};
+use crate::{KernelNextHop, KernelRoute, Refusal, Status};
+
+/// Refusals and fights that the status lists.
+const LISTED: usize = 32;
 /// The kernel's weights are 8 bits wide, from 1.
 const MAX_WEIGHT: u16 = 256;
 
@@ -112,29 +120,36 @@ struct Installed {
 pub(crate) struct Outbound {
     wanted: HashMap<Prefix, Form>,
     kernel: HashMap<Prefix, Installed>,
-    queue: VecDeque<Prefix>,
-    queued: HashSet<Prefix>,
+    queue: Lanes,
+    contention: Contention,
     in_flight: HashMap<Prefix, Write>,
     /// Where a foreign route of our metric stands beside ours: a replace could hit that one.
     contested: HashSet<Prefix>,
-    refused: HashSet<Prefix>,
-    refusals: VecDeque<Refusal>,
+    refused: HashMap<Prefix, Arc<str>>,
+    /// Those refused last; they may have been taken since.
+    recent: VecDeque<Prefix>,
     /// Prefixes written since the audit that runs began; what its dump says of them is out of date.
     touched: Option<HashSet<Prefix>>,
     written: u64,
     drift: u64,
+    superseded: u64,
+    /// Digests of the last audit of what is mirrored in: ours and the kernel's.
+    pub(crate) audited: (Digest, Digest),
 }
 
 impl Outbound {
     /// Takes a wish; the newest one for a prefix wins.
     pub(crate) fn submit(&mut self, route: KernelRoute) {
         let prefix = route.prefix;
+        if self.queue.contains(&prefix) {
+            self.superseded += 1;
+        }
         match Form::wanted(route) {
             Some(form) => {
                 if let Some(installed) = self.kernel.get_mut(&prefix) {
                     installed.stale = false;
                 }
-                if self.wanted.get(&prefix) == Some(&form) && self.refused.contains(&prefix) {
+                if self.wanted.get(&prefix) == Some(&form) && self.refused.contains_key(&prefix) {
                     return; // retried by the next audit or change of the interfaces, not by repetition
                 }
                 self.wanted.insert(prefix, form);
@@ -176,8 +191,7 @@ impl Outbound {
 
     /// The next write, if there is any; it is in flight until [`Self::done`].
     pub(crate) fn next_write(&mut self) -> Option<(Prefix, Write)> {
-        while let Some(prefix) = self.queue.pop_front() {
-            self.queued.remove(&prefix);
+        while let Some(prefix) = self.queue.pop() {
             let Some(write) = self.decide(prefix) else { continue };
             if let Some(touched) = &mut self.touched {
                 touched.insert(prefix);
@@ -229,8 +243,20 @@ impl Outbound {
 
     /// Something changed that may let the kernel take what it refused.
     pub(crate) fn retry_refused(&mut self) {
-        let refused: Vec<_> = self.refused.drain().collect();
-        for prefix in refused {
+        let refused = std::mem::take(&mut self.refused);
+        for prefix in refused.into_keys() {
+            self.consider(prefix);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] has something to do.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.contention.poll_timeout()
+    }
+
+    /// Tries again what was held because somebody else keeps taking it.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        for prefix in self.contention.release(now) {
             self.consider(prefix);
         }
     }
@@ -246,7 +272,7 @@ impl Outbound {
     }
 
     /// Compares the dump of our routes with what the kernel should have, and heals. Returns how many differed.
-    pub(crate) fn finish_audit<'a>(&mut self, ours: impl IntoIterator<Item = &'a ObservedRoute>) -> u64 {
+    pub(crate) fn finish_audit<'a>(&mut self, ours: impl IntoIterator<Item = &'a ObservedRoute>, now: Instant) -> u64 {
         let touched = self.touched.take().unwrap_or_default();
         let mut found: HashMap<Prefix, Form> = HashMap::new();
         for route in ours {
@@ -272,7 +298,11 @@ impl Outbound {
                 .keys()
                 .filter(|p| !touched.contains(p) && !self.kernel.contains_key(p)),
         );
+        self.contention.forget_settled(now);
         for prefix in &differing {
+            if self.wanted.contains_key(prefix) && self.kernel.contains_key(prefix) {
+                self.contention.lost(*prefix, now);
+            }
             match found.remove(prefix) {
                 Some(form) => {
                     let stale = self.kernel.get(prefix).is_some_and(|i| i.stale);
@@ -294,28 +324,54 @@ impl Outbound {
         status.stale = self.kernel.values().filter(|i| i.stale).count();
         status.pending = self.queue.len() + self.in_flight.len();
         status.refused = self.refused.len();
-        status.refusals = self.refusals.iter().cloned().collect();
+        let listed = |prefix: &Prefix| {
+            let reason = self.refused.get(prefix)?.to_string();
+            Some(Refusal {
+                prefix: *prefix,
+                reason,
+            })
+        };
+        status.refusals = self.recent.iter().filter_map(listed).collect();
+        status.held = self.contention.held().len();
+        let held = self.contention.held().take(LISTED);
+        status.fights = held.map(|(prefix, losses)| Held { prefix, losses }).collect();
         status.written = self.written;
+        status.superseded = self.superseded;
         status.drift = self.drift;
+        (status.digest, status.kernel_digest) = self.audited;
     }
 
-    /// What has become of the wish for a prefix.
-    pub(crate) fn standing(&self, prefix: Prefix) -> Standing {
-        let reason = self.refusals.iter().find(|refusal| refusal.prefix == prefix);
-        match (self.wanted.get(&prefix), self.kernel.get(&prefix)) {
-            _ if self.refused.contains(&prefix) => {
-                Standing::Refused(reason.map_or_else(String::new, |refusal| refusal.reason.clone()))
-            }
-            _ if self.in_flight.contains_key(&prefix) || self.queued.contains(&prefix) => Standing::Pending,
-            (Some(form), Some(installed)) if form.is_met_by(&installed.form) => Standing::Installed,
-            (Some(_), _) => Standing::Pending,
-            (None, Some(installed)) if installed.stale => Standing::Stale,
-            (None, _) => Standing::Absent,
+    /// What became of the newest wish for `prefix`.
+    pub(crate) fn state(&self, prefix: &Prefix) -> RouteState {
+        let installed = self.kernel.get(prefix);
+        if self.in_flight.contains_key(prefix) {
+            return RouteState::Writing;
+        }
+        if let Some(reason) = self.refused.get(prefix) {
+            return RouteState::Refused {
+                reason: reason.to_string(),
+            };
+        }
+        if self.queue.contains(prefix) {
+            return RouteState::Queued;
+        }
+        match (self.wanted.get(prefix), installed) {
+            (Some(form), Some(installed)) if form.is_met_by(&installed.form) => RouteState::Installed,
+            (Some(_), _) if self.contention.is_held(prefix) => RouteState::Held {
+                losses: self.contention.losses(prefix),
+            },
+            (Some(_), _) => RouteState::Queued,
+            (None, Some(installed)) if installed.stale => RouteState::Stale,
+            (None, Some(_)) => RouteState::Queued,
+            (None, None) => RouteState::NotWanted,
         }
     }
 
     fn decide(&self, prefix: Prefix) -> Option<Write> {
-        if self.in_flight.contains_key(&prefix) || self.refused.contains(&prefix) {
+        if self.in_flight.contains_key(&prefix) || self.refused.contains_key(&prefix) {
+            return None;
+        }
+        if self.wanted.contains_key(&prefix) && self.contention.is_held(&prefix) {
             return None;
         }
         match (self.wanted.get(&prefix), self.kernel.get(&prefix)) {
@@ -335,18 +391,26 @@ impl Outbound {
     }
 
     fn consider(&mut self, prefix: Prefix) {
-        if self.decide(prefix).is_some() && self.queued.insert(prefix) {
-            self.queue.push_back(prefix);
+        match self.decide(prefix) {
+            Some(Write::Replace(_) | Write::Remove) => self.queue.push(prefix, Lane::Urgent),
+            Some(Write::Add(_)) => self.queue.push(prefix, Lane::Bulk),
+            None => {}
         }
     }
 
     fn refuse(&mut self, prefix: Prefix, reason: String) {
-        self.refusals.retain(|r| r.prefix != prefix); // a retry that fails again is the same refusal
-        while self.refusals.len() >= REFUSALS {
-            self.refusals.pop_front();
+        // Mostly many are refused for one reason: it is kept once.
+        let last = self.recent.back().and_then(|p| self.refused.get(p));
+        let reason = last
+            .filter(|r| ***r == *reason)
+            .cloned()
+            .unwrap_or_else(|| reason.into());
+        self.recent.retain(|p| *p != prefix); // a retry that fails again is the same refusal
+        while self.recent.len() >= LISTED {
+            self.recent.pop_front();
         }
-        self.refusals.push_back(Refusal { prefix, reason });
-        self.refused.insert(prefix);
+        self.recent.push_back(prefix);
+        self.refused.insert(prefix, reason);
     }
 }
 

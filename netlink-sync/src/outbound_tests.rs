@@ -146,6 +146,76 @@ fn local_and_nat_routes_are_not_for_the_kernel() {
     assert!(matches!(out.next_write(), Some((_, Write::Add(f))) if f.next_hops.is_empty()));
 }
 
+#[test]
+fn what_redirects_traffic_is_written_before_what_is_new() {
+    let mut out = Outbound::default();
+    for n in [1, 2] {
+        out.adopt(&observed(prefix(n), &Form::new(RouteKind::Unicast, vec![hop(1, 1)])));
+    }
+    for n in 10..20 {
+        out.submit(wish(n, &[hop(1, 1)]));
+    }
+    out.submit(wish(1, &[hop(2, 1)]));
+    out.submit(KernelRoute::remove(prefix(2)));
+    let first = [out.next_write(), out.next_write()].map(|w| w.map(|(prefix, _)| prefix));
+    assert_eq!(first, [Some(prefix(1)), Some(prefix(2))]);
+}
+
+#[test]
+fn each_wish_has_an_outcome_that_can_be_asked_for() {
+    let mut out = Outbound::default();
+    assert_eq!(out.state(&prefix(1)), RouteState::NotWanted);
+    out.submit(wish(1, &[hop(1, 1)]));
+    assert_eq!(out.state(&prefix(1)), RouteState::Queued);
+    out.submit(wish(1, &[hop(2, 1)])); // before the first was written
+    out.next_write().expect("write");
+    assert_eq!(out.state(&prefix(1)), RouteState::Writing);
+    out.done(prefix(1), Outcome::Done);
+    assert_eq!(out.state(&prefix(1)), RouteState::Installed);
+    out.submit(wish(1, &[hop(3, 1)]));
+    out.next_write().expect("write");
+    out.done(prefix(1), Outcome::Refused("Network is unreachable".into()));
+    let refused = RouteState::Refused {
+        reason: "Network is unreachable".into(),
+    };
+    assert_eq!(out.state(&prefix(1)), refused);
+    let mut status = Status::default();
+    out.report(&mut status);
+    assert_eq!(status.superseded, 1);
+    out.adopt(&observed(prefix(2), &Form::new(RouteKind::Unicast, vec![hop(1, 1)])));
+    assert_eq!(out.state(&prefix(2)), RouteState::Stale);
+}
+
+#[test]
+fn a_route_that_somebody_keeps_taking_is_not_written_in_a_loop() {
+    let mut out = Outbound::default();
+    let mut now = origin();
+    out.submit(wish(1, &[hop(1, 1)]));
+    let mut writes = 0;
+    for _ in 0..1000 {
+        if out.next_write().is_some() {
+            writes += 1;
+            out.done(prefix(1), Outcome::Done);
+        }
+        out.begin_audit();
+        now += std::time::Duration::from_millis(250);
+        out.handle_timeout(now);
+        out.finish_audit(&[], now); // gone again
+    }
+    assert!((5..15).contains(&writes), "{writes} writes in 250 s");
+    assert!(matches!(out.state(&prefix(1)), RouteState::Held { losses } if losses >= 5));
+    let mut status = Status::default();
+    out.report(&mut status);
+    assert_eq!((status.held, status.fights.len()), (1, 1));
+    out.submit(KernelRoute::remove(prefix(1)));
+    assert_eq!(out.state(&prefix(1)), RouteState::NotWanted);
+}
+
+#[allow(clippy::disallowed_methods, reason = "any instant will do as the origin")]
+fn origin() -> Instant {
+    Instant::now()
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Wish(u8, Option<Vec<(u8, u16)>>),
@@ -206,6 +276,7 @@ proptest! {
         }
         let mut in_flight: Option<(Prefix, Outcome)> = None;
         let mut dump: Option<Vec<ObservedRoute>> = None;
+        let mut now = origin();
         for step in steps {
             match step {
                 Step::Wish(n, hops) => {
@@ -239,7 +310,7 @@ proptest! {
                 }
                 Step::FinishAudit => {
                     if let Some(dump) = dump.take() {
-                        out.finish_audit(&dump);
+                        out.finish_audit(&dump, now);
                     }
                 }
                 Step::EndOfStart => out.end_of_start(),
@@ -251,7 +322,12 @@ proptest! {
         out.end_of_start();
         out.begin_audit();
         let dump: Vec<_> = kernel.iter().map(|(p, f)| observed(*p, f)).collect();
-        out.finish_audit(&dump);
+        out.finish_audit(&dump, now);
+        // What is held because it was meddled with often comes due.
+        while let Some(until) = out.poll_timeout() {
+            now = until;
+            out.handle_timeout(now);
+        }
         let mut writes = 0;
         while let Some((prefix, write)) = out.next_write() {
             let outcome = apply(&mut kernel, prefix, write, false);

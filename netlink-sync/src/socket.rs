@@ -24,6 +24,8 @@ use crate::inbound::Snapshot;
 
 /// Larger than any message the kernel makes (32 KiB since Linux 4.9, more for interfaces with virtual functions).
 const BUFFER: usize = 256 << 10;
+/// Receive buffer of the sockets that ask, bytes.
+const ANSWERS: usize = 4 << 20;
 /// Acknowledgements come from the system call itself; this long without one means that something is broken.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A dump that the kernel marks as interrupted by a change is tried again this often.
@@ -55,8 +57,12 @@ pub(crate) struct Netlink {
 }
 
 impl Netlink {
-    /// A socket for requests and dumps.
+    /// A socket for requests and dumps, with room for more answers than are ever under way.
     pub(crate) fn open() -> Result<Self, Error> {
+        Self::with_room(ANSWERS)
+    }
+
+    fn with_room(receive_buffer: usize) -> Result<Self, Error> {
         let step = |step| move |source| Error::Socket { step, source };
         let mut netlink = TokioSocket::new(NETLINK_ROUTE).map_err(step("open"))?;
         let socket = netlink.socket_mut();
@@ -72,6 +78,13 @@ impl Netlink {
                 tracing::debug!(option = name, %error, "the kernel does without");
             }
         }
+        // Past the system's limit with CAP_NET_ADMIN, up to it without.
+        setsockopt(socket, sockopt::RcvBufForce, &receive_buffer)
+            .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &receive_buffer))
+            .map_err(|errno| Error::Socket {
+                step: "receive buffer",
+                source: errno.into(),
+            })?;
         Ok(Self {
             socket: netlink,
             port,
@@ -82,15 +95,8 @@ impl Netlink {
 
     /// A socket that is subscribed to everything the mirror reads.
     pub(crate) fn subscribe(receive_buffer: usize) -> Result<Self, Error> {
-        let this = Self::open()?;
+        let this = Self::with_room(receive_buffer)?;
         let socket = this.socket.socket_ref();
-        // Past the system's limit with CAP_NET_ADMIN, up to it without.
-        setsockopt(socket, sockopt::RcvBufForce, &receive_buffer)
-            .or_else(|_| setsockopt(socket, sockopt::RcvBuf, &receive_buffer))
-            .map_err(|errno| Error::Socket {
-                step: "receive buffer",
-                source: errno.into(),
-            })?;
         for group in GROUPS {
             socket.add_membership(group).map_err(|source| Error::Socket {
                 step: "subscribe",

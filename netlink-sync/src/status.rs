@@ -3,6 +3,8 @@
 use net::Prefix;
 use serde::Serialize;
 
+use crate::digest::Digest;
+
 /// A route that the kernel did not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
@@ -12,20 +14,39 @@ pub struct Refusal {
     pub reason: String,
 }
 
-/// What has become of our route for one prefix in the kernel.
+/// A route of ours that somebody keeps taking away: it is written again, at ever longer intervals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Standing {
-    /// None is wanted, and there is none.
-    Absent,
-    /// The kernel has it as wanted.
+pub struct Held {
+    /// Destination of the route.
+    pub prefix: Prefix,
+    /// How often it was lost lately.
+    pub losses: u32,
+}
+
+/// What became of the newest wish for a prefix in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum RouteState {
+    /// Nobody wants it there, and it is not there.
+    NotWanted,
+    /// Waits to be written or removed.
+    Queued,
+    /// Sent to the kernel, which has not answered yet.
+    Writing,
+    /// The kernel has it as it is wanted.
     Installed,
-    /// It waits to be written or removed.
-    Pending,
-    /// The kernel refused it, with its errno as text (empty if too many were refused to remember each).
-    Refused(String),
-    /// Left by an earlier run, and not confirmed.
+    /// Left in the kernel by an earlier run, and not confirmed yet.
     Stale,
+    /// The kernel did not take it; tried again at each audit and when an interface or address comes.
+    Refused {
+        /// The kernel's errno as text.
+        reason: String,
+    },
+    /// Somebody keeps taking it away: written again at ever longer intervals.
+    Held {
+        /// How often it was lost lately.
+        losses: u32,
+    },
 }
 
 /// Counters and state of the mirror.
@@ -41,6 +62,12 @@ pub struct Status {
     pub stale: usize,
     /// The last refusals, at most 32, newest last.
     pub refusals: Vec<Refusal>,
+    /// Our routes that somebody keeps taking away, and that are not written for now.
+    pub held: usize,
+    /// Those of them that are written again soonest, at most 32.
+    pub fights: Vec<Held>,
+    /// Wishes that a newer one replaced before they were written.
+    pub superseded: u64,
     /// Route writes that the kernel acknowledged, since start.
     pub written: u64,
     /// Times that the kernel dropped notifications because we were slow (ENOBUFS).
@@ -51,4 +78,12 @@ pub struct Status {
     pub events: u64,
     /// Our routes that an audit found missing, changed or left over in the kernel, and healed.
     pub drift: u64,
+    /// Audits: comparisons of the kernel's whole state with ours.
+    pub audits: u64,
+    /// What audits found in the kernel that no notification had told of, and told.
+    pub drift_in: u64,
+    /// Digest of the links, addresses, neighbours and foreign routes that we have, at the last audit.
+    pub digest: Digest,
+    /// Digest of those that the kernel had; equal, unless the audit healed a difference.
+    pub kernel_digest: Digest,
 }

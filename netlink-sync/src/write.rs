@@ -41,12 +41,13 @@ pub(crate) async fn write_routes(shared: Arc<Shared>, mut socket: Netlink) {
                     outbound.done(prefix, outcome(&write, answer));
                 }
             }
-            // Not known to be written or not: the next audit finds out.
+            // Not known to be written or not: a check finds out.
             Err(error) => {
                 tracing::warn!(%error, routes = batch.len(), "routes could not be written");
                 for (prefix, _) in batch.drain(..) {
                     outbound.done(prefix, Outcome::Refused(error.to_string()));
                 }
+                shared.unsure.notify_one();
             }
         }
     }

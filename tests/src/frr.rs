@@ -12,13 +12,32 @@ use crate::{Namespace, Process, Scratch, eventually};
 const DAEMONS: &str = "/usr/lib/frr";
 const START: Duration = Duration::from_secs(15);
 
-/// zebra and bgpd in one namespace. The namespace's addresses and kernel routes are the scenario's to set.
+/// How FRR's daemons are started.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setup<'a> {
+    /// Configuration of zebra.
+    pub zebra: &'a str,
+    /// More arguments of zebra.
+    pub zebra_arguments: &'a [&'a str],
+    /// Each further daemon: its name, its configuration, more arguments.
+    pub daemons: &'a [(&'a str, &'a str, &'a [&'a str])],
+}
+
+/// zebra and other daemons, mostly bgpd, in one namespace. The namespace's addresses and kernel routes are the scenario's
+/// to set.
 #[derive(Debug)]
 pub struct Frr {
     folder: PathBuf,
     namespace: String,
-    bgpd: Process,
-    _zebra: Process,
+    /// zebra first.
+    daemons: Vec<Daemon>,
+}
+
+#[derive(Debug)]
+struct Daemon {
+    name: String,
+    arguments: Vec<String>,
+    process: Process,
 }
 
 impl Frr {
@@ -27,6 +46,18 @@ impl Frr {
     /// # Panics
     /// If FRR is not installed or does not start.
     pub fn start(namespace: &Namespace, bgp: &str, scratch: &Scratch) -> Self {
+        let setup = Setup {
+            daemons: &[("bgpd", bgp, &[])],
+            ..Setup::default()
+        };
+        Self::start_with(namespace, setup, scratch)
+    }
+
+    /// Starts zebra and the daemons of `setup`.
+    ///
+    /// # Panics
+    /// If FRR is not installed or does not start.
+    pub fn start_with(namespace: &Namespace, setup: Setup<'_>, scratch: &Scratch) -> Self {
         let folder = scratch.path().join(namespace.name());
         std::fs::create_dir(&folder).unwrap_or_else(|error| panic!("cannot make {}: {error}", folder.display()));
         let user = User::from_name("frr")
@@ -37,22 +68,55 @@ impl Frr {
             .ok()
             .flatten()
             .expect("group frr exists: run ./setup.sh");
-        for (name, text) in [
-            ("zebra.conf", "log stdout\n"),
-            ("bgpd.conf", &format!("log stdout\n{bgp}")),
-        ] {
-            std::fs::write(folder.join(name), text).expect("folder was made above");
-        }
         chown(&folder, Some(user.uid), Some(group.gid)).expect("root may give a folder away");
-        let zebra = daemon("zebra", namespace.name(), &folder);
-        eventually(START, || exists(&folder.join("zserv.api")));
-        let bgpd = daemon("bgpd", namespace.name(), &folder);
-        eventually(START, || exists(&folder.join("bgpd.vty")));
-        Self {
+        let mut frr = Self {
             folder,
             namespace: namespace.name().to_owned(),
-            bgpd,
-            _zebra: zebra,
+            daemons: Vec::new(),
+        };
+        let zebra = ("zebra", setup.zebra, setup.zebra_arguments);
+        for (name, text, arguments) in [zebra].iter().chain(setup.daemons) {
+            let conf = frr.folder.join(format!("{name}.conf"));
+            std::fs::write(conf, format!("log stdout\n{text}")).expect("folder was made above");
+            let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+            let process = frr.spawn(name, &arguments);
+            frr.daemons.push(Daemon {
+                name: (*name).to_owned(),
+                arguments,
+                process,
+            });
+        }
+        frr
+    }
+
+    /// Starts a daemon and waits until it answers.
+    fn spawn(&self, name: &str, arguments: &[String]) -> Process {
+        let socket = if name == "zebra" {
+            "zserv.api".to_owned()
+        } else {
+            format!("{name}.vty")
+        };
+        // Left behind by a killed one; its reappearance shows that the new one listens.
+        let _ = std::fs::remove_file(self.folder.join(&socket));
+        let process = daemon(name, &self.namespace, &self.folder, arguments);
+        eventually(START, || exists(&self.folder.join(&socket)));
+        process
+    }
+
+    /// Kills every daemon with SIGKILL: what they wrote to the kernel stays.
+    pub fn kill(&mut self) {
+        for daemon in &mut self.daemons {
+            daemon.process.signal(Signal::SIGKILL);
+            let ended = daemon.process.wait(Duration::from_secs(5));
+            ended.expect("SIGKILL ends a process");
+        }
+    }
+
+    /// Starts every daemon again as it was started first.
+    pub fn restart(&mut self) {
+        for i in 0..self.daemons.len() {
+            let process = self.spawn(&self.daemons[i].name, &self.daemons[i].arguments);
+            self.daemons[i].process = process;
         }
     }
 
@@ -88,8 +152,10 @@ impl Frr {
 
     /// Kills bgpd with SIGKILL: no NOTIFICATION, the kernel closes its sessions.
     pub fn kill_bgpd(&mut self) {
-        self.bgpd.signal(Signal::SIGKILL);
-        self.bgpd.wait(Duration::from_secs(5)).expect("SIGKILL ends a process");
+        let bgpd = self.bgpd();
+        bgpd.process.signal(Signal::SIGKILL);
+        let ended = bgpd.process.wait(Duration::from_secs(5));
+        ended.expect("SIGKILL ends a process");
     }
 
     /// Adds to the configuration with which bgpd starts the next time.
@@ -104,14 +170,17 @@ impl Frr {
 
     /// Starts bgpd again with its configuration.
     pub fn restart_bgpd(&mut self) {
-        // Left behind by the killed one; its reappearance shows that the new one listens.
-        let _ = std::fs::remove_file(self.folder.join("bgpd.vty"));
-        self.bgpd = daemon("bgpd", &self.namespace, &self.folder);
-        eventually(START, || exists(&self.folder.join("bgpd.vty")));
+        let arguments = self.bgpd().arguments.clone();
+        self.bgpd().process = self.spawn("bgpd", &arguments);
+    }
+
+    fn bgpd(&mut self) -> &mut Daemon {
+        let bgpd = self.daemons.iter_mut().find(|daemon| daemon.name == "bgpd");
+        bgpd.expect("the scenario runs bgpd")
     }
 }
 
-fn daemon(name: &str, namespace: &str, folder: &Path) -> Process {
+fn daemon(name: &str, namespace: &str, folder: &Path, arguments: &[String]) -> Process {
     let mut command = std::process::Command::new("ip");
     command.args(["netns", "exec", namespace, &format!("{DAEMONS}/{name}")]);
     command.args(["-u", "frr", "-g", "frr", "--log", "stdout"]);
@@ -119,6 +188,7 @@ fn daemon(name: &str, namespace: &str, folder: &Path) -> Process {
     command.arg("-z").arg(folder.join("zserv.api"));
     command.arg("-i").arg(folder.join(format!("{name}.pid")));
     command.arg("-f").arg(folder.join(format!("{name}.conf")));
+    command.args(arguments);
     Process::spawn(name, command, folder)
 }
 

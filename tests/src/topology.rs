@@ -18,6 +18,7 @@
 use std::time::Duration;
 
 use crate::config::{self, Memory};
+use crate::frr::Setup;
 use crate::namespace::connect;
 use crate::wait::ensure;
 use crate::{Frr, Namespace, Scratch, Turnpiked, eventually};
@@ -151,6 +152,31 @@ impl Topology {
         let line = format!("{}network {}", if announce { "" } else { "no " }, SERVER_PREFIXES[0]);
         let context = ["configure terminal", "router bgp 65001", "address-family ipv4 unicast"];
         self.fabric_frr[0].vtysh(&[context[0], context[1], context[2], &line]);
+    }
+
+    /// The gateway's configuration without its BGP, which is then FRR's on the same host, and with `more` instead.
+    pub fn config_without_bgp(&self, more: &str) -> String {
+        let text = self.config(Memory::NoHuge);
+        let (before, _) = text
+            .split_once("\n[bgp]")
+            .expect("the configuration has BGP, at its end");
+        format!("{before}\n{more}")
+    }
+
+    /// Starts FRR beside the gateway, in its namespace. bgpd speaks to the fabric in place of the gateway, over the host
+    /// interfaces; it and zebra restart gracefully.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn frr_beside_gateway(&self, zebra: &str, zebra_arguments: &[&str]) -> Frr {
+        let mut arguments = vec!["-K", "60"];
+        arguments.extend(zebra_arguments);
+        let setup = Setup {
+            zebra,
+            zebra_arguments: &arguments,
+            daemons: &[("bgpd", &gateway_bgp(), &[])],
+        };
+        Frr::start_with(&self.gateway, setup, &self.scratch)
     }
 
     /// The gateway's configuration.
@@ -366,6 +392,27 @@ fn fabric_bgp(i: usize) -> String {
         }
         for neighbor in neighbors {
             text += &format!("  neighbor {neighbor} activate\n  neighbor {neighbor} route-map OUT out\n");
+        }
+        text += " exit-address-family\n";
+    }
+    text
+}
+
+/// bgpd on the gateway's host: speaks to the fabric in its place, and says that forwarding outlives it.
+fn gateway_bgp() -> String {
+    let mut text = "router bgp 65010\n bgp router-id 192.0.2.1\n no bgp ebgp-requires-policy\n".to_owned();
+    text += " no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n bgp graceful-restart\n";
+    text += " bgp graceful-restart preserve-fw-state\n";
+    for (family, peers, network) in [("ipv4", FABRIC, PUBLIC), ("ipv6", FABRIC_V6, "2001:db8:10::/64")] {
+        for (i, peer) in peers.iter().enumerate() {
+            text += &format!(
+                " neighbor {peer} remote-as {}\n neighbor {peer} timers connect 1\n",
+                65001 + i
+            );
+        }
+        text += &format!(" address-family {family} unicast\n  network {network}\n");
+        for peer in peers {
+            text += &format!("  neighbor {peer} activate\n");
         }
         text += " exit-address-family\n";
     }

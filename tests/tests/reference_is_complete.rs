@@ -12,11 +12,12 @@ use turnpike_tests::turnpiked::count;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
-const SHOWN: [&str; 8] = [
+const SHOWN: [&str; 9] = [
     "summary",
     "routes",
     "bgp",
     "neighbors",
+    "kernel",
     "connections",
     "generations",
     "offloads",

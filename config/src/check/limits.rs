@@ -60,6 +60,17 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
     // Up to 4 are the kernel's own (RTPROT_STATIC).
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
+    if let Some(fpm) = &config.fpm {
+        if !fpm.listen.ip().is_loopback() {
+            let reason = format!(
+                "{} is not on the loopback interface, and FPM has no authentication",
+                fpm.listen.ip()
+            );
+            invalid(findings, "fpm.listen", reason, "an address such as \"127.0.0.1:2620\"");
+        }
+        within(findings, "fpm.listen", fpm.listen.port(), 1..=u16::MAX);
+        within(findings, "fpm.stale-time", fpm.stale_time, 1..=86_400);
+    }
     if let Some(bgp) = &config.bgp {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
         for (index, item) in bgp.peers.iter().enumerate() {

@@ -526,6 +526,14 @@ fn limits() {
         ]
     );
     assert_eq!(
+        appended("[fpm]\nlisten = \"192.0.2.1:2620\"\nstale-time = 0\n"),
+        [
+            "49: `listen`: 192.0.2.1 is not on the loopback interface, and FPM has no authentication",
+            "50: `stale-time`: 0 is out of range"
+        ]
+    );
+    assert_eq!(appended("[fpm]\n"), [""; 0]);
+    assert_eq!(
         appended("[api]\nsocket = \"api.sock\"\n"),
         ["49: `socket`: it does not start at /"]
     );

@@ -9,7 +9,7 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Gateway, Kernel,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway, Kernel,
     Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget,
     Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
@@ -57,6 +57,12 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
     })?;
     let rib = rows.of(table::RIB, &[ONE]).next().ok_or("table rib is empty")?;
     let rib = rib_section(&mut Fields::after(table::RIB, rib, 1))?;
+    let fpm = list(rows, table::FPM, &[ONE], |fields| {
+        Ok(Fpm {
+            listen: fields.parse()?,
+            stale_time: fields.number()?,
+        })
+    })?;
     let config = Config {
         gateway,
         dataplane,
@@ -66,6 +72,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         routes: list(rows, table::ROUTE, &[], |fields| route(rows, fields))?,
         rib,
         kernel,
+        fpm: fpm.into_iter().next(),
         bgp: list(rows, table::BGP, &[ONE], |fields| bgp(rows, fields))?
             .into_iter()
             .next(),

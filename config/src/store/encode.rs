@@ -15,6 +15,9 @@ pub(super) fn rows(config: &Config) -> Rows {
     for core in &config.dataplane.workers {
         rows.add(table::WORKER, vec![number(*core)]);
     }
+    if let Some(fpm) = &config.fpm {
+        rows.add(table::FPM, vec![ONE, text(fpm.listen), number(fpm.stale_time)]);
+    }
     if let Some(vxlan) = &config.vxlan {
         rows.add(table::VXLAN, vec![ONE, text(vxlan.address), number(vxlan.port)]);
     }

@@ -38,6 +38,7 @@ tables! {
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
     VXLAN "vxlan" ("id") ("address" "port");
+    FPM "fpm" ("id") ("listen" "stale_time");
     PORT "port" ("name") ("device" "host_interface" "mac" "mtu" "offload");
     PORT_ADDRESS "port_address" ("port" "address") ();
     VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "vni" "vlan_port" "vlan_id");

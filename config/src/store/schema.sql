@@ -43,6 +43,12 @@ CREATE TABLE vxlan (
     port    INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE fpm (
+    id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    listen     TEXT    NOT NULL,
+    stale_time INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE port (
     name           TEXT    NOT NULL PRIMARY KEY,
     device         TEXT    NOT NULL UNIQUE,

@@ -163,6 +163,14 @@ enum Show {
     },
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
+    /// The kernel mirror, and what FRR pushed over FPM.
+    Kernel {
+        /// What became of our route to this prefix.
+        #[arg(long)]
+        prefix: Option<String>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// NAT connections.
     Connections {
         /// At most so many rows.
@@ -244,6 +252,11 @@ fn request(show: &Show) -> (String, bool, Render) {
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
         }
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
+        Show::Kernel { prefix, output } => (
+            format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),
+            output.json,
+            render::kernel,
+        ),
         Show::Connections { limit, output } => {
             let limit = limit.map(|limit| limit.to_string());
             (

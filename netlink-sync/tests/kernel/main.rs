@@ -2,6 +2,8 @@
 //!
 //! `ip -json` is the judge. Needs root.
 
+mod faults;
+mod fpm;
 mod inbound;
 mod outbound;
 mod world;

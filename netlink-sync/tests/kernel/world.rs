@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn new_namespace() {
     assert!(
@@ -193,6 +193,8 @@ pub(crate) struct Model {
     pub(crate) links: BTreeMap<IfIndex, LinkChange>,
     pub(crate) addresses: BTreeSet<(IfIndex, String)>,
     pub(crate) neighbors: BTreeMap<(IfIndex, IpAddr), NeighborState>,
+    /// Every neighbour event, in order.
+    pub(crate) seen_neighbors: Vec<((IfIndex, IpAddr), NeighborState)>,
     pub(crate) routes: BTreeMap<(VrfId, Prefix), Route>,
     pub(crate) synced: usize,
     pub(crate) events: usize,
@@ -206,7 +208,10 @@ impl Model {
             KernelEvent::Link(link) => drop(self.links.remove(&link.index)),
             KernelEvent::Address(a) if a.present => drop(self.addresses.insert((a.interface, a.address.to_string()))),
             KernelEvent::Address(a) => drop(self.addresses.remove(&(a.interface, a.address.to_string()))),
-            KernelEvent::Neighbor(n) => drop(self.neighbors.insert((n.interface, n.address), n.state)),
+            KernelEvent::Neighbor(n) => {
+                self.seen_neighbors.push(((n.interface, n.address), n.state));
+                self.neighbors.insert((n.interface, n.address), n.state);
+            }
             KernelEvent::Route(r) => match r.route {
                 Some(route) => drop(self.routes.insert((r.vrf, r.prefix), route)),
                 None => assert!(

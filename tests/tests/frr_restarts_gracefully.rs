@@ -1,0 +1,102 @@
+//! FRR speaks BGP on the gateway's host, and the gateway forwards by its routes: taken from the kernel, or pushed over FPM.
+//! FRR is killed and starts again, and nothing is lost.
+
+use std::time::Duration;
+
+use turnpike_tests::topology::{FABRIC, FABRIC_V6, SERVER, SERVER_PREFIXES};
+use turnpike_tests::traffic::{EchoClient, EchoServer, Flow};
+use turnpike_tests::turnpiked::count;
+use turnpike_tests::wait::ensure;
+use turnpike_tests::{Frr, Topology, Turnpiked, eventually};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Whether the gateway forwards to the server as FRR's preferred path says, by a route of `source`.
+fn routed(gateway: &Turnpiked, source: &str) -> Result<(), String> {
+    for (prefix, router) in SERVER_PREFIXES.into_iter().zip([FABRIC[0], FABRIC_V6[0]]) {
+        let route = gateway
+            .active_route(prefix)
+            .ok_or_else(|| format!("no route to {prefix}"))?;
+        ensure(route["source"] == source, || {
+            format!("{prefix} is not from {source}: {route}")
+        })?;
+        if prefix == SERVER_PREFIXES[0] {
+            gateway.routed_via(prefix, router)?;
+        }
+    }
+    Ok(())
+}
+
+/// A TCP connection of a tenant goes on while FRR is killed, is away, starts again and converges.
+fn restart_loses_nothing(net: &Topology, gateway: &Turnpiked, frr: &mut Frr, source: &str) {
+    eventually(SOON, || routed(gateway, source));
+    let echo = EchoServer::start(&net.server, &format!("{SERVER}:7"));
+    let flow = Flow::start(EchoClient::tcp(&net.red, echo.address()).expect("connects"));
+    let goes_on = |n: u64| {
+        let before = flow.seen().answers;
+        eventually(SOON, || {
+            routed(gateway, source).unwrap_or_else(|lost| panic!("forwarding was lost: {lost}"));
+            ensure(flow.seen().answers >= before + n, || format!("{:?}", flow.seen()))
+        });
+    };
+    goes_on(50);
+    let addresses = flow.seen().addresses;
+    frr.kill();
+    goes_on(100);
+    frr.restart();
+    eventually(SOON, || {
+        routed(gateway, source).unwrap_or_else(|lost| panic!("forwarding was lost: {lost}"));
+        for peer in FABRIC {
+            ensure(frr.session(peer) == "Established", || frr.session(peer))?;
+        }
+        let learned = frr.vtysh(&["show ip route 198.51.100.0/24"]);
+        ensure(learned.contains("\"bgp\"") && learned.contains("best"), || learned)
+    });
+    goes_on(100);
+    assert_eq!(flow.seen().addresses, addresses, "one TCP connection all along");
+}
+
+#[test]
+fn while_frr_owns_the_kernels_routes() {
+    let net = Topology::new();
+    let config = net.config_without_bgp("[kernel]\nmetric = 30\n");
+    let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
+    let mut frr = net.frr_beside_gateway("", &[]);
+    restart_loses_nothing(&net, &gateway, &mut frr, "kernel");
+
+    // A withdrawal still arrives: the other router takes over.
+    net.fabric1_announces_server(false);
+    eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[0], FABRIC[1]));
+    let kernel = gateway.show("kernel");
+    assert_eq!(
+        count(&kernel["installed"]),
+        0,
+        "what FRR wrote is not written again: {kernel}"
+    );
+}
+
+#[test]
+fn while_frr_pushes_routes_over_fpm() {
+    let net = Topology::new();
+    let config = net.config_without_bgp("[kernel]\nmetric = 30\n\n[fpm]\nlisten = \"127.0.0.1:2620\"\n");
+    let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
+    let mut frr = net.frr_beside_gateway("fpm address 127.0.0.1 port 2620\n", &["-M", "dplane_fpm_nl"]);
+    restart_loses_nothing(&net, &gateway, &mut frr, "fpm");
+    let fpm = || gateway.show("kernel")["fpm"].clone();
+    eventually(SOON, || {
+        let fpm = fpm();
+        let confirmed = count(&fpm["connections"]) == 2 && count(&fpm["routes"]) >= 2 && count(&fpm["stale"]) == 0;
+        ensure(confirmed, || format!("FRR has not confirmed its routes: {fpm}"))
+    });
+    assert_eq!(
+        (count(&fpm()["malformed"]), count(&fpm()["broken_streams"])),
+        (0, 0),
+        "{}",
+        fpm()
+    );
+
+    net.fabric1_announces_server(false);
+    eventually(SOON, || gateway.routed_via(SERVER_PREFIXES[0], FABRIC[1]));
+    let route = gateway.active_route(SERVER_PREFIXES[0]).expect("routed");
+    assert_eq!(route["source"], "fpm", "{route}");
+}
