@@ -12,7 +12,7 @@ use proptest::{collection, option, sample};
 
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Policy, Poll, Port, PortForward, PortRange,
+    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
     PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
