@@ -1,6 +1,7 @@
 //! The store holds what was committed, through every change, crash and misuse.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -302,8 +303,12 @@ fn child_commits_until_killed() {
         store
             .commit(Checked::from_config(config.clone()).expect("valid"), info(""))
             .expect("commits");
+        println!("{COMMITTED}");
     }
 }
+
+/// What the child says after each commit.
+const COMMITTED: &str = "committed";
 
 #[test]
 fn killed_in_the_middle_of_commits() {
@@ -312,14 +317,26 @@ fn killed_in_the_middle_of_commits() {
     let mut newest = Revision(0);
     for round in 0..8_u64 {
         let mut child = Command::new(std::env::current_exe().expect("this test's program"))
-            .args(["--exact", "store::tests::child_commits_until_killed", "--ignored"])
+            .args([
+                "--exact",
+                "store::tests::child_commits_until_killed",
+                "--ignored",
+                "--nocapture",
+            ])
             .env(CHILD_STORE, &path)
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("starts");
-        std::thread::sleep(Duration::from_millis(150 + 37 * round));
+        // Kept open: a child that cannot write would end by itself.
+        let mut said = BufReader::new(child.stdout.take().expect("piped"))
+            .lines()
+            .map_while(Result::ok);
+        let commits = said.by_ref().filter(|line| line.contains(COMMITTED));
+        assert_eq!(commits.take(2).count(), 2, "the child commits");
+        std::thread::sleep(Duration::from_millis(7 * round));
         child.kill().expect("is killed");
         child.wait().expect("ends");
+        drop(said);
         let store = Store::open(&path).expect("opens with a whole revision, and without the dead process's lock");
         let log = store.log().expect("reads");
         assert_eq!(store.newest().0, log.len() as u64);
@@ -329,5 +346,5 @@ fn killed_in_the_middle_of_commits() {
             store.show(Revision(1)).expect("all changesets undo");
         }
     }
-    assert!(newest.0 > 8, "the children committed something: {newest}");
+    assert!(newest.0 >= 16, "each child committed twice at least: {newest}");
 }
