@@ -57,7 +57,7 @@ drop_reasons! {
     Blackhole "blackhole" "Route says to drop silently.",
     Unreachable "unreachable" "Route says that the destination is unreachable.",
     Prohibited "prohibited" "Route says that the destination is administratively prohibited.",
-    VrfLoop "vrf-loop" "Leaked routes lead from VRF to VRF without end.",
+    VrfLoop "vrf-loop" "Leaked routes lead back to a VRF that the lookup was in, or through more than four others.",
     TtlExpired "ttl-expired" "TTL or hop limit reached zero.",
     NeighborUnresolved "neighbor-unresolved" "Next hop did not answer ARP or ND in time.",
     NeighborQueueFull "neighbor-queue-full" "Too many packets wait for the same next hop.",
