@@ -1,8 +1,10 @@
 //! The shared object in a program that knows nothing of it: Debian's `dpdk-testpmd`, by its command line.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 /// What txonly sends: the addresses and ports are testpmd's own.
 const PATTERN: &str = "eth / ipv4 version_ihl is 0x45 fragment_offset spec 0 fragment_offset mask 0xbfff proto is 17 \
@@ -11,19 +13,25 @@ const REWRITE: &str = "set_ipv4_src ipv4_addr 203.0.113.1 / set_ipv4_dst ipv4_ad
                        set_tp_dst port 9 / dec_ttl / set_mac_dst mac_addr 02:00:00:00:00:99 / \
                        set_mac_src mac_addr 02:00:00:00:00:b0 / count / represented_port ethdev_port_id 3 / end";
 
-/// The object, which cargo puts beside this program.
-fn object() -> PathBuf {
+const OBJECT: &str = "librte_net_softasic.so";
+
+/// A folder with the object, which cargo puts beside this program: DPDK loads nothing from below a folder that everybody
+/// may write to, as the build's may be.
+fn installed() -> TempDir {
     let program = std::env::current_exe().expect("this program");
-    let object = program.with_file_name("librte_net_softasic.so");
-    assert!(object.is_file(), "{} was not built", object.display());
-    object
+    let built = program.with_file_name(OBJECT);
+    let folder = TempDir::with_prefix_in("softasic-pmd-", "/run").expect("root writes to /run");
+    let copied = fs::copy(&built, folder.path().join(OBJECT));
+    copied.unwrap_or_else(|error| panic!("{} was not built: {error}", built.display()));
+    folder
 }
 
 /// Runs testpmd with these commands and returns what it prints. Ports 0 and 1 are the wires of 2 and 3.
 fn testpmd(arguments: &str, commands: &[String]) -> String {
+    let folder = installed();
     let mut child = Command::new("dpdk-testpmd")
         .arg("-d")
-        .arg(object())
+        .arg(folder.path().join(OBJECT))
         .args([
             "--no-huge",
             "--no-shconf",
