@@ -96,20 +96,19 @@ impl Rib {
         let outcome = std::mem::take(&mut self.outcome);
         let mut winners = Vec::with_capacity(outcome.told.len());
         for (vrf, prefix) in outcome.told {
-            let Some(entry) = self.vrfs.get_mut(&vrf).and_then(|routes| routes.get_mut(prefix)) else {
-                winners.push(Winner {
-                    vrf,
-                    prefix,
-                    route: None,
-                });
+            let Some(routes) = self.vrfs.get_mut(&vrf) else {
                 continue;
             };
+            let Some(entry) = routes.get_mut(prefix) else { continue };
             if std::mem::take(&mut entry.told).winner {
                 winners.push(Winner {
                     vrf,
                     prefix,
                     route: winner_route(entry, &self.groups),
                 });
+            }
+            if entry.candidates.is_empty() && entry.leaf == 0 {
+                routes.remove(prefix);
             }
         }
         self.regrouped_winners(&outcome.regrouped, &mut winners);

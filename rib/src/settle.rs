@@ -86,7 +86,8 @@ impl Rib {
         if !listed && entry.told.any() {
             self.outcome.told.push((vrf, prefix));
         }
-        if entry.candidates.is_empty() && leaf == 0 {
+        // What is still to be told stays until it is: a host route may yet come back to the entry.
+        if entry.candidates.is_empty() && leaf == 0 && !entry.told.any() {
             routes.remove(prefix);
         }
         if tell_prefix {
