@@ -361,6 +361,9 @@ fn tenant(name: &str, tenants: &Namespace, vni: u32, underlay: &str) -> Namespac
 }
 
 /// bgpd of a fabric router: originates the server's networks; fabric2 lengthens every path, so fabric1 is preferred.
+///
+/// bgpd gathers the news of a peer that just came up for some time, and in 8.4 a network that goes in that time is never
+/// withdrawn from the other peers of the update group. `coalesce-time 0` leaves it no such time.
 fn fabric_bgp(i: usize) -> String {
     let (asn, number) = (65001 + i, i + 1);
     let lengthen = if i == 0 {
@@ -372,8 +375,7 @@ fn fabric_bgp(i: usize) -> String {
     let v6 = [GATEWAY_V6[i], &format!("2001:db8:1:{number}::2")].map(str::to_owned);
     let mut text = format!("route-map OUT permit 10\n{lengthen}");
     text += &format!("router bgp {asn}\n bgp router-id 192.0.2.{}\n", 101 + i);
-    text +=
-        " no bgp ebgp-requires-policy\n no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n";
+    text += " no bgp ebgp-requires-policy\n no bgp network import-check\n no bgp default ipv4-unicast\n timers bgp 3 9\n coalesce-time 0\n";
     for [gateway, server] in [&v4, &v6] {
         text += &format!(" neighbor {gateway} remote-as 65010\n neighbor {gateway} timers connect 1\n");
         text += &format!(" neighbor {server} remote-as 65100\n neighbor {server} timers connect 1\n");

@@ -35,6 +35,7 @@ router bgp 65001
  bgp router-id 10.99.0.2
  no bgp ebgp-requires-policy
  no bgp network import-check
+ coalesce-time 0
  neighbor 10.99.0.1 remote-as 65000
  neighbor 10.99.0.1 timers 3 9
  neighbor 10.99.0.1 timers connect 1
