@@ -31,6 +31,8 @@ const RTM_DELNEXTHOP: u16 = 105;
 const DEPTH: u32 = 4;
 /// Next hops of one route; more are not used.
 const MOST: usize = 256;
+/// Objects looked at for one route: a group that lists itself a thousand times costs no more.
+const LOOKS: u32 = 1024;
 
 #[derive(Debug)]
 enum Ways {
@@ -299,8 +301,8 @@ impl Table {
         match ways {
             Ways::Own(route) => route.clone(),
             Ways::Object { id, metric } => {
-                let mut next_hops = Vec::new();
-                let blackhole = self.expand(*id, 1, 0, &mut next_hops);
+                let (mut next_hops, mut looks) = (Vec::new(), LOOKS);
+                let blackhole = self.expand(*id, 1, 0, &mut looks, &mut next_hops);
                 let kind = if next_hops.is_empty() && blackhole {
                     RouteKind::Blackhole
                 } else {
@@ -319,7 +321,11 @@ impl Table {
     }
 
     /// Collects the next hops of an object; true if it is, or has, a blackhole.
-    fn expand(&self, id: u32, weight: u16, depth: u32, into: &mut Vec<ObservedNextHop>) -> bool {
+    fn expand(&self, id: u32, weight: u16, depth: u32, looks: &mut u32, into: &mut Vec<ObservedNextHop>) -> bool {
+        let Some(left) = looks.checked_sub(1) else {
+            return false;
+        };
+        *looks = left;
         match self.objects.get(&id) {
             Some(Object::Single(hop)) if into.len() < MOST => {
                 let hop = KernelNextHop { weight, ..*hop };
@@ -329,7 +335,7 @@ impl Table {
             Some(Object::Blackhole) => true,
             Some(Object::Group(members)) if depth < DEPTH => {
                 members.iter().fold(false, |blackhole, (member, share)| {
-                    self.expand(*member, *share, depth + 1, into) || blackhole
+                    self.expand(*member, *share, depth + 1, looks, into) || blackhole
                 })
             }
             _ => false,

@@ -192,6 +192,11 @@ fn groups_in_a_circle_end() {
     }
     table.frame(&add(1, 1)).expect("frame");
     assert_eq!(told(&mut table), []);
+    // Each level multiplies: without a bound on what is looked at, this is 5,000 to the power of four.
+    let often = [(3, 1); 5_000];
+    table.frame(&raw(RTM_NEWNEXTHOP, &group(3, &often))).expect("frame");
+    table.frame(&add(2, 3)).expect("frame");
+    assert_eq!(told(&mut table), []);
 }
 
 #[derive(Debug, Clone)]
