@@ -1,16 +1,15 @@
 //! FRR as a fabric peer: zebra and bgpd of Debian's package, without systemd, in a namespace.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{Group, User, chown};
 
 use crate::namespace::run;
+use crate::wait::SOON;
 use crate::{Namespace, Process, Scratch, eventually};
 
 const DAEMONS: &str = "/usr/lib/frr";
-const START: Duration = Duration::from_secs(15);
 
 /// How FRR's daemons are started.
 #[derive(Debug, Clone, Copy, Default)]
@@ -99,7 +98,7 @@ impl Frr {
         // Left behind by a killed one; its reappearance shows that the new one listens.
         let _ = std::fs::remove_file(self.folder.join(&socket));
         let process = daemon(name, &self.namespace, &self.folder, arguments);
-        eventually(START, || exists(&self.folder.join(&socket)));
+        eventually(SOON, || exists(&self.folder.join(&socket)));
         process
     }
 
@@ -107,7 +106,7 @@ impl Frr {
     pub fn kill(&mut self) {
         for daemon in &mut self.daemons {
             daemon.process.signal(Signal::SIGKILL);
-            let ended = daemon.process.wait(Duration::from_secs(5));
+            let ended = daemon.process.wait(SOON);
             ended.expect("SIGKILL ends a process");
         }
     }
@@ -154,7 +153,7 @@ impl Frr {
     pub fn kill_bgpd(&mut self) {
         let bgpd = self.bgpd();
         bgpd.process.signal(Signal::SIGKILL);
-        let ended = bgpd.process.wait(Duration::from_secs(5));
+        let ended = bgpd.process.wait(SOON);
         ended.expect("SIGKILL ends a process");
     }
 

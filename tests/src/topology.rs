@@ -15,12 +15,10 @@
 //! Each name is a network namespace; red and blue are hosts with a VXLAN device over the tenants' underlay. The tenants
 //! use the same addresses. Public addresses of the NAT are in 203.0.113.0/28, which the gateway announces.
 
-use std::time::Duration;
-
 use crate::config::{self, Memory};
 use crate::frr::Setup;
 use crate::namespace::connect;
-use crate::wait::ensure;
+use crate::wait::{SOON, ensure};
 use crate::{Frr, Namespace, Scratch, Turnpiked, eventually};
 
 /// The server's IPv4 address, behind both fabric routers.
@@ -129,7 +127,7 @@ impl Topology {
         let gateway = self.start(Memory::NoHuge);
         gateway.await_sessions(SESSIONS);
         for (prefix, router) in SERVER_PREFIXES.into_iter().zip([FABRIC[0], FABRIC_V6[0]]) {
-            eventually(CONVERGENCE, || gateway.routed_via(prefix, router));
+            eventually(SOON, || gateway.routed_via(prefix, router));
         }
         for prefix in [PUBLIC, "2001:db8:10::/64"] {
             let learned = || {
@@ -137,7 +135,7 @@ impl Topology {
                     .ip(&format!("{} route show {prefix}", family(prefix)))
                     .contains("proto bgp")
             };
-            eventually(CONVERGENCE, || {
+            eventually(SOON, || {
                 ensure(learned(), || format!("the server has no route to {prefix}"))
             });
         }
@@ -215,9 +213,6 @@ impl Default for Topology {
         Self::new()
     }
 }
-
-/// Patience with routes that FRR passes on.
-const CONVERGENCE: Duration = Duration::from_secs(15);
 
 fn family(prefix: &str) -> &'static str {
     if prefix.contains(':') { "-6" } else { "-4" }

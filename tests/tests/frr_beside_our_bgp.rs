@@ -1,15 +1,11 @@
 //! The gateway speaks BGP to the fabric, and FRR on the same host runs other protocols: routes pass between the two through
 //! the kernel. Then FRR speaks BGP as well, to the gateway, over the loopback interface.
 
-use std::time::Duration;
-
 use turnpike_tests::config::Memory;
 use turnpike_tests::frr::Setup;
 use turnpike_tests::topology::{FABRIC, SERVER_PREFIXES, SESSIONS};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Frr, Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn other_protocols_of_frr_meet_our_routes_in_the_kernel() {

@@ -1,15 +1,11 @@
 //! FRR speaks BGP on the gateway's host, and the gateway forwards by its routes: taken from the kernel, or pushed over FPM.
 //! FRR is killed and starts again, and nothing is lost.
 
-use std::time::Duration;
-
 use turnpike_tests::topology::{FABRIC, SERVER, SERVER_PREFIXES};
 use turnpike_tests::traffic::{EchoClient, EchoServer, Flow};
 use turnpike_tests::turnpiked::count;
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Frr, Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// Whether the gateway forwards to the server by routes of `source`, through whichever router.
 fn forwards(gateway: &Turnpiked, source: &str) -> Result<(), String> {

