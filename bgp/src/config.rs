@@ -8,7 +8,7 @@ use std::time::Duration;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::policy::{Policy, PolicyTable};
-use crate::{Error, Family};
+use crate::{Error, Family, Role};
 
 /// TCP port of BGP (RFC 4271 section 3).
 pub const DEFAULT_PORT: u16 = 179;
@@ -171,6 +171,10 @@ pub struct PeerConfig {
     pub restart_time: u16,
     /// Longest time that routes of the peer are kept: until it is back, and again until it has told them anew.
     pub stale_time: Duration,
+    /// What this speaker is to the peer, so that route leaks stop here (RFC 9234); external peers only.
+    pub role: Option<Role>,
+    /// The peer has to say its role too. Off: one that says nothing is taken for the opposite.
+    pub strict_role: bool,
     /// Free text for people.
     pub description: String,
 }
@@ -215,7 +219,7 @@ impl SpeakerConfig {
                 return Err(Error::DuplicatePeer(peer.address));
             }
             peer.check_address()?;
-            peer.check()?;
+            peer.check(self.asn)?;
         }
         let mut ranges = HashSet::new();
         for dynamic in &self.dynamic {
@@ -226,7 +230,7 @@ impl SpeakerConfig {
             if dynamic.limit == 0 {
                 return Err(Error::DynamicLimit(range));
             }
-            dynamic.peer(range.net().network()).check()?;
+            dynamic.peer(range.net().network()).check(self.asn)?;
         }
         Ok(())
     }
@@ -259,6 +263,8 @@ impl PeerConfig {
             graceful_restart: RestartMode::default(),
             restart_time: 120,
             stale_time: Duration::from_secs(360),
+            role: None,
+            strict_role: false,
             description: String::new(),
         }
     }
@@ -284,8 +290,14 @@ impl PeerConfig {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, local_as: u32) -> Result<(), Error> {
         let peer = self.address;
+        if self.role.is_some() && self.remote_as == local_as {
+            return Err(Error::RoleInside(peer));
+        }
+        if self.strict_role && self.role.is_none() {
+            return Err(Error::StrictRole(peer));
+        }
         check_as(self.remote_as, || format!("peer {peer}"))?;
         if matches!(self.hold_time, 1 | 2) {
             return Err(Error::HoldTime {
@@ -386,6 +398,11 @@ mod tests {
             assert!(matches!(with_peer(|p| p.distance = distance), Err(Error::Distance(_))));
         }
         assert!(matches!(with_peer(|p| p.families.clear()), Err(Error::NoFamily(_))));
+        assert!(matches!(
+            with_peer(|p| (p.remote_as, p.role) = (65000, Some(Role::Peer))),
+            Err(Error::RoleInside(_))
+        ));
+        assert!(matches!(with_peer(|p| p.strict_role = true), Err(Error::StrictRole(_))));
         assert!(matches!(
             with_peer(|p| p.connect_retry = Duration::ZERO),
             Err(Error::ConnectRetry(_))

@@ -69,6 +69,12 @@ pub enum Error {
     /// A session that carries nothing.
     #[error("peer {0} has no address family: name at least one")]
     NoFamily(IpAddr),
+    /// Roles are those of two ASes to each other.
+    #[error("peer {0} is internal and has a role: roles are for external sessions, remove it (RFC 9234)")]
+    RoleInside(IpAddr),
+    /// A demand for something that is not offered.
+    #[error("peer {0} has to say its role, and ours is not configured: set the role, or allow a peer without one")]
+    StrictRole(IpAddr),
     /// An address no TCP session can be made with.
     #[error("{0} cannot be a peer: use the unicast address of the neighbour")]
     PeerAddress(IpAddr),

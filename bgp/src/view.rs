@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use net::Prefix;
 use serde::{Deserialize, Serialize};
 
-use crate::Family;
+use crate::{Family, Role};
 
 /// The speaker and its peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,10 @@ pub struct PeerView {
     pub uptime: Option<u64>,
     /// Negotiated hold time, seconds; the proposed one while not established.
     pub hold_time: u16,
+    /// What this speaker is to the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// What the peer says that it is to this speaker, while known.
+    pub remote_role: Option<Role>,
     /// Capabilities in use on both sides.
     pub capabilities: Vec<String>,
     /// Prefix counts, one entry a negotiated family.
@@ -116,6 +120,8 @@ pub struct PathView {
     pub extended_communities: Vec<String>,
     /// Large communities, `global:data1:data2`.
     pub large_communities: Vec<String>,
+    /// The AS since which the route is for customers alone (RFC 9234).
+    pub only_to_customer: Option<u32>,
     /// Where the path comes from: ebgp, ibgp or announced.
     pub source: String,
     /// Weight that policy gave it.

@@ -13,8 +13,9 @@ use proptest::{collection, option, sample};
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
+use crate::words::Word;
 
 /// A configuration that passes every check.
 pub(crate) fn config() -> impl Strategy<Value = Config> {
@@ -346,16 +347,24 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .into_iter()
                     .map(|(host, peer)| Peer {
                         address: [198, 18, 0, host].into(),
-                        ..peer
+                        ..within(asn, peer)
                     })
                     .collect(),
-                dynamic: ranges(dynamic),
+                dynamic: ranges(asn, dynamic),
             },
         )
 }
 
+/// A peer of a speaker of this AS: roles are for external ones.
+fn within(asn: u32, mut peer: Peer) -> Peer {
+    if peer.asn == asn {
+        (peer.role, peer.strict_role) = (None, false);
+    }
+    peer
+}
+
 /// Prefixes that are equal once their host bits are gone count once.
-fn ranges(drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
+fn ranges(asn: u32, drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
     let unique: BTreeMap<Prefix, (u32, Peer)> = drawn.into_iter().map(|(bits, drawn)| (prefix(bits), drawn)).collect();
     let range = |(prefix, (limit, peer)): (Prefix, (u32, Peer))| DynamicPeers {
         prefix,
@@ -364,7 +373,7 @@ fn ranges(drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
             address: prefix.net().network(),
             passive: true,
             local_address: None,
-            ..peer
+            ..within(asn, peer)
         },
     };
     unique.into_iter().map(range).collect()
@@ -375,14 +384,24 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    (session(), restart(), peer_policy(), peer_policy()).prop_map(|(peer, restart, import, export)| Peer {
+    let peer = (session(), restart(), role(), peer_policy(), peer_policy());
+    peer.prop_map(|(peer, restart, role, import, export)| Peer {
         import,
         export,
+        role: role.0,
+        strict_role: role.1,
         graceful_restart: restart.0,
         restart_time: restart.1,
         stale_time: restart.2,
         ..peer
     })
+}
+
+/// A role, and whether the peer has to say its own.
+fn role() -> impl Strategy<Value = (Option<Role>, bool)> {
+    let roles = Role::WORDS.iter().map(|(_, role)| *role).collect::<Vec<_>>();
+    let some = (sample::select(roles), any::<bool>()).prop_map(|(role, strict)| (Some(role), strict));
+    prop_oneof![Just((None, false)), some]
 }
 
 fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32)> {
@@ -425,6 +444,8 @@ fn session() -> impl Strategy<Value = Peer> {
                 graceful_restart: GracefulRestart::Helper,
                 restart_time: 120,
                 stale_time: 360,
+                role: None,
+                strict_role: false,
             }
         },
     )

@@ -232,6 +232,9 @@ pub fn bgp_routes(value: &Value) -> String {
                     out += &format!("    {name} {}\n", text(path, &[key]));
                 }
             }
+            if !path["only_to_customer"].is_null() {
+                out += &format!("    only to customer, since AS {}\n", text(path, &["only_to_customer"]));
+            }
             if path["changed_by_policy"] == true || path["weight"] != 0 || path["tag"] != 0 || path["blackhole"] == true
             {
                 out += &format!(

@@ -52,6 +52,14 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     };
     made.restart_time = peer.restart_time;
     made.stale_time = seconds(peer.stale_time);
+    made.role = peer.role.map(|role| match role {
+        config::Role::Provider => bgp::Role::Provider,
+        config::Role::RsServer => bgp::Role::RsServer,
+        config::Role::RsClient => bgp::Role::RsClient,
+        config::Role::Customer => bgp::Role::Customer,
+        config::Role::Peer => bgp::Role::Peer,
+    });
+    made.strict_role = peer.strict_role;
     made.families = peer
         .families
         .iter()
@@ -145,7 +153,7 @@ mod tests {
             policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
             peer = [
                 { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
-                { address = "192.0.2.9", asn = 65000 },
+                { address = "192.0.2.9", asn = 65000, role = "rs-client", strict-role = true },
             ]
         "#;
         let checked = Candidate::new("t", text).check().expect("valid");
@@ -158,5 +166,7 @@ mod tests {
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);
+        let role = |i: usize| (speaker.peers[i].role, speaker.peers[i].strict_role);
+        assert_eq!([role(0), role(1)], [(None, false), (Some(bgp::Role::RsClient), true)]);
     }
 }

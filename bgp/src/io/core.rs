@@ -19,7 +19,7 @@ use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Notification};
-use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
+use crate::{Error, Family, PeerConfig, PeerView, Role, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -452,6 +452,11 @@ impl Core {
             uptime: status.established_at.filter(|_| established).map(seconds),
             hold_time: negotiated.map_or(config.hold_time, |negotiated| {
                 u16::try_from(negotiated.hold_time.as_secs()).unwrap_or(u16::MAX)
+            }),
+            role: config.role,
+            remote_role: negotiated.and_then(|negotiated| match negotiated.capabilities.roles[..] {
+                [role] => Role::from_value(role),
+                _ => None,
             }),
             capabilities: negotiated
                 .map(|negotiated| negotiated.capabilities.names())

@@ -2,7 +2,7 @@
 
 use crate::session::Config;
 use crate::wire::{Capabilities, GracefulRestart, RestartFamily};
-use crate::{Family, PeerConfig, RestartMode, SpeakerConfig};
+use crate::{Family, PeerConfig, RestartMode, Role, SpeakerConfig};
 
 /// The session with `peer` as its state machine is to run it.
 pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
@@ -22,7 +22,10 @@ pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
             families,
             route_refresh: true,
             four_octet_as: true,
+            roles: peer.role.map(Role::value).into_iter().collect(),
         },
+        role: peer.role,
+        strict_role: peer.strict_role,
         stale_time: peer.stale_time,
         signed: peer.password.is_some(),
         send_hold_time: peer.send_hold_time,

@@ -310,6 +310,7 @@ impl Peer {
             export: self.config.export.clone(),
             advertise_learned: self.config.advertise_learned,
             enforce_first_as: self.config.enforce_first_as,
+            role: self.config.role,
             max_prefixes: self.config.max_prefixes.map(|max| max.limit),
             local,
         };

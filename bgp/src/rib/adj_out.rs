@@ -163,7 +163,7 @@ pub(super) fn next_hop_self(peer: &PeerInfo, prefix: &Prefix) -> Option<NextHop>
 /// what it sets is what the peer gets.
 pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Path) -> Option<Attributes> {
     let attributes = &*path.attributes;
-    if stays(attributes, peer.ebgp) {
+    if stays(attributes, peer.ebgp) || peer.role.is_some_and(|role| role.withholds(attributes)) {
         return None;
     }
     // RFC 4271 section 9.1.3 allows to leave out what the peer would refuse as a loop.
@@ -203,7 +203,7 @@ pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Pat
     } else {
         attributes.as_path
     };
-    Some(Attributes {
+    let mut told = Attributes {
         origin: attributes.origin,
         as_path,
         next_hop,
@@ -213,7 +213,11 @@ pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Pat
         originator_id: None,
         cluster_list: Vec::new(),
         other: attributes.other.iter().map(with_partial).collect(),
-    })
+    };
+    if let Some(role) = peer.role {
+        role.mark_sent(local_as, &mut told);
+    }
+    Some(told)
 }
 
 /// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.

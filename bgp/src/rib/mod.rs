@@ -185,7 +185,10 @@ impl Rib {
         for prefix in &update.withdrawn {
             self.remove(prefix, |path| path.is_from(address));
         }
-        for announcement in update.announced {
+        for mut announcement in update.announced {
+            if let Some(role) = info.role {
+                role.mark_received(info.asn, &mut announcement.attributes);
+            }
             let attributes = self.attributes.intern(announcement.attributes);
             for prefix in announcement.prefixes {
                 self.insert(&info, prefix, &attributes, false);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use net::IfIndex;
 use net::policy::RouteSource;
 
-use crate::Family;
 use crate::policy::{Decision, Marks, Policy};
 use crate::wire::{Attributes, Context};
+use crate::{Family, Role};
 
 /// What the RIB knows of an established peer; fixed while the session lasts.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,8 @@ pub struct PeerInfo {
     pub advertise_learned: bool,
     /// Refuse paths that do not begin with its AS.
     pub enforce_first_as: bool,
+    /// What we are to it (RFC 9234).
+    pub role: Option<Role>,
     /// Most prefixes it may announce.
     pub max_prefixes: Option<u32>,
     /// Our addresses towards it: next hop self, and what a next hop of its paths must not be.
@@ -73,6 +75,8 @@ pub enum Ineligible {
     ReflectionLoop,
     /// The AS path does not begin with the peer's AS (RFC 4271 section 6.3).
     FirstAs,
+    /// A route leak: it is marked Only to Customer, and the peer is none who may tell it then (RFC 9234 section 5).
+    RouteLeak,
     /// The next hop is an address of ours (RFC 4271 section 5.1.3).
     NextHopSelf,
     /// The next hop is link-local and the peer's interface is not configured.
@@ -168,6 +172,8 @@ pub(super) fn ineligible(
         Some(Ineligible::ReflectionLoop)
     } else if peer.ebgp && peer.enforce_first_as && attributes.neighbor_as() != Some(peer.asn) {
         Some(Ineligible::FirstAs)
+    } else if peer.role.is_some_and(|role| role.is_leak(peer.asn, attributes)) {
+        Some(Ineligible::RouteLeak)
     } else {
         None
     }
@@ -193,6 +199,7 @@ impl fmt::Display for Ineligible {
             Self::AsLoop => "own AS in the AS path",
             Self::ReflectionLoop => "own identifier as originator or in the cluster list",
             Self::FirstAs => "AS path does not begin with the peer's AS",
+            Self::RouteLeak => "route leak: only to customer, and the peer's role is none that may tell it (RFC 9234)",
             Self::NextHopSelf => "next hop is an own address",
             Self::NextHopInterface => "next hop is link-local and the peer has no interface configured",
         })

@@ -7,6 +7,7 @@ use crate::policy::Policy;
 use crate::wire::{Announcement, Context, Outcome};
 
 mod policies;
+mod roles;
 
 const LOCAL_AS: u32 = 65000;
 
@@ -36,6 +37,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
         export: Policy::Accept,
         advertise_learned: false,
         enforce_first_as: true,
+        role: None,
         max_prefixes: None,
         local: LocalAddresses {
             session: Some(ip("192.0.2.253")),

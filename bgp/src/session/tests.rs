@@ -1,6 +1,7 @@
 //! The state machine over in-memory events and an injected clock.
 
 mod restart;
+mod roles;
 mod timers;
 
 use std::net::Ipv4Addr;
@@ -31,7 +32,10 @@ fn config() -> Config {
             four_octet_as: true,
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
+            roles: Vec::new(),
         },
+        role: None,
+        strict_role: false,
         stale_time: Duration::from_secs(360),
         signed: false,
         send_hold_time: SEND_HOLD,

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use net::Prefix;
 
 use super::{ConnectionId, Direction, Negotiated};
-use crate::Family;
 use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
+use crate::{Family, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -55,6 +55,10 @@ pub struct Config {
     pub signed: bool,
     /// Longest time that the peer may take nothing of what is to be sent (RFC 9687).
     pub send_hold_time: Duration,
+    /// What we are to the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// The peer has to say its role too.
+    pub strict_role: bool,
     /// What to offer. The graceful restart capability is that of the first session; later ones say that forwarding went
     /// on meanwhile. Without it no routes of the peer are kept.
     pub capabilities: Capabilities,

@@ -43,6 +43,8 @@ pub mod open_error {
     pub const HOLD_TIME: u8 = subcode::UNACCEPTABLE_HOLD_TIME;
     /// Unsupported Capability (RFC 5492).
     pub const CAPABILITY: u8 = subcode::UNSUPPORTED_CAPABILITY;
+    /// Role Mismatch (RFC 9234).
+    pub const ROLE: u8 = subcode::ROLE_MISMATCH;
 }
 
 /// Subcodes of a state machine error (RFC 6608).

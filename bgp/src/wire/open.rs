@@ -7,6 +7,9 @@ use rustbgpd_wire as library;
 
 use crate::Family;
 
+/// Code of the BGP Role capability.
+const ROLE: u8 = library::constants::capability_code::BGP_ROLE;
+
 /// An OPEN message, the 4-octet AS already in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
@@ -33,6 +36,8 @@ pub struct Capabilities {
     pub ipv6_next_hop_for_ipv4: bool,
     /// Graceful restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
+    /// Roles (RFC 9234), as their values: one, or the sender contradicts itself.
+    pub roles: Vec<u8>,
 }
 
 /// What a graceful restart capability says.
@@ -81,6 +86,7 @@ impl Capabilities {
             (self.ipv6_next_hop_for_ipv4, "extended-next-hop ipv4-unicast"),
             (self.graceful_restart.is_some(), "graceful-restart"),
             (self.four_octet_as, "four-octet-as"),
+            (!self.roles.is_empty(), "role"),
         ];
         names.extend(
             flags
@@ -91,7 +97,7 @@ impl Capabilities {
         names
     }
 
-    /// What both sides can do. Graceful restart is kept as the remote side (`other`) announced it.
+    /// What both sides can do. Graceful restart and roles are kept as the remote side (`other`) announced them.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let implied = [Family::Ipv4Unicast];
@@ -111,6 +117,11 @@ impl Capabilities {
             four_octet_as: self.four_octet_as && other.four_octet_as,
             ipv6_next_hop_for_ipv4: self.ipv6_next_hop_for_ipv4 && other.ipv6_next_hop_for_ipv4,
             graceful_restart: self.graceful_restart.as_ref().and(other.graceful_restart.clone()),
+            roles: if self.roles.is_empty() {
+                Vec::new()
+            } else {
+                other.roles.clone()
+            },
         }
     }
 
@@ -165,10 +176,21 @@ impl Capabilities {
                         families: families.iter().filter_map(known).collect(),
                     });
                 }
+                library::Capability::Role { role } => capabilities.add_role(role.to_u8()),
+                // The library leaves a value that is not assigned as it came.
+                library::Capability::Unknown { code: ROLE, data } => {
+                    data.iter().for_each(|v| capabilities.add_role(*v))
+                }
                 _ => {}
             }
         }
         capabilities
+    }
+
+    fn add_role(&mut self, value: u8) {
+        if !self.roles.contains(&value) {
+            self.roles.push(value);
+        }
     }
 
     fn to_library(&self, asn: u32) -> Vec<library::Capability> {
@@ -211,6 +233,16 @@ impl Capabilities {
         if self.four_octet_as {
             list.push(library::Capability::FourOctetAs { asn });
         }
+        let role = |value: &u8| {
+            library::BgpRole::from_u8(*value).map_or_else(
+                || library::Capability::Unknown {
+                    code: ROLE,
+                    data: Bytes::copy_from_slice(&[*value]),
+                },
+                |role| library::Capability::Role { role },
+            )
+        };
+        list.extend(self.roles.iter().map(role));
         list
     }
 }

@@ -224,6 +224,8 @@ proptest! {
                         .map(|family| RestartFamily { family, forwarding: flags[2] })
                         .to_vec(),
                 }),
+                // Those that are assigned, and some that are not.
+                roles: if flags[1] { vec![(hold_time & 7) as u8] } else { Vec::new() },
             },
         };
         prop_assert_eq!(decode(open.encode()), Ok(Message::Open(open)));
@@ -370,6 +372,12 @@ fn faults_of_each_attribute_are_as_its_rfc_orders() {
         (
             "9234 5: ONLY_TO_CUSTOMER",
             &[0xc0, 35, 3, 0, 0, 1],
+            TreatAsWithdraw,
+            TreatAsWithdraw,
+        ),
+        (
+            "7607: ONLY_TO_CUSTOMER of AS 0",
+            &[0xc0, 35, 4, 0, 0, 0, 0],
             TreatAsWithdraw,
             TreatAsWithdraw,
         ),

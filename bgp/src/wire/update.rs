@@ -92,6 +92,7 @@ impl RawUpdate {
             .parse_revised(context.four_octet_as, context.ibgp, false, &[])
             .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
+        faults.extend(parsed.update.attributes.iter().filter_map(zero_only_to_customer));
         let library::ParsedUpdate {
             withdrawn,
             mut attributes,
@@ -239,6 +240,17 @@ impl Fault {
             bytes: malformed.error.to_notification().2,
         }
     }
+}
+
+/// ONLY_TO_CUSTOMER with AS 0, which names nobody (RFC 7607) and which the library takes: the routes are not to be used
+/// by whoever reads a mark in it.
+fn zero_only_to_customer(attribute: &PathAttribute) -> Option<Fault> {
+    (attribute.only_to_customer() == Some(0)).then(|| Fault {
+        attribute: attribute.type_code(),
+        outcome: Outcome::TreatAsWithdraw,
+        detail: "ONLY_TO_CUSTOMER holds AS 0".to_owned(),
+        bytes: Bytes::from_static(&[0; 4]),
+    })
 }
 
 /// Semantic checks of the attribute list; a fault, or the notification of a reset.

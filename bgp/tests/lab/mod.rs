@@ -1,6 +1,7 @@
-//! Two namespaces, a veth pair, and FRR in one of them. Everything goes when the lab is dropped.
+//! Two namespaces, a veth pair, and FRR or another router in one of them. Everything goes when the lab is dropped.
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
+pub(crate) mod bird;
 pub(crate) mod watch;
 
 use std::fs::{self, File};
@@ -106,12 +107,28 @@ pub(crate) struct Lab {
 impl Lab {
     /// Builds a lab and runs `test` on a thread of its own inside the speaker's namespace.
     pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
-        assert!(geteuid().is_root(), "this test needs root: it makes network namespaces");
         assert!(
             Path::new(DAEMONS).join("bgpd").exists(),
             "this test needs FRR: apt-get install frr"
         );
-        let lab = Lab::new();
+        Self::run_in(
+            || {
+                let mut lab = Lab::new();
+                lab.start_zebra();
+                lab
+            },
+            test,
+        );
+    }
+
+    /// The same without FRR's zebra.
+    pub(crate) fn without_frr<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
+        Self::run_in(Lab::new, test);
+    }
+
+    fn run_in<F: Future<Output = ()>>(make: impl FnOnce() -> Lab, test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
+        assert!(geteuid().is_root(), "this test needs root: it makes network namespaces");
+        let lab = make();
         let body = move || {
             let namespace = File::open(Path::new("/run/netns").join(&lab.speaker)).expect("namespace");
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
@@ -129,7 +146,7 @@ impl Lab {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut lab = Self {
+        let lab = Self {
             speaker: format!("bgp-s{name}"),
             router: format!("bgp-r{name}"),
             directory: TempDir::new().expect("temporary directory"),
@@ -150,15 +167,18 @@ impl Lab {
             ));
             ip(&format!("-n {namespace} link set fabric up"));
         }
+        lab
+    }
+
+    fn start_zebra(&mut self) {
         let frr = User::from_name("frr")
             .expect("user database")
             .expect("FRR's package makes the user frr");
-        fs::set_permissions(lab.directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        chown(lab.directory.path(), Some(frr.uid.as_raw()), Some(frr.gid.as_raw())).expect("chown");
-        fs::write(lab.path("bgpd.conf"), BGPD_CONF).expect("write");
-        fs::write(lab.path("zebra.conf"), "").expect("write");
-        lab.zebra = Some(lab.start("zebra"));
-        lab
+        fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        chown(self.directory.path(), Some(frr.uid.as_raw()), Some(frr.gid.as_raw())).expect("chown");
+        fs::write(self.path("bgpd.conf"), BGPD_CONF).expect("write");
+        fs::write(self.path("zebra.conf"), "").expect("write");
+        self.zebra = Some(self.start("zebra"));
     }
 
     /// Starts bgpd and waits until it answers on its vty.
@@ -199,6 +219,19 @@ impl Lab {
         vtysh.stdin(Stdio::null()).output().await.expect("vtysh runs").stdout
     }
 
+    /// Starts a program in the router's namespace.
+    pub(crate) fn spawn(&self, program: &str, arguments: &[&str]) -> Daemon {
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.router, program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("program starts");
+        Daemon(child)
+    }
+
     fn start(&self, daemon: &str) -> Daemon {
         let child = Command::new("ip")
             .args(["netns", "exec", &self.router])
@@ -223,7 +256,7 @@ impl Lab {
         daemon_guard
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -247,7 +280,7 @@ fn ip(arguments: &str) {
 }
 
 fn wait_for_file(path: &Path) {
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if path.exists() {
             return;
         }

@@ -86,6 +86,26 @@ pub struct Peer {
     pub restart_time: u16,
     /// Most seconds that the peer's routes are kept while it restarts.
     pub stale_time: u32,
+    /// What we are to the peer (RFC 9234); external peers only.
+    pub role: Option<Role>,
+    /// The peer has to say its role too.
+    pub strict_role: bool,
+}
+
+/// Role of a speaker towards its peer (RFC 9234 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// We give the peer transit.
+    Provider,
+    /// We are a route server that the peer uses.
+    RsServer,
+    /// We use the peer as route server.
+    RsClient,
+    /// We get transit from the peer.
+    Customer,
+    /// Both tell each other their own routes and their customers'.
+    Peer,
 }
 
 /// Graceful restart (RFC 4724) with a peer.

@@ -12,6 +12,7 @@ use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
     Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter, PrefixRule,
+    Role,
 };
 use crate::words::Word;
 
@@ -63,6 +64,8 @@ struct Settings {
     graceful_restart: GracefulRestart,
     restart_time: u16,
     stale_time: u32,
+    role: Option<Role>,
+    strict_role: bool,
 }
 
 impl Default for Settings {
@@ -87,6 +90,8 @@ impl Default for Settings {
             graceful_restart: defaults::GRACEFUL_RESTART,
             restart_time: defaults::RESTART_TIME,
             stale_time: defaults::STALE_TIME,
+            role: None,
+            strict_role: false,
         }
     }
 }
@@ -114,6 +119,8 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         graceful_restart: reader.or("graceful-restart", base.graceful_restart),
         restart_time: reader.or("restart-time", base.restart_time),
         stale_time: reader.or("stale-time", base.stale_time),
+        role: reader.optional("role").or(base.role),
+        strict_role: reader.or("strict-role", base.strict_role),
     }
 }
 
@@ -204,6 +211,8 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         graceful_restart: settings.graceful_restart,
         restart_time: settings.restart_time,
         stale_time: settings.stale_time,
+        role: settings.role,
+        strict_role: settings.strict_role,
     })
 }
 

@@ -31,6 +31,7 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
         export: Policy::Accept,
         advertise_learned: false,
         enforce_first_as: true,
+        role: None,
         max_prefixes: None,
         local: LocalAddresses::default(),
     };
