@@ -32,6 +32,9 @@ pub struct SpeakerConfig {
     pub originate: Vec<Prefix>,
     /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
     pub multipath: u8,
+    /// After a start: longest wait for the tables of the peers with [`RestartMode::Full`] before anything is announced
+    /// (RFC 4724 section 4.1); zero announces at once.
+    pub selection_deferral: Duration,
     /// Every named policy, for dry runs; peers hold those they use.
     pub policies: PolicyTable,
     /// Whom to speak with.
@@ -99,6 +102,17 @@ pub enum Distance {
     Multihop(u8),
     /// At most this many hops, by the TTL of what we receive (GTSM, RFC 5082): the peer has to send with 255. Not 0.
     Security(u8),
+}
+
+impl Distance {
+    /// Lowest TTL that a segment of the peer may have.
+    pub(crate) const fn lowest_ttl(self) -> u8 {
+        match self {
+            // One hop away, nothing has lowered it.
+            Self::Security(hops) => u8::MAX - hops.saturating_sub(1),
+            Self::Usual | Self::Multihop(_) => 0,
+        }
+    }
 }
 
 /// How many prefixes a peer may announce, and what happens when it announces more.
@@ -189,6 +203,7 @@ impl SpeakerConfig {
             listen: Vec::new(),
             originate: Vec::new(),
             multipath: 1,
+            selection_deferral: Duration::from_secs(60),
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),

@@ -105,6 +105,14 @@ pub enum Error {
         /// The names that there are.
         known: String,
     },
+    /// A wish about a peer that is not there.
+    #[error("there is no BGP peer {0}: name one that `show bgp` lists")]
+    UnknownPeer(IpAddr),
+    /// The peer does not tell its routes again.
+    #[error(
+        "BGP peer {0} cannot be asked for its routes again: its session is down, or it has no route refresh (RFC 2918)"
+    )]
+    NoRefresh(IpAddr),
     /// A dry run on a route that is not there.
     #[error("peer {peer} has not announced {prefix}: name a prefix of its adj-rib-in")]
     NotReceived {

@@ -22,6 +22,8 @@ pub struct State {
     pub attribute_sets: usize,
     /// Connections of dynamic peers that were refused because their range was full.
     pub dynamic_refused: u64,
+    /// Peers whose tables are awaited, after a start, before anything is announced (RFC 4724 section 4.1).
+    pub awaited: Vec<IpAddr>,
     /// One entry a peer, by address.
     pub peers: Vec<PeerView>,
 }
@@ -61,6 +63,10 @@ pub struct PeerView {
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used (RFC 7606).
     pub attributes_discarded: u64,
+    /// Refreshes of a family that the peer told from beginning to end (RFC 7313).
+    pub refreshes_in: u64,
+    /// Refreshes of a family that the peer asked for and was told.
+    pub refreshes_out: u64,
     /// Times that the session left Established.
     pub flaps: u64,
     /// Why the session last failed.

@@ -327,13 +327,13 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        1..=256_u16,
+        (1..=256_u16, 0..=3600_u32),
         policies(),
         peers,
         dynamic,
     )
         .prop_map(
-            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic)| Bgp {
+            |(asn, router_id, listen, announce, (multipath, selection_deferral_time), policies, peers, dynamic)| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -342,6 +342,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .collect(),
                 announce: announce.into_iter().map(prefix).collect(),
                 multipath,
+                selection_deferral_time,
                 policies,
                 peers: peers
                     .into_iter()

@@ -146,6 +146,12 @@ pub fn bgp(value: &Value) -> String {
         text(value, &["prefixes"]),
         text(value, &["paths"]),
     );
+    if rows(&value["awaited"]).next().is_some() {
+        out += &format!(
+            "nothing is announced before these have told their tables: {}\n\n",
+            text(value, &["awaited"])
+        );
+    }
     let peers = rows(&value["peers"]).map(|peer| {
         let mut cells = row(peer, &["address", "remote_as", "state", "uptime_seconds"]);
         for counter in ["received", "accepted", "advertised"] {
@@ -197,6 +203,11 @@ pub fn bgp(value: &Value) -> String {
         paths,
     );
     out
+}
+
+/// `turnpike bgp refresh`.
+pub fn refreshed(value: &Value) -> String {
+    format!("asked {} for its routes again\n", text(value, &["peer"]))
 }
 
 /// `turnpike show bgp routes`: a paragraph for each path.

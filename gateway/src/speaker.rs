@@ -16,6 +16,7 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
     speaker.listen.clone_from(&bgp.listen);
     speaker.originate.clone_from(&bgp.announce);
     speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
+    speaker.selection_deferral = Duration::from_secs(u64::from(bgp.selection_deferral_time));
     speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {

@@ -21,6 +21,8 @@ pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
             graceful_restart: graceful_restart(peer, &families),
             families,
             route_refresh: true,
+            enhanced_route_refresh: true,
+            extended_messages: true,
             four_octet_as: true,
             roles: peer.role.map(Role::value).into_iter().collect(),
         },

@@ -26,6 +26,8 @@ pub struct PeerInfo {
     pub interface: Option<IfIndex>,
     /// What UPDATEs may carry.
     pub context: Context,
+    /// A family that it is told again has a beginning and an end (RFC 7313).
+    pub enhanced_refresh: bool,
     /// Families whose routes of the session before are still good until they are told again (RFC 4724).
     pub preserved: Vec<Family>,
     /// Import policy.

@@ -14,7 +14,15 @@ impl Rib {
     /// A session ended, and the peer restarts: its paths of `kept` families stay and count as stale, every other goes.
     /// What was stale already has not survived two restarts, and goes too.
     pub fn peer_restarts(&mut self, address: IpAddr, kept: &[Family]) {
-        self.drop_paths(address, |prefix, stale| stale || !kept.contains(&Family::of(prefix)));
+        // A refresh that was cut short is another matter: it has not lasted for a session yet.
+        let peer = self.peers.get_mut(&address);
+        let refreshing = peer
+            .map(|peer| std::mem::take(&mut peer.refreshing))
+            .unwrap_or_default();
+        self.drop_paths(address, |prefix, stale| {
+            let family = Family::of(prefix);
+            (stale && !refreshing.contains(&family)) || !kept.contains(&family)
+        });
         for path in self.table.values_mut().flat_map(|entry| &mut entry.paths) {
             path.stale |= path.is_from(address);
         }

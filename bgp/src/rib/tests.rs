@@ -7,6 +7,7 @@ use crate::policy::Policy;
 use crate::wire::{Announcement, Context, Outcome};
 
 mod policies;
+mod refresh;
 mod roles;
 
 const LOCAL_AS: u32 = 65000;
@@ -31,7 +32,9 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             ibgp: !ebgp,
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: false,
+            extended_messages: false,
         },
+        enhanced_refresh: false,
         preserved: Vec::new(),
         import: Policy::Accept,
         export: Policy::Accept,

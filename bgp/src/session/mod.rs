@@ -31,7 +31,7 @@ use connection::{Connection, End, Failure};
 use net::Prefix;
 use restart::Restart;
 
-use crate::wire::{self, Attributes, Capabilities, Cease, Notification, Open, code};
+use crate::wire::{self, Attributes, Capabilities, Cease, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
 pub use negotiation::Negotiated;
@@ -121,7 +121,7 @@ impl Session {
         let sending = self
             .connections
             .iter()
-            .flat_map(|connection| [connection.keepalive, connection.send_hold])
+            .flat_map(|connection| [connection.keepalive, connection.send_hold, connection.refresh_deadline])
             .flatten();
         hold.chain(sending)
             .chain(self.retry)
@@ -183,6 +183,24 @@ impl Session {
             Event::EndOfRib(family) => {
                 if let Some((id, negotiated)) = self.speaking() {
                     self.send(id, wire::encode_end_of_rib(family, &negotiated.context));
+                }
+            }
+            Event::AskRefresh(family) => {
+                if let Some((id, negotiated)) = self.speaking()
+                    && negotiated.capabilities.route_refresh
+                    && negotiated.capabilities.families.contains(&family)
+                {
+                    self.send(id, wire::encode_route_refresh(family, Refresh::Request));
+                }
+            }
+            Event::RefreshBegins(family) => {
+                if let Some((id, _)) = self.speaking() {
+                    self.send(id, wire::encode_route_refresh(family, Refresh::Begin));
+                }
+            }
+            Event::RefreshEnds(family) => {
+                if let Some((id, _)) = self.speaking() {
+                    self.send(id, wire::encode_route_refresh(family, Refresh::End));
                 }
             }
             Event::Timeout => self.timeout(now),
@@ -383,6 +401,13 @@ impl Session {
             } else if connection.keepalive.is_some_and(|at| at <= now) {
                 self.send(id, wire::encode_keepalive());
                 self.arm_keepalive(id, now);
+            } else if connection.refresh_deadline.is_some_and(|at| at <= now) {
+                let late = connection.refreshing.clone();
+                let ended: Vec<_> = late
+                    .into_iter()
+                    .filter_map(|family| connection.end_refresh(family))
+                    .collect();
+                self.outputs.extend(ended);
             }
         }
     }

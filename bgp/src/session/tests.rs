@@ -1,5 +1,6 @@
 //! The state machine over in-memory events and an injected clock.
 
+mod refresh;
 mod restart;
 mod roles;
 mod timers;
@@ -29,6 +30,8 @@ fn config() -> Config {
         capabilities: Capabilities {
             families: Family::ALL.to_vec(),
             route_refresh: true,
+            enhanced_route_refresh: true,
+            extended_messages: true,
             four_octet_as: true,
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
@@ -150,7 +153,7 @@ impl Bench {
                 stream.extend_from_slice(bytes);
             }
         }
-        let next = || split_message(&mut stream).expect("we write valid headers");
+        let next = || split_message(&mut stream, wire::EXTENDED_MAX_MESSAGE).expect("we write valid headers");
         std::iter::from_fn(next)
             .map(|bytes| decode(bytes).expect("we write valid messages"))
             .collect()
@@ -175,7 +178,7 @@ fn happening(name: &str) -> Event {
         "open" => message(peer_open().encode()),
         "keepalive" => message(wire::encode_keepalive()),
         "update" => message(wire::encode_end_of_rib(Family::Ipv4Unicast, &context())),
-        "refresh" => message(wire::encode_route_refresh(Family::Ipv4Unicast)),
+        "refresh" => message(wire::encode_route_refresh(Family::Ipv4Unicast, Refresh::Request)),
         "notification" => message(Notification::cease(Cease::AdministrativeShutdown).encode()),
         "garbage" => message(Bytes::from_static(&[0; 19])),
         other => panic!("no event {other}"),
@@ -188,6 +191,7 @@ fn context() -> wire::Context {
         ibgp: false,
         families: Family::ALL.to_vec(),
         ipv6_next_hop_for_ipv4: true,
+        extended_messages: false,
     }
 }
 
@@ -504,7 +508,7 @@ fn updates_and_refreshes_come_out_and_go_in() {
             bench.receive(OUT, bytes);
         }
     }
-    bench.receive(OUT, wire::encode_route_refresh(Family::Ipv6Unicast));
+    bench.receive(OUT, wire::encode_route_refresh(Family::Ipv6Unicast, Refresh::Request));
     let updates: Vec<_> = bench
         .outputs
         .iter()

@@ -102,6 +102,12 @@ pub enum Event {
     Withdraw(Vec<Prefix>),
     /// Mark the end of the first full table of a family.
     EndOfRib(Family),
+    /// Ask the peer for a family again.
+    AskRefresh(Family),
+    /// Tell the peer that a family is told anew from here (RFC 7313)…
+    RefreshBegins(Family),
+    /// …to here.
+    RefreshEnds(Family),
     /// The time of [`super::Session::poll_timeout`] has come.
     Timeout,
 }
@@ -123,6 +129,10 @@ pub enum Output {
     Update(Update),
     /// The peer wants a family of the adj-rib-out again (RFC 2918).
     Refresh(Family),
+    /// The peer tells a family anew: what it does not tell again before the end is void (RFC 7313)…
+    RefreshBegins(Family),
+    /// …which is here, or should have been.
+    RefreshEnds(Family),
     /// Routes do not flow any more. What was learned is void, but for these families: the peer restarts, and its routes
     /// are kept until [`Output::StaleExpired`], or until it says otherwise (RFC 4724 section 4.2).
     Down(String, Vec<Family>),
@@ -150,6 +160,10 @@ pub struct Statistics {
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used.
     pub attributes_discarded: u64,
+    /// Refreshes that the peer told from beginning to end (RFC 7313).
+    pub refreshes_in: u64,
+    /// Refreshes that the peer asked for.
+    pub refreshes_out: u64,
     /// Times that Established was left.
     pub flaps: u64,
     /// Why a connection last failed.

@@ -1,4 +1,4 @@
-//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 8538, 8950).
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 7313, 8538, 8654, 8950, 9234).
 
 use std::net::Ipv4Addr;
 
@@ -30,6 +30,10 @@ pub struct Capabilities {
     pub families: Vec<Family>,
     /// Route refresh (RFC 2918).
     pub route_refresh: bool,
+    /// A refresh has a beginning and an end (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// Messages of up to 65535 octets (RFC 8654).
+    pub extended_messages: bool,
     /// 4-octet AS numbers (RFC 6793).
     pub four_octet_as: bool,
     /// IPv4 unicast routes with IPv6 next hops (RFC 8950).
@@ -83,6 +87,8 @@ impl Capabilities {
             .collect();
         let flags = [
             (self.route_refresh, "route-refresh"),
+            (self.enhanced_route_refresh, "enhanced-route-refresh"),
+            (self.extended_messages, "extended-messages"),
             (self.ipv6_next_hop_for_ipv4, "extended-next-hop ipv4-unicast"),
             (self.graceful_restart.is_some(), "graceful-restart"),
             (self.four_octet_as, "four-octet-as"),
@@ -114,6 +120,8 @@ impl Capabilities {
                 .filter(|family| theirs.contains(family))
                 .collect(),
             route_refresh: self.route_refresh && other.route_refresh,
+            enhanced_route_refresh: self.enhanced_route_refresh && other.enhanced_route_refresh,
+            extended_messages: self.extended_messages && other.extended_messages,
             four_octet_as: self.four_octet_as && other.four_octet_as,
             ipv6_next_hop_for_ipv4: self.ipv6_next_hop_for_ipv4 && other.ipv6_next_hop_for_ipv4,
             graceful_restart: self.graceful_restart.as_ref().and(other.graceful_restart.clone()),
@@ -149,6 +157,8 @@ impl Capabilities {
                     }
                 }
                 library::Capability::RouteRefresh => capabilities.route_refresh = true,
+                library::Capability::EnhancedRouteRefresh => capabilities.enhanced_route_refresh = true,
+                library::Capability::ExtendedMessage => capabilities.extended_messages = true,
                 library::Capability::FourOctetAs { .. } => capabilities.four_octet_as = true,
                 library::Capability::ExtendedNextHop(entries) => {
                     capabilities.ipv6_next_hop_for_ipv4 |= entries.iter().any(|entry| {
@@ -204,6 +214,12 @@ impl Capabilities {
             .collect();
         if self.route_refresh {
             list.push(library::Capability::RouteRefresh);
+        }
+        if self.enhanced_route_refresh {
+            list.push(library::Capability::EnhancedRouteRefresh);
+        }
+        if self.extended_messages {
+            list.push(library::Capability::ExtendedMessage);
         }
         if self.ipv6_next_hop_for_ipv4 {
             list.push(library::Capability::ExtendedNextHop(vec![

@@ -6,6 +6,7 @@ pub(crate) mod watch;
 
 use std::fs::{self, File};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +18,7 @@ use bgp::{PeerConfig, Policy, SpeakerConfig};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{User, geteuid};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Appended to bgpd's configuration: it restarts gracefully, and says that forwarding goes on meanwhile.
@@ -217,6 +219,22 @@ impl Lab {
             vtysh.args(["-c", line]);
         }
         vtysh.stdin(Stdio::null()).output().await.expect("vtysh runs").stdout
+    }
+
+    /// A connection attempt from the router's namespace with a TTL of its own: true if it is made.
+    pub(crate) fn connect_from_router(&self, to: &str, ttl: u32) -> impl FnOnce() -> bool + Send + use<> {
+        let namespace = File::open(Path::new("/run/netns").join(&self.router)).expect("namespace");
+        let to: SocketAddr = to.parse().expect("address");
+        move || {
+            // A thread of its own, whose namespace is nobody else's.
+            let attempt = std::thread::spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
+                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("socket");
+                socket.set_ttl_v4(ttl).expect("TTL");
+                socket.connect_timeout(&to.into(), Duration::from_secs(5)).is_ok()
+            });
+            attempt.join().expect("thread")
+        }
     }
 
     /// Starts a program in the router's namespace.

@@ -73,6 +73,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if let Some(bgp) = &config.bgp {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
+        let deferral = bgp.selection_deferral_time;
+        within(findings, "bgp.selection-deferral-time", deferral, 0..=3600);
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
         }

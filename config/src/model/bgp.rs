@@ -22,6 +22,9 @@ pub struct Bgp {
     pub announce: Vec<Prefix>,
     /// Most equal-cost paths of a route; 1 or more.
     pub multipath: u16,
+    /// Most seconds that a start waits for the tables of peers with [`GracefulRestart::Full`] before it announces anything;
+    /// 0 does not wait.
+    pub selection_deferral_time: u32,
     /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
     pub policies: Policies,
     /// `[[bgp.peer]]`, by address.

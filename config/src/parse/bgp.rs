@@ -23,6 +23,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let listen = reader.list("listen").unwrap_or_else(|| vec![defaults::bgp_listen()]);
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
+    let selection_deferral_time = reader.or("selection-deferral-time", defaults::SELECTION_DEFERRAL_TIME);
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
@@ -35,6 +36,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         listen,
         announce,
         multipath,
+        selection_deferral_time,
         policies,
         peers,
         dynamic,

@@ -288,6 +288,7 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         listen: list(rows, table::BGP_LISTEN, &[ONE], Fields::parse)?,
         announce: list(rows, table::BGP_ANNOUNCE, &[ONE], Fields::parse)?,
         multipath: fields.number()?,
+        selection_deferral_time: fields.number()?,
         policies: policy::policies(rows)?,
         peers,
         dynamic,

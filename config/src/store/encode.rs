@@ -156,7 +156,13 @@ fn route(route: &StaticRoute, rows: &mut Rows) {
 fn bgp(bgp: &Bgp, rows: &mut Rows) {
     rows.add(
         table::BGP,
-        vec![ONE, number(bgp.asn), text(bgp.router_id), number(bgp.multipath)],
+        vec![
+            ONE,
+            number(bgp.asn),
+            text(bgp.router_id),
+            number(bgp.multipath),
+            number(bgp.selection_deferral_time),
+        ],
     );
     for address in &bgp.listen {
         rows.add(table::BGP_LISTEN, vec![ONE, text(address)]);

@@ -47,7 +47,7 @@ tables! {
     VRF "vrf" ("id") ("vpc");
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
     ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
-    BGP "bgp" ("id") ("asn" "router_id" "multipath");
+    BGP "bgp" ("id") ("asn" "router_id" "multipath" "selection_deferral_time");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
     BGP_SET "bgp_set" ("kind" "name") ();

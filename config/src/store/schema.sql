@@ -126,7 +126,8 @@ CREATE TABLE bgp (
     id        INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     asn       INTEGER NOT NULL,
     router_id TEXT    NOT NULL,
-    multipath INTEGER NOT NULL
+    multipath INTEGER NOT NULL,
+    selection_deferral_time INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE bgp_listen (
