@@ -14,6 +14,8 @@ use crate::{Error, Family, Role};
 pub const DEFAULT_PORT: u16 = 179;
 /// The field of the capability has 12 bits (RFC 4724 section 3).
 const RESTART_TIME_MAX: u16 = 4095;
+/// The field of the capability has 24 bits (RFC 9494 section 3).
+const LONG_LIVED_TIME_MAX: u32 = 0x00ff_ffff;
 /// Stands for a 4-octet AS in 2-octet fields (RFC 6793 section 9).
 const AS_TRANS: u32 = 23456;
 
@@ -185,6 +187,9 @@ pub struct PeerConfig {
     pub restart_time: u16,
     /// Longest time that routes of the peer are kept: until it is back, and again until it has told them anew.
     pub stale_time: Duration,
+    /// Longest time that they are kept after that as a last resort, and that the peer is asked to keep ours (RFC 9494);
+    /// zero, or no graceful restart, keeps nothing.
+    pub long_lived_stale_time: Duration,
     /// What this speaker is to the peer, so that route leaks stop here (RFC 9234); external peers only.
     pub role: Option<Role>,
     /// The peer has to say its role too. Off: one that says nothing is taken for the opposite.
@@ -278,6 +283,7 @@ impl PeerConfig {
             graceful_restart: RestartMode::default(),
             restart_time: 120,
             stale_time: Duration::from_secs(360),
+            long_lived_stale_time: Duration::ZERO,
             role: None,
             strict_role: false,
             description: String::new(),
@@ -338,6 +344,9 @@ impl PeerConfig {
                 seconds: self.restart_time,
             });
         }
+        if self.long_lived_stale_time.as_secs() > u64::from(LONG_LIVED_TIME_MAX) {
+            return Err(Error::LongLivedStaleTime(peer));
+        }
         if self.families.is_empty() {
             return Err(Error::NoFamily(peer));
         }
@@ -396,6 +405,10 @@ mod tests {
             Err(Error::RestartTime { seconds: 4096, .. })
         ));
         let seconds = Duration::from_secs;
+        assert!(matches!(
+            with_peer(|p| p.long_lived_stale_time = seconds(1 << 24)),
+            Err(Error::LongLivedStaleTime(_))
+        ));
         assert!(matches!(
             with_peer(|p| p.send_hold_time = seconds(90)),
             Err(Error::SendHoldTime(_))

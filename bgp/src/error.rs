@@ -66,6 +66,9 @@ pub enum Error {
         /// Seconds as given.
         seconds: u16,
     },
+    /// RFC 9494 section 3.
+    #[error("long-lived stale time of peer {0} is too long: use 16777215 s or less")]
+    LongLivedStaleTime(IpAddr),
     /// A session that carries nothing.
     #[error("peer {0} has no address family: name at least one")]
     NoFamily(IpAddr),

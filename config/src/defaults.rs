@@ -59,6 +59,7 @@ pub(crate) const MAX_PREFIXES_WARN: u8 = 75;
 pub(crate) const GRACEFUL_RESTART: GracefulRestart = GracefulRestart::Helper;
 pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
+pub(crate) const LONG_LIVED_STALE_TIME: u32 = 0;
 pub(crate) const CONNECT_RETRY: u16 = 5;
 pub(crate) const FAMILIES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 

@@ -394,6 +394,7 @@ fn peer() -> impl Strategy<Value = Peer> {
         graceful_restart: restart.0,
         restart_time: restart.1,
         stale_time: restart.2,
+        long_lived_stale_time: restart.3,
         ..peer
     })
 }
@@ -405,9 +406,9 @@ fn role() -> impl Strategy<Value = (Option<Role>, bool)> {
     prop_oneof![Just((None, false)), some]
 }
 
-fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32)> {
+fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32, u32)> {
     let modes = vec![GracefulRestart::Off, GracefulRestart::Helper, GracefulRestart::Full];
-    (sample::select(modes), 1..=4095_u16, 1..=86_400_u32)
+    (sample::select(modes), 1..=4095_u16, 1..=86_400_u32, 0..=0x00ff_ffff_u32)
 }
 
 /// A peer without policy and with the default restart.
@@ -445,6 +446,7 @@ fn session() -> impl Strategy<Value = Peer> {
                 graceful_restart: GracefulRestart::Helper,
                 restart_time: 120,
                 stale_time: 360,
+                long_lived_stale_time: 0,
                 role: None,
                 strict_role: false,
             }

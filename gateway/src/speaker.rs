@@ -53,6 +53,7 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     };
     made.restart_time = peer.restart_time;
     made.stale_time = seconds(peer.stale_time);
+    made.long_lived_stale_time = seconds(peer.long_lived_stale_time);
     made.role = peer.role.map(|role| match role {
         config::Role::Provider => bgp::Role::Provider,
         config::Role::RsServer => bgp::Role::RsServer,

@@ -227,10 +227,14 @@ impl Core {
                 self.down(peer, reason, &kept);
             }
             News::Alone => self.forget(peer),
-            News::StaleExpired => {
-                handle.kept = false;
-                info!(%peer, "routes that the restarted peer did not tell again are withdrawn");
-                self.rib.stale_expired(peer);
+            News::LongLived(families) => {
+                info!(%peer, ?families, "routes of the peer, which is still away, are a last resort from here on");
+                self.rib.long_lived(peer, &families);
+            }
+            News::StaleExpired(families) => {
+                info!(%peer, ?families, "routes that the restarted peer did not tell again are withdrawn");
+                self.rib.stale_expired(peer, &families);
+                handle.kept = self.rib.is_known(peer);
                 self.forget(peer);
             }
         }

@@ -53,8 +53,10 @@ pub(super) enum News {
     RefreshEnds(Family),
     /// Ended; the peer's routes of these families are kept.
     Down(String, Vec<Family>),
-    /// What was kept is void.
-    StaleExpired,
+    /// What was kept of these families is a last resort from here on.
+    LongLived(Vec<Family>),
+    /// What was kept of these families is void.
+    StaleExpired(Vec<Family>),
     /// The last connection has ended, and none is being made.
     Alone,
 }
@@ -292,7 +294,8 @@ impl Peer {
                 Output::RefreshBegins(family) => self.backlog.push_back(News::RefreshBegins(family)),
                 Output::RefreshEnds(family) => self.backlog.push_back(News::RefreshEnds(family)),
                 Output::Down(reason, kept) => self.backlog.push_back(News::Down(reason, kept)),
-                Output::StaleExpired => self.backlog.push_back(News::StaleExpired),
+                Output::LongLived(families) => self.backlog.push_back(News::LongLived(families)),
+                Output::StaleExpired(families) => self.backlog.push_back(News::StaleExpired(families)),
                 Output::Transition { from, to, reason } => {
                     info!(peer = %self.config.address, %from, %to, %reason, "BGP session");
                 }
@@ -320,6 +323,7 @@ impl Peer {
             interface: self.config.interface,
             context: negotiated.context.clone(),
             enhanced_refresh: negotiated.capabilities.enhanced_route_refresh,
+            long_lived: negotiated.capabilities.long_lived.is_some(),
             preserved: negotiated
                 .capabilities
                 .graceful_restart

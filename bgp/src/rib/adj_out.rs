@@ -181,6 +181,9 @@ pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Pat
     if stays(attributes, peer.ebgp) || peer.role.is_some_and(|role| role.withholds(attributes)) {
         return None;
     }
+    if !peer.long_lived && attributes.has_community(Community::LLGR_STALE) {
+        return None;
+    }
     // RFC 4271 section 9.1.3 allows to leave out what the peer would refuse as a loop.
     if attributes.as_path.contains_asn(peer.asn) && peer.ebgp {
         return None;

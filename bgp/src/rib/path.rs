@@ -28,6 +28,8 @@ pub struct PeerInfo {
     pub context: Context,
     /// A family that it is told again has a beginning and an end (RFC 7313).
     pub enhanced_refresh: bool,
+    /// It knows what a long-lived stale path is, and may be told one (RFC 9494 section 4.3).
+    pub long_lived: bool,
     /// Families whose routes of the session before are still good until they are told again (RFC 4724).
     pub preserved: Vec<Family>,
     /// Import policy.
@@ -92,6 +94,8 @@ pub enum Ineligible {
 pub enum Step {
     /// The speaker originates the prefix itself.
     Originated,
+    /// A path of a router that has been away for long is the last resort (RFC 9494 section 4.3).
+    LongLivedStale,
     /// Higher weight wins; a matter of this gateway alone, given by policy.
     Weight,
     /// Higher LOCAL_PREF wins.
@@ -212,6 +216,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Originated => "prefix is originated here",
+            Self::LongLivedStale => "long-lived stale",
             Self::Weight => "weight",
             Self::LocalPref => "local preference",
             Self::AsPathLength => "AS path length",

@@ -6,6 +6,7 @@ use super::*;
 use crate::policy::Policy;
 use crate::wire::{Announcement, Context, Outcome};
 
+mod long_lived;
 mod policies;
 mod refresh;
 mod roles;
@@ -35,6 +36,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             extended_messages: false,
         },
         enhanced_refresh: false,
+        long_lived: false,
         preserved: Vec::new(),
         import: Policy::Accept,
         export: Policy::Accept,
@@ -451,7 +453,7 @@ fn a_restart_withdraws_nothing_and_what_is_not_told_again_goes_at_the_end_of_the
     assert_eq!(gone.len(), 1);
     assert_eq!((gone[0].prefix, &gone[0].route), (prefix("10.2.0.0/16"), &None));
     // IPv6 did not end in time.
-    rib.stale_expired(one.address);
+    rib.stale_expired(one.address, &Family::ALL);
     assert_eq!(rib.take_changes()[0].prefix, prefix("2001:db8:1::/48"));
     let counters = rib.counters(one.address);
     assert_eq!((counters[0].received, counters[1].received), (1, 0));
@@ -473,7 +475,7 @@ fn a_peer_that_preserved_nothing_or_does_not_come_back_loses_its_routes() {
         rib
     };
     let mut forgotten = restarted();
-    forgotten.stale_expired(one.address);
+    forgotten.stale_expired(one.address, &Family::ALL);
     assert_eq!(forgotten.take_changes().len(), 1);
     assert_eq!(forgotten.sizes(), (0, 0, 0));
 

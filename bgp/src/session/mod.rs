@@ -31,7 +31,7 @@ use connection::{Connection, End, Failure};
 use net::Prefix;
 use restart::Restart;
 
-use crate::wire::{self, Attributes, Capabilities, Cease, Notification, Open, Refresh, code};
+use crate::wire::{self, Attributes, Cease, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
 pub use negotiation::Negotiated;
@@ -303,10 +303,7 @@ impl Session {
             asn: self.config.local_as,
             hold_time: self.config.hold_time,
             router_id: self.config.router_id,
-            capabilities: Capabilities {
-                graceful_restart: self.restart.offer(&self.config),
-                ..self.config.capabilities.clone()
-            },
+            capabilities: self.restart.offer(&self.config),
         };
         self.send(id, open.encode());
         self.note(match direction {
@@ -386,8 +383,12 @@ impl Session {
             self.initiate(now);
             self.note("connect retry timer expired");
         }
-        if self.restart.expired(now) {
-            self.outputs.push_back(Output::StaleExpired);
+        let restart::Expired { long_lived, void } = self.restart.expired(now);
+        if !long_lived.is_empty() {
+            self.outputs.push_back(Output::LongLived(long_lived));
+        }
+        if !void.is_empty() {
+            self.outputs.push_back(Output::StaleExpired(void));
         }
         for id in self.ids() {
             let paused = self.paused;

@@ -35,11 +35,13 @@ fn config() -> Config {
             four_octet_as: true,
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
+            long_lived: None,
             roles: Vec::new(),
         },
         role: None,
         strict_role: false,
         stale_time: Duration::from_secs(360),
+        long_lived_time: Duration::ZERO,
         signed: false,
         send_hold_time: SEND_HOLD,
     }

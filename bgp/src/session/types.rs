@@ -64,6 +64,8 @@ pub struct Config {
     pub capabilities: Capabilities,
     /// Longest time that routes of a peer that restarts are kept: until it is back, and again until it has told all.
     pub stale_time: Duration,
+    /// Longest time that they are kept after that as a last resort (RFC 9494).
+    pub long_lived_time: Duration,
 }
 
 impl Config {
@@ -136,8 +138,11 @@ pub enum Output {
     /// Routes do not flow any more. What was learned is void, but for these families: the peer restarts, and its routes
     /// are kept until [`Output::StaleExpired`], or until it says otherwise (RFC 4724 section 4.2).
     Down(String, Vec<Family>),
-    /// The peer did not come back, or did not tell all its routes again, in time: what was kept is void.
-    StaleExpired,
+    /// The peer did not come back in time: what was kept of these families is a last resort from here on (RFC 9494).
+    LongLived(Vec<Family>),
+    /// The peer did not come back, or did not tell all its routes again, in time: what was kept of these families is
+    /// void.
+    StaleExpired(Vec<Family>),
     /// For the log.
     Transition {
         /// State left.

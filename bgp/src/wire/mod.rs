@@ -15,7 +15,7 @@ use rustbgpd_wire as library;
 
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
-pub use open::{Capabilities, GracefulRestart, Open, RestartFamily};
+pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{
     Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_announcement, encode_end_of_rib,
     encode_withdrawal,

@@ -1,4 +1,4 @@
-//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 7313, 8538, 8654, 8950, 9234).
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 7313, 8538, 8654, 8950, 9234, 9494).
 
 use std::net::Ipv4Addr;
 
@@ -40,6 +40,9 @@ pub struct Capabilities {
     pub ipv6_next_hop_for_ipv4: bool,
     /// Graceful restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
+    /// Long-lived graceful restart (RFC 9494): the families whose routes are to be kept as a last resort when the restart
+    /// time is over. Empty: the sender only keeps those of others.
+    pub long_lived: Option<Vec<LongLivedFamily>>,
     /// Roles (RFC 9234), as their values: one, or the sender contradicts itself.
     pub roles: Vec<u8>,
 }
@@ -67,6 +70,17 @@ pub struct RestartFamily {
     pub forwarding: bool,
 }
 
+/// A family of a long-lived graceful restart capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// The family.
+    pub family: Family,
+    /// F bit: forwarding went on while the sender was away.
+    pub forwarding: bool,
+    /// How long the routes are to be kept, seconds (24 bits).
+    pub stale_time: u32,
+}
+
 impl GracefulRestart {
     /// Families that went on forwarding while the sender was away.
     pub fn preserved(&self) -> impl Iterator<Item = Family> {
@@ -91,6 +105,7 @@ impl Capabilities {
             (self.extended_messages, "extended-messages"),
             (self.ipv6_next_hop_for_ipv4, "extended-next-hop ipv4-unicast"),
             (self.graceful_restart.is_some(), "graceful-restart"),
+            (self.long_lived.is_some(), "long-lived-graceful-restart"),
             (self.four_octet_as, "four-octet-as"),
             (!self.roles.is_empty(), "role"),
         ];
@@ -103,7 +118,7 @@ impl Capabilities {
         names
     }
 
-    /// What both sides can do. Graceful restart and roles are kept as the remote side (`other`) announced them.
+    /// What both sides can do. Graceful restart, of both kinds, and roles are kept as the remote side (`other`) announced them.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let implied = [Family::Ipv4Unicast];
@@ -125,6 +140,7 @@ impl Capabilities {
             four_octet_as: self.four_octet_as && other.four_octet_as,
             ipv6_next_hop_for_ipv4: self.ipv6_next_hop_for_ipv4 && other.ipv6_next_hop_for_ipv4,
             graceful_restart: self.graceful_restart.as_ref().and(other.graceful_restart.clone()),
+            long_lived: self.long_lived.as_ref().and(other.long_lived.clone()),
             roles: if self.roles.is_empty() {
                 Vec::new()
             } else {
@@ -157,6 +173,16 @@ impl Capabilities {
                     }
                 }
                 library::Capability::RouteRefresh => capabilities.route_refresh = true,
+                library::Capability::LongLivedGracefulRestart(families) => {
+                    let known = |entry: &library::LlgrFamily| {
+                        Some(LongLivedFamily {
+                            family: super::family_from_library(entry.afi, entry.safi)?,
+                            forwarding: entry.forwarding_preserved,
+                            stale_time: entry.stale_time,
+                        })
+                    };
+                    capabilities.long_lived = Some(families.iter().filter_map(known).collect());
+                }
                 library::Capability::EnhancedRouteRefresh => capabilities.enhanced_route_refresh = true,
                 library::Capability::ExtendedMessage => capabilities.extended_messages = true,
                 library::Capability::FourOctetAs { .. } => capabilities.four_octet_as = true,
@@ -193,6 +219,10 @@ impl Capabilities {
                 }
                 _ => {}
             }
+        }
+        // RFC 9494 section 4.1: nothing without the other.
+        if capabilities.graceful_restart.is_none() {
+            capabilities.long_lived = None;
         }
         capabilities
     }
@@ -245,6 +275,20 @@ impl Capabilities {
                 restart_time: restart.restart_time,
                 families: restart.families.iter().map(family).collect(),
             });
+        }
+        if let Some(families) = &self.long_lived {
+            let family = |entry: &LongLivedFamily| {
+                let (afi, safi) = super::family_to_library(entry.family);
+                library::LlgrFamily {
+                    afi,
+                    safi,
+                    forwarding_preserved: entry.forwarding,
+                    stale_time: entry.stale_time,
+                }
+            };
+            list.push(library::Capability::LongLivedGracefulRestart(
+                families.iter().map(family).collect(),
+            ));
         }
         if self.four_octet_as {
             list.push(library::Capability::FourOctetAs { asn });

@@ -227,6 +227,10 @@ proptest! {
                         .map(|family| RestartFamily { family, forwarding: flags[2] })
                         .to_vec(),
                 }),
+                long_lived: (flags[5] && flags[3]).then(|| {
+                    let entry = |family| LongLivedFamily { family, forwarding: flags[4], stale_time: id & 0x00ff_ffff };
+                    Family::ALL.map(entry).to_vec()
+                }),
                 // Those that are assigned, and some that are not.
                 roles: if flags[1] { vec![(hold_time & 7) as u8] } else { Vec::new() },
             },

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bgp::{PeerConfig, Policy, SpeakerConfig};
+use bgp::{PeerConfig, Policy, Speaker, SpeakerConfig};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{User, geteuid};
 use serde_json::Value;
@@ -78,6 +78,33 @@ pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     tokio::time::timeout(PATIENCE, poll)
         .await
         .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
+}
+
+/// Runs a speaker on a runtime of its own until `enough`, then takes the runtime away: its sockets close without a word,
+/// as those of a killed process do.
+pub(crate) async fn speak_and_die(config: SpeakerConfig, enough: impl AsyncFnOnce()) {
+    let namespace = File::open("/proc/thread-self/ns/net").expect("namespace");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let speaking = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let (sender, mut watch) = watch::Watch::new(64);
+            let speaker = Speaker::start(config, sender).await.expect("speaker starts");
+            watch.wait("session", watch::is_up).await;
+            // The test has failed elsewhere if nobody says so.
+            let _ = stopped.await;
+            std::mem::forget(speaker);
+        });
+        runtime.shutdown_background();
+    });
+    enough().await;
+    drop(stop);
+    let ended = tokio::task::spawn_blocking(move || speaking.join());
+    ended.await.expect("thread").expect("speaker died");
 }
 
 /// A process of the lab, killed when dropped.

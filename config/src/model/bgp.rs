@@ -89,6 +89,9 @@ pub struct Peer {
     pub restart_time: u16,
     /// Most seconds that the peer's routes are kept while it restarts.
     pub stale_time: u32,
+    /// Most seconds that they are kept after that as a last resort (RFC 9494), and for which the peer is asked to keep ours;
+    /// 0 keeps nothing.
+    pub long_lived_stale_time: u32,
     /// What we are to the peer (RFC 9234); external peers only.
     pub role: Option<Role>,
     /// The peer has to say its role too.

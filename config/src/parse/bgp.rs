@@ -66,6 +66,7 @@ struct Settings {
     graceful_restart: GracefulRestart,
     restart_time: u16,
     stale_time: u32,
+    long_lived_stale_time: u32,
     role: Option<Role>,
     strict_role: bool,
 }
@@ -92,6 +93,7 @@ impl Default for Settings {
             graceful_restart: defaults::GRACEFUL_RESTART,
             restart_time: defaults::RESTART_TIME,
             stale_time: defaults::STALE_TIME,
+            long_lived_stale_time: defaults::LONG_LIVED_STALE_TIME,
             role: None,
             strict_role: false,
         }
@@ -121,6 +123,7 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         graceful_restart: reader.or("graceful-restart", base.graceful_restart),
         restart_time: reader.or("restart-time", base.restart_time),
         stale_time: reader.or("stale-time", base.stale_time),
+        long_lived_stale_time: reader.or("long-lived-stale-time", base.long_lived_stale_time),
         role: reader.optional("role").or(base.role),
         strict_role: reader.or("strict-role", base.strict_role),
     }
@@ -213,6 +216,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         graceful_restart: settings.graceful_restart,
         restart_time: settings.restart_time,
         stale_time: settings.stale_time,
+        long_lived_stale_time: settings.long_lived_stale_time,
         role: settings.role,
         strict_role: settings.strict_role,
     })

@@ -337,6 +337,7 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         graceful_restart: fields.word()?,
         restart_time: fields.number()?,
         stale_time: fields.number()?,
+        long_lived_stale_time: fields.number()?,
         role: fields.word_optional()?,
         strict_role: fields.flag()?,
     };

@@ -203,6 +203,7 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             text(peer.graceful_restart.word()),
             number(peer.restart_time),
             number(peer.stale_time),
+            number(peer.long_lived_stale_time),
             optional(peer.role.map(Word::word), text),
             number(peer.strict_role),
             optional(dynamic_limit, number),

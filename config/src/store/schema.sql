@@ -205,6 +205,7 @@ CREATE TABLE bgp_peer (
     graceful_restart     TEXT    NOT NULL,
     restart_time         INTEGER NOT NULL,
     stale_time           INTEGER NOT NULL,
+    long_lived_stale_time INTEGER NOT NULL,
     role                 TEXT,
     strict_role          INTEGER NOT NULL CHECK (strict_role IN (0, 1)),
     dynamic_limit        INTEGER, -- NULL: one peer

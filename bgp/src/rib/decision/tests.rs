@@ -28,6 +28,7 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
             extended_messages: false,
         },
         enhanced_refresh: false,
+        long_lived: false,
         preserved: Vec::new(),
         import: Policy::Accept,
         export: Policy::Accept,

@@ -36,7 +36,7 @@ fn a_peer_that_restarts_in_the_middle_of_it_keeps_its_routes() {
     rib.refresh_begins(one.address, V4);
     rib.peer_restarts(one.address, &Family::ALL);
     assert_eq!(rib.take_changes(), []);
-    rib.stale_expired(one.address);
+    rib.stale_expired(one.address, &Family::ALL);
     assert_eq!(rib.take_changes().len(), 1);
 }
 
