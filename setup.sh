@@ -13,7 +13,7 @@ set -eu
 rust_minimum=1.95
 packages="
     libdpdk-dev dpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
-    frr iproute2 ethtool iputils-ping curl util-linux
+    frr bird2 gobgpd openbgpd exabgp iproute2 ethtool iputils-ping curl util-linux
 "
 
 root=$(cd "$(dirname "$0")" && pwd)

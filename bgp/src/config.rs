@@ -8,12 +8,14 @@ use std::time::Duration;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::policy::{Policy, PolicyTable};
-use crate::{Error, Family};
+use crate::{Error, Family, Role};
 
 /// TCP port of BGP (RFC 4271 section 3).
 pub const DEFAULT_PORT: u16 = 179;
 /// The field of the capability has 12 bits (RFC 4724 section 3).
 const RESTART_TIME_MAX: u16 = 4095;
+/// The field of the capability has 24 bits (RFC 9494 section 3).
+const LONG_LIVED_TIME_MAX: u32 = 0x00ff_ffff;
 /// Stands for a 4-octet AS in 2-octet fields (RFC 6793 section 9).
 const AS_TRANS: u32 = 23456;
 
@@ -32,6 +34,9 @@ pub struct SpeakerConfig {
     pub originate: Vec<Prefix>,
     /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
     pub multipath: u8,
+    /// After a start: longest wait for the tables of the peers with [`RestartMode::Full`] before anything is announced
+    /// (RFC 4724 section 4.1); zero announces at once.
+    pub selection_deferral: Duration,
     /// Every named policy, for dry runs; peers hold those they use.
     pub policies: PolicyTable,
     /// Whom to speak with.
@@ -99,6 +104,17 @@ pub enum Distance {
     Multihop(u8),
     /// At most this many hops, by the TTL of what we receive (GTSM, RFC 5082): the peer has to send with 255. Not 0.
     Security(u8),
+}
+
+impl Distance {
+    /// Lowest TTL that a segment of the peer may have.
+    pub(crate) const fn lowest_ttl(self) -> u8 {
+        match self {
+            // One hop away, nothing has lowered it.
+            Self::Security(hops) => u8::MAX - hops.saturating_sub(1),
+            Self::Usual | Self::Multihop(_) => 0,
+        }
+    }
 }
 
 /// How many prefixes a peer may announce, and what happens when it announces more.
@@ -171,6 +187,13 @@ pub struct PeerConfig {
     pub restart_time: u16,
     /// Longest time that routes of the peer are kept: until it is back, and again until it has told them anew.
     pub stale_time: Duration,
+    /// Longest time that they are kept after that as a last resort, and that the peer is asked to keep ours (RFC 9494);
+    /// zero, or no graceful restart, keeps nothing.
+    pub long_lived_stale_time: Duration,
+    /// What this speaker is to the peer, so that route leaks stop here (RFC 9234); external peers only.
+    pub role: Option<Role>,
+    /// The peer has to say its role too. Off: one that says nothing is taken for the opposite.
+    pub strict_role: bool,
     /// Free text for people.
     pub description: String,
 }
@@ -185,6 +208,7 @@ impl SpeakerConfig {
             listen: Vec::new(),
             originate: Vec::new(),
             multipath: 1,
+            selection_deferral: Duration::from_secs(60),
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),
@@ -215,7 +239,7 @@ impl SpeakerConfig {
                 return Err(Error::DuplicatePeer(peer.address));
             }
             peer.check_address()?;
-            peer.check()?;
+            peer.check(self.asn)?;
         }
         let mut ranges = HashSet::new();
         for dynamic in &self.dynamic {
@@ -226,7 +250,7 @@ impl SpeakerConfig {
             if dynamic.limit == 0 {
                 return Err(Error::DynamicLimit(range));
             }
-            dynamic.peer(range.net().network()).check()?;
+            dynamic.peer(range.net().network()).check(self.asn)?;
         }
         Ok(())
     }
@@ -259,6 +283,9 @@ impl PeerConfig {
             graceful_restart: RestartMode::default(),
             restart_time: 120,
             stale_time: Duration::from_secs(360),
+            long_lived_stale_time: Duration::ZERO,
+            role: None,
+            strict_role: false,
             description: String::new(),
         }
     }
@@ -284,8 +311,14 @@ impl PeerConfig {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, local_as: u32) -> Result<(), Error> {
         let peer = self.address;
+        if self.role.is_some() && self.remote_as == local_as {
+            return Err(Error::RoleInside(peer));
+        }
+        if self.strict_role && self.role.is_none() {
+            return Err(Error::StrictRole(peer));
+        }
         check_as(self.remote_as, || format!("peer {peer}"))?;
         if matches!(self.hold_time, 1 | 2) {
             return Err(Error::HoldTime {
@@ -310,6 +343,9 @@ impl PeerConfig {
                 peer,
                 seconds: self.restart_time,
             });
+        }
+        if self.long_lived_stale_time.as_secs() > u64::from(LONG_LIVED_TIME_MAX) {
+            return Err(Error::LongLivedStaleTime(peer));
         }
         if self.families.is_empty() {
             return Err(Error::NoFamily(peer));
@@ -370,6 +406,10 @@ mod tests {
         ));
         let seconds = Duration::from_secs;
         assert!(matches!(
+            with_peer(|p| p.long_lived_stale_time = seconds(1 << 24)),
+            Err(Error::LongLivedStaleTime(_))
+        ));
+        assert!(matches!(
             with_peer(|p| p.send_hold_time = seconds(90)),
             Err(Error::SendHoldTime(_))
         ));
@@ -386,6 +426,11 @@ mod tests {
             assert!(matches!(with_peer(|p| p.distance = distance), Err(Error::Distance(_))));
         }
         assert!(matches!(with_peer(|p| p.families.clear()), Err(Error::NoFamily(_))));
+        assert!(matches!(
+            with_peer(|p| (p.remote_as, p.role) = (65000, Some(Role::Peer))),
+            Err(Error::RoleInside(_))
+        ));
+        assert!(matches!(with_peer(|p| p.strict_role = true), Err(Error::StrictRole(_))));
         assert!(matches!(
             with_peer(|p| p.connect_retry = Duration::ZERO),
             Err(Error::ConnectRetry(_))

@@ -66,9 +66,18 @@ pub enum Error {
         /// Seconds as given.
         seconds: u16,
     },
+    /// RFC 9494 section 3.
+    #[error("long-lived stale time of peer {0} is too long: use 16777215 s or less")]
+    LongLivedStaleTime(IpAddr),
     /// A session that carries nothing.
     #[error("peer {0} has no address family: name at least one")]
     NoFamily(IpAddr),
+    /// Roles are those of two ASes to each other.
+    #[error("peer {0} is internal and has a role: roles are for external sessions, remove it (RFC 9234)")]
+    RoleInside(IpAddr),
+    /// A demand for something that is not offered.
+    #[error("peer {0} has to say its role, and ours is not configured: set the role, or allow a peer without one")]
+    StrictRole(IpAddr),
     /// An address no TCP session can be made with.
     #[error("{0} cannot be a peer: use the unicast address of the neighbour")]
     PeerAddress(IpAddr),
@@ -99,6 +108,14 @@ pub enum Error {
         /// The names that there are.
         known: String,
     },
+    /// A wish about a peer that is not there.
+    #[error("there is no BGP peer {0}: name one that `show bgp` lists")]
+    UnknownPeer(IpAddr),
+    /// The peer does not tell its routes again.
+    #[error(
+        "BGP peer {0} cannot be asked for its routes again: its session is down, or it has no route refresh (RFC 2918)"
+    )]
+    NoRefresh(IpAddr),
     /// A dry run on a route that is not there.
     #[error("peer {peer} has not announced {prefix}: name a prefix of its adj-rib-in")]
     NotReceived {

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use net::Prefix;
 use serde::{Deserialize, Serialize};
 
-use crate::Family;
+use crate::{Family, Role};
 
 /// The speaker and its peers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct State {
     pub attribute_sets: usize,
     /// Connections of dynamic peers that were refused because their range was full.
     pub dynamic_refused: u64,
+    /// Peers whose tables are awaited, after a start, before anything is announced (RFC 4724 section 4.1).
+    pub awaited: Vec<IpAddr>,
     /// One entry a peer, by address.
     pub peers: Vec<PeerView>,
 }
@@ -45,6 +47,10 @@ pub struct PeerView {
     pub uptime: Option<u64>,
     /// Negotiated hold time, seconds; the proposed one while not established.
     pub hold_time: u16,
+    /// What this speaker is to the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// What the peer says that it is to this speaker, while known.
+    pub remote_role: Option<Role>,
     /// Capabilities in use on both sides.
     pub capabilities: Vec<String>,
     /// Prefix counts, one entry a negotiated family.
@@ -57,6 +63,10 @@ pub struct PeerView {
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used (RFC 7606).
     pub attributes_discarded: u64,
+    /// Refreshes of a family that the peer told from beginning to end (RFC 7313).
+    pub refreshes_in: u64,
+    /// Refreshes of a family that the peer asked for and was told.
+    pub refreshes_out: u64,
     /// Times that the session left Established.
     pub flaps: u64,
     /// Why the session last failed.
@@ -116,6 +126,8 @@ pub struct PathView {
     pub extended_communities: Vec<String>,
     /// Large communities, `global:data1:data2`.
     pub large_communities: Vec<String>,
+    /// The AS since which the route is for customers alone (RFC 9234).
+    pub only_to_customer: Option<u32>,
     /// Where the path comes from: ebgp, ibgp or announced.
     pub source: String,
     /// Weight that policy gave it.

@@ -4,9 +4,9 @@ mod lab;
 
 use std::time::Duration;
 
-use bgp::{Event, PeerView, RestartMode, RouteView, Speaker, SpeakerConfig};
+use bgp::{Event, RestartMode, RouteView, Speaker};
 use lab::watch::{Watch, change, is_up, prefix};
-use lab::{FRR_V4, GRACEFUL, Lab, eventually, speaker_config};
+use lab::{FRR_V4, GRACEFUL, Lab, eventually, speak_and_die, speaker_config};
 
 /// Every prefix that was withdrawn, in what the watch has seen.
 fn withdrawn(watch: &Watch) -> Vec<String> {
@@ -103,23 +103,6 @@ fn frr_killed_for_good_loses_its_routes_when_the_restart_time_ends() {
     });
 }
 
-/// Runs a speaker on a runtime of its own until it is established, then takes the runtime away: its sockets close
-/// without a word, as those of a killed process do.
-fn speak_and_die(config: SpeakerConfig, until: impl AsyncFn(&Speaker)) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("runtime");
-    runtime.block_on(async {
-        let (sender, mut watch) = Watch::new(64);
-        let speaker = Speaker::start(config, sender).await.expect("speaker starts");
-        watch.wait("session", is_up).await;
-        until(&speaker).await;
-        std::mem::forget(speaker);
-    });
-    runtime.shutdown_background();
-}
-
 #[test]
 fn frr_keeps_our_routes_while_this_speaker_restarts() {
     Lab::run(|lab| async move {
@@ -128,24 +111,12 @@ fn frr_keeps_our_routes_while_this_speaker_restarts() {
         let mut config = speaker_config();
         config.originate = vec![prefix("203.0.113.0/24")];
         config.peers[0].graceful_restart = RestartMode::Full;
-        let (dying, path) = (config.clone(), "show bgp ipv4 unicast 203.0.113.0/24 json");
+        let path = "show bgp ipv4 unicast 203.0.113.0/24 json";
         let known = async || lab.vtysh(path).await["paths"][0]["valid"] == true;
-        let namespace = std::fs::File::open("/proc/thread-self/ns/net").expect("namespace");
-        let died = std::thread::spawn(move || {
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("setns");
-            speak_and_die(dying, async |speaker| {
-                eventually("told", async || {
-                    let view: PeerView = speaker.state().await.peers.remove(0);
-                    view.families[0].advertised == 1
-                })
-                .await;
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            });
-        });
-        eventually("FRR learns the prefix", known).await;
-        while !died.is_finished() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        speak_and_die(config.clone(), async || {
+            eventually("FRR learns the prefix", known).await;
+        })
+        .await;
         eventually("FRR sees the session end", async || {
             let neighbor = lab.vtysh("show bgp neighbors 10.99.0.1 json").await;
             neighbor["10.99.0.1"]["bgpState"] != "Established"

@@ -122,6 +122,29 @@ fn gtsm_takes_nothing_from_a_peer_that_does_not_send_with_the_highest_ttl() {
 }
 
 #[test]
+fn gtsm_of_every_peer_keeps_distant_handshakes_away() {
+    Lab::run(|lab| async move {
+        let (sender, _watch) = Watch::new(64);
+        let mut config = speaker_config();
+        config.peers[0].distance = Distance::Security(1);
+        config.peers[0].passive = true;
+        let speaker = Speaker::start(config.clone(), sender).await.expect("speaker starts");
+        // A connection of the neighbour with this TTL, and whether somebody answers.
+        let answers = async |ttl: u32| {
+            let reached = lab.connect_from_router("10.99.0.1:179", ttl);
+            tokio::task::spawn_blocking(reached).await.expect("thread")
+        };
+        assert!(answers(255).await);
+        assert!(!answers(254).await);
+        // One peer that does not ask for it, and the kernel cannot know who comes.
+        config.peers[0].distance = Distance::Multihop(255);
+        speaker.apply(config).await.expect("applies");
+        assert!(answers(254).await);
+        speaker.shutdown("").await;
+    });
+}
+
+#[test]
 fn multihop_sessions_come_up_beside_the_usual() {
     Lab::run(|lab| async move {
         lab.extend_bgpd_conf("router bgp 65001\n neighbor 10.99.0.1 ebgp-multihop 3\n");

@@ -49,6 +49,8 @@ pub(crate) const FPM_STALE_TIME: u32 = 120;
 
 pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;
+/// A full table of a router that is there comes in less.
+pub(crate) const SELECTION_DEFERRAL_TIME: u32 = 60;
 pub(crate) const DYNAMIC_PEERS: u32 = 100;
 pub(crate) const HOLD_TIME: u16 = 90;
 /// RFC 9687 section 3.
@@ -57,6 +59,7 @@ pub(crate) const MAX_PREFIXES_WARN: u8 = 75;
 pub(crate) const GRACEFUL_RESTART: GracefulRestart = GracefulRestart::Helper;
 pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
+pub(crate) const LONG_LIVED_STALE_TIME: u32 = 0;
 pub(crate) const CONNECT_RETRY: u16 = 5;
 pub(crate) const FAMILIES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 

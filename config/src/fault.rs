@@ -323,6 +323,20 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
+    /// A role within the AS.
+    #[error("bgp peer {peer} is internal and has a role")]
+    #[diagnostic(help("remove the role: roles are those of two ASes to each other (RFC 9234)"))]
+    RoleInside {
+        /// The peer.
+        peer: IpAddr,
+    },
+    /// A demand for something that is not offered.
+    #[error("bgp peer {peer} has to say its role (strict-role), and ours is not given")]
+    #[diagnostic(help("add role = \"customer\", or what else we are to the peer; or remove strict-role"))]
+    StrictRole {
+        /// The peer.
+        peer: IpAddr,
+    },
     /// A group that is not there.
     #[error("there is no [[bgp.peer-group]] `{name}`")]
     #[diagnostic(help("add the group, or name one that is there"))]

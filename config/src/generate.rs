@@ -13,8 +13,9 @@ use proptest::{collection, option, sample};
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
+use crate::words::Word;
 
 /// A configuration that passes every check.
 pub(crate) fn config() -> impl Strategy<Value = Config> {
@@ -326,13 +327,13 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        1..=256_u16,
+        (1..=256_u16, 0..=3600_u32),
         policies(),
         peers,
         dynamic,
     )
         .prop_map(
-            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic)| Bgp {
+            |(asn, router_id, listen, announce, (multipath, selection_deferral_time), policies, peers, dynamic)| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -341,21 +342,30 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .collect(),
                 announce: announce.into_iter().map(prefix).collect(),
                 multipath,
+                selection_deferral_time,
                 policies,
                 peers: peers
                     .into_iter()
                     .map(|(host, peer)| Peer {
                         address: [198, 18, 0, host].into(),
-                        ..peer
+                        ..within(asn, peer)
                     })
                     .collect(),
-                dynamic: ranges(dynamic),
+                dynamic: ranges(asn, dynamic),
             },
         )
 }
 
+/// A peer of a speaker of this AS: roles are for external ones.
+fn within(asn: u32, mut peer: Peer) -> Peer {
+    if peer.asn == asn {
+        (peer.role, peer.strict_role) = (None, false);
+    }
+    peer
+}
+
 /// Prefixes that are equal once their host bits are gone count once.
-fn ranges(drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
+fn ranges(asn: u32, drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
     let unique: BTreeMap<Prefix, (u32, Peer)> = drawn.into_iter().map(|(bits, drawn)| (prefix(bits), drawn)).collect();
     let range = |(prefix, (limit, peer)): (Prefix, (u32, Peer))| DynamicPeers {
         prefix,
@@ -364,7 +374,7 @@ fn ranges(drawn: BTreeMap<(u32, u8), (u32, Peer)>) -> Vec<DynamicPeers> {
             address: prefix.net().network(),
             passive: true,
             local_address: None,
-            ..peer
+            ..within(asn, peer)
         },
     };
     unique.into_iter().map(range).collect()
@@ -375,19 +385,30 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    (session(), restart(), peer_policy(), peer_policy()).prop_map(|(peer, restart, import, export)| Peer {
+    let peer = (session(), restart(), role(), peer_policy(), peer_policy());
+    peer.prop_map(|(peer, restart, role, import, export)| Peer {
         import,
         export,
+        role: role.0,
+        strict_role: role.1,
         graceful_restart: restart.0,
         restart_time: restart.1,
         stale_time: restart.2,
+        long_lived_stale_time: restart.3,
         ..peer
     })
 }
 
-fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32)> {
+/// A role, and whether the peer has to say its own.
+fn role() -> impl Strategy<Value = (Option<Role>, bool)> {
+    let roles = Role::WORDS.iter().map(|(_, role)| *role).collect::<Vec<_>>();
+    let some = (sample::select(roles), any::<bool>()).prop_map(|(role, strict)| (Some(role), strict));
+    prop_oneof![Just((None, false)), some]
+}
+
+fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32, u32)> {
     let modes = vec![GracefulRestart::Off, GracefulRestart::Helper, GracefulRestart::Full];
-    (sample::select(modes), 1..=4095_u16, 1..=86_400_u32)
+    (sample::select(modes), 1..=4095_u16, 1..=86_400_u32, 0..=0x00ff_ffff_u32)
 }
 
 /// A peer without policy and with the default restart.
@@ -425,6 +446,9 @@ fn session() -> impl Strategy<Value = Peer> {
                 graceful_restart: GracefulRestart::Helper,
                 restart_time: 120,
                 stale_time: 360,
+                long_lived_stale_time: 0,
+                role: None,
+                strict_role: false,
             }
         },
     )

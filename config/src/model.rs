@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use bgp::{
     Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
-    PrefixFilter, PrefixRule,
+    PrefixFilter, PrefixRule, Role,
 };
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
 pub use rib::{BatchBounds, Distances, Rib};

@@ -1,6 +1,6 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, GracefulRestart, Memory, Poll, Protocol};
+use crate::model::{Action, Family, GracefulRestart, Memory, Poll, Protocol, Role};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -41,6 +41,16 @@ impl Word for Family {
 impl Word for GracefulRestart {
     const WORDS: &'static [(&'static str, Self)] =
         &[("off", Self::Off), ("helper", Self::Helper), ("full", Self::Full)];
+}
+
+impl Word for Role {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("provider", Self::Provider),
+        ("rs-server", Self::RsServer),
+        ("rs-client", Self::RsClient),
+        ("customer", Self::Customer),
+        ("peer", Self::Peer),
+    ];
 }
 
 impl Word for Action {

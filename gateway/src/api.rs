@@ -141,8 +141,16 @@ pub struct Bgp {
     pub prefixes: usize,
     pub paths: usize,
     pub dynamic_refused: u64,
+    pub awaited: Vec<std::net::IpAddr>,
     pub peers: Vec<PeerView>,
     pub routes: Vec<bgp::RouteView>,
+}
+
+/// `bgp refresh`.
+#[derive(Debug, Serialize)]
+pub struct Refreshed {
+    /// Who was asked.
+    pub peer: std::net::IpAddr,
 }
 
 /// A peer in `show bgp`.

@@ -1,10 +1,10 @@
-//! The client's side of the API: one GET over a Unix socket.
+//! The client's side of the API: one request over a Unix socket.
 
 use std::path::Path;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -15,6 +15,18 @@ use crate::Error;
 /// # Errors
 /// [`Error::Unreachable`] if nobody answers, [`Error::Answer`] if the answer is an error.
 pub async fn get(socket: &Path, path: &str) -> Result<serde_json::Value, Error> {
+    request(socket, Method::GET, path).await
+}
+
+/// Has the gateway behind `socket` do what `path` says and returns the JSON.
+///
+/// # Errors
+/// As [`get`].
+pub async fn post(socket: &Path, path: &str) -> Result<serde_json::Value, Error> {
+    request(socket, Method::POST, path).await
+}
+
+async fn request(socket: &Path, method: Method, path: &str) -> Result<serde_json::Value, Error> {
     let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| Error::Unreachable {
         path: socket.to_owned(),
         source,
@@ -26,7 +38,9 @@ pub async fn get(socket: &Path, path: &str) -> Result<serde_json::Value, Error> 
         .await
         .map_err(|error| unreachable(error.into()))?;
     let driver = tokio::spawn(connection);
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(hyper::header::HOST, "turnpiked")
         .body(Empty::<Bytes>::new())
         .map_err(|error| unreachable(error.into()))?;

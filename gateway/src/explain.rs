@@ -458,6 +458,7 @@ mod tests {
             communities: Vec::new(),
             extended_communities: Vec::new(),
             large_communities: Vec::new(),
+            only_to_customer: None,
             source: "ebgp".to_owned(),
             weight: 0,
             tag: 0,

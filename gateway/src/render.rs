@@ -146,6 +146,12 @@ pub fn bgp(value: &Value) -> String {
         text(value, &["prefixes"]),
         text(value, &["paths"]),
     );
+    if rows(&value["awaited"]).next().is_some() {
+        out += &format!(
+            "nothing is announced before these have told their tables: {}\n\n",
+            text(value, &["awaited"])
+        );
+    }
     let peers = rows(&value["peers"]).map(|peer| {
         let mut cells = row(peer, &["address", "remote_as", "state", "uptime_seconds"]);
         for counter in ["received", "accepted", "advertised"] {
@@ -199,6 +205,11 @@ pub fn bgp(value: &Value) -> String {
     out
 }
 
+/// `turnpike bgp refresh`.
+pub fn refreshed(value: &Value) -> String {
+    format!("asked {} for its routes again\n", text(value, &["peer"]))
+}
+
 /// `turnpike show bgp routes`: a paragraph for each path.
 pub fn bgp_routes(value: &Value) -> String {
     let mut out = String::new();
@@ -231,6 +242,9 @@ pub fn bgp_routes(value: &Value) -> String {
                 if rows(&path[key]).next().is_some() {
                     out += &format!("    {name} {}\n", text(path, &[key]));
                 }
+            }
+            if !path["only_to_customer"].is_null() {
+                out += &format!("    only to customer, since AS {}\n", text(path, &["only_to_customer"]));
             }
             if path["changed_by_policy"] == true || path["weight"] != 0 || path["tag"] != 0 || path["blackhole"] == true
             {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use config::{Config, Segment};
 use dataplane::{Dataplane, NotOffloaded};
@@ -90,13 +90,14 @@ impl std::ops::Drop for SocketFile {
     }
 }
 
-/// The routes of the API, one for each `turnpike show`.
+/// The routes of the API, one for each thing that `turnpike` asks for.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/summary", get(summary))
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
+        .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/kernel", get(kernel))
@@ -360,6 +361,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
             prefixes: 0,
             paths: 0,
             dynamic_refused: 0,
+            awaited: Vec::new(),
             peers: Vec::new(),
             routes: Vec::new(),
         }));
@@ -379,6 +381,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         prefixes: state.prefixes,
         paths: state.paths,
         dynamic_refused: state.dynamic_refused,
+        awaited: state.awaited,
         peers,
         routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
     }))

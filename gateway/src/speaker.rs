@@ -16,6 +16,7 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
     speaker.listen.clone_from(&bgp.listen);
     speaker.originate.clone_from(&bgp.announce);
     speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
+    speaker.selection_deferral = Duration::from_secs(u64::from(bgp.selection_deferral_time));
     speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
@@ -52,6 +53,15 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     };
     made.restart_time = peer.restart_time;
     made.stale_time = seconds(peer.stale_time);
+    made.long_lived_stale_time = seconds(peer.long_lived_stale_time);
+    made.role = peer.role.map(|role| match role {
+        config::Role::Provider => bgp::Role::Provider,
+        config::Role::RsServer => bgp::Role::RsServer,
+        config::Role::RsClient => bgp::Role::RsClient,
+        config::Role::Customer => bgp::Role::Customer,
+        config::Role::Peer => bgp::Role::Peer,
+    });
+    made.strict_role = peer.strict_role;
     made.families = peer
         .families
         .iter()
@@ -145,7 +155,7 @@ mod tests {
             policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
             peer = [
                 { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
-                { address = "192.0.2.9", asn = 65000 },
+                { address = "192.0.2.9", asn = 65000, role = "rs-client", strict-role = true },
             ]
         "#;
         let checked = Candidate::new("t", text).check().expect("valid");
@@ -158,5 +168,7 @@ mod tests {
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);
+        let role = |i: usize| (speaker.peers[i].role, speaker.peers[i].strict_role);
+        assert_eq!([role(0), role(1)], [(None, false), (Some(bgp::Role::RsClient), true)]);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::{Prefix, RouteChange};
 use tokio::net::TcpStream;
@@ -13,13 +14,14 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::Event;
-use super::listener::{Directory, Keys, Listeners, Stranger};
-use super::peer::{Message, News, Order, Peer, Shared};
+use super::deferral::Deferral;
+use super::listener::{Directory, Listeners, Stranger};
+use super::peer::{Gate, Message, News, Order, Peer, Shared, sleep_until};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Notification};
-use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
+use crate::{Error, Family, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -37,6 +39,7 @@ pub(super) enum Command {
     State(oneshot::Sender<State>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
+    Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
     Shutdown(String, oneshot::Sender<()>),
 }
@@ -48,6 +51,7 @@ enum Turn<'a> {
     Messages,
     Stranger(Stranger),
     TaskEnded,
+    Deferred,
 }
 
 struct Handle {
@@ -74,6 +78,9 @@ pub(super) struct Core {
     directory: Directory,
     strangers: mpsc::Receiver<Stranger>,
     dynamic_refused: u64,
+    /// What is awaited before anything is announced.
+    deferral: Option<Deferral>,
+    gate: Gate,
     listeners: Listeners,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
@@ -89,8 +96,14 @@ impl Core {
         let (to_stranger, strangers) = mpsc::channel(INBOX);
         let directory = Directory::new(to_stranger);
         let mut listeners = Listeners::default();
-        listeners.set(&config.listen, &keys(&config), &directory)?;
+        listeners.set(&config, &directory)?;
+        let restarting = config.peers.iter();
+        let restarting = restarting.filter(|peer| peer.graceful_restart == RestartMode::Full);
+        let awaited = restarting.map(|peer| peer.address);
+        let deferral = Deferral::new(awaited, config.selection_deferral, now());
         let mut core = Self {
+            gate: Gate::new(deferral.is_none().into()),
+            deferral,
             rib: Rib::new(config.asn, config.router_id, config.vrf),
             peers: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -124,6 +137,7 @@ impl Core {
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
+                () = sleep_until(self.deferral.as_ref().map(Deferral::deadline)) => Turn::Deferred,
             };
             match turn {
                 // Whoever asked may have stopped waiting for the answer.
@@ -133,6 +147,7 @@ impl Core {
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
                 }
+                Turn::Command(Some(Command::Refresh(peer, reply))) => drop(reply.send(self.refresh(peer))),
                 Turn::Command(Some(Command::Covering(address, reply))) => drop(reply.send(self.rib.covering(address))),
                 Turn::Command(Some(Command::Shutdown(communication, done))) => {
                     self.shutdown(&communication).await;
@@ -153,6 +168,7 @@ impl Core {
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
                 Turn::TaskEnded => {}
+                Turn::Deferred => self.end_deferral(),
             }
         }
     }
@@ -162,7 +178,7 @@ impl Core {
             return;
         };
         match news {
-            News::Up(epoch, info) => {
+            News::Up(epoch, info, ending) => {
                 handle.up = true;
                 handle.kept = false;
                 let mut info = *info;
@@ -173,6 +189,10 @@ impl Core {
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
                 self.pending.push_back(Event::PeerUp { peer });
+                if let Some(deferral) = &mut self.deferral {
+                    deferral.up(peer, &ending);
+                    self.end_deferral();
+                }
             }
             News::Update(update) => {
                 let end_of_rib = update.end_of_rib;
@@ -192,22 +212,65 @@ impl Core {
                 if let Some(family) = end_of_rib {
                     self.flush();
                     self.pending.push_back(Event::EndOfRib { peer, family });
+                    if let Some(deferral) = &mut self.deferral {
+                        deferral.end_of_rib(peer, family);
+                        self.end_deferral();
+                    }
                 }
             }
             News::Refresh(family) => self.rib.refresh(peer, family),
+            News::RefreshBegins(family) => self.rib.refresh_begins(peer, family),
+            News::RefreshEnds(family) => self.rib.refresh_ends(peer, family),
             News::Down(reason, kept) => {
                 handle.up = false;
                 handle.kept = !kept.is_empty();
                 self.down(peer, reason, &kept);
             }
             News::Alone => self.forget(peer),
-            News::StaleExpired => {
-                handle.kept = false;
-                info!(%peer, "routes that the restarted peer did not tell again are withdrawn");
-                self.rib.stale_expired(peer);
+            News::LongLived(families) => {
+                info!(%peer, ?families, "routes of the peer, which is still away, are a last resort from here on");
+                self.rib.long_lived(peer, &families);
+            }
+            News::StaleExpired(families) => {
+                info!(%peer, ?families, "routes that the restarted peer did not tell again are withdrawn");
+                self.rib.stale_expired(peer, &families);
+                handle.kept = self.rib.is_known(peer);
                 self.forget(peer);
             }
         }
+    }
+
+    /// Lets the peers be told what they are to know, if the wait for tables is over.
+    fn end_deferral(&mut self) {
+        if self.deferral.as_ref().is_some_and(|deferral| deferral.is_over(now())) {
+            if let Some(deferral) = self.deferral.take() {
+                let late: Vec<_> = deferral.awaited().map(|peer| peer.to_string()).collect();
+                if late.is_empty() {
+                    info!("every awaited BGP peer has told its table: routes are announced");
+                } else {
+                    warn!(
+                        peers = late.join(", "),
+                        "BGP peers have not told their tables in time: routes are announced"
+                    );
+                }
+            }
+            self.gate.store(true, Ordering::Release);
+            self.flush();
+        }
+    }
+
+    /// Asks a peer for everything again.
+    fn refresh(&self, peer: IpAddr) -> Result<(), Error> {
+        let handle = self.peers.get(&peer).ok_or(Error::UnknownPeer(peer))?;
+        let status = handle.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let negotiated = status.negotiated.as_ref();
+        if !negotiated.is_some_and(|negotiated| negotiated.capabilities.route_refresh) {
+            return Err(Error::NoRefresh(peer));
+        }
+        drop(status);
+        // A task that has ended needs no order.
+        let _ = handle.orders.send(Order::Refresh);
+        Ok(())
     }
 
     /// Withdraws what the peer told, but for `kept` families, then says that it is down.
@@ -242,7 +305,7 @@ impl Core {
 
     fn apply(&mut self, config: SpeakerConfig) -> Result<(), Error> {
         config.check()?;
-        self.listeners.set(&config.listen, &keys(&config), &self.directory)?;
+        self.listeners.set(&config, &self.directory)?;
         self.reconcile(config);
         Ok(())
     }
@@ -331,6 +394,7 @@ impl Core {
             serial,
             Arc::clone(&shared),
             self.to_core.clone(),
+            Arc::clone(&self.gate),
         );
         self.tasks.spawn(peer.run(order_queue, accepted));
         self.peers.insert(
@@ -392,6 +456,10 @@ impl Core {
             return;
         };
         self.directory.remove(address);
+        if let Some(deferral) = &mut self.deferral {
+            deferral.forget(address);
+            self.end_deferral();
+        }
         let notification = Notification::cease(cease);
         let reason = format!("sent {notification}");
         info!(peer = %address, %reason, "BGP peer removed");
@@ -426,6 +494,7 @@ impl Core {
             paths,
             attribute_sets,
             dynamic_refused: self.dynamic_refused,
+            awaited: self.deferral.iter().flat_map(Deferral::awaited).collect(),
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
         }
     }
@@ -439,7 +508,7 @@ impl Core {
             .clone();
         let config = &handle.config;
         let negotiated = status.negotiated.as_ref();
-        let now = tokio::time::Instant::now().into_std();
+        let now = now();
         let established = status.state == SessionState::Established;
         let seconds = |at| now.saturating_duration_since(at).as_secs();
         PeerView {
@@ -453,6 +522,11 @@ impl Core {
             hold_time: negotiated.map_or(config.hold_time, |negotiated| {
                 u16::try_from(negotiated.hold_time.as_secs()).unwrap_or(u16::MAX)
             }),
+            role: config.role,
+            remote_role: negotiated.and_then(|negotiated| match negotiated.capabilities.roles[..] {
+                [role] => Role::from_value(role),
+                _ => None,
+            }),
             capabilities: negotiated
                 .map(|negotiated| negotiated.capabilities.names())
                 .unwrap_or_default(),
@@ -461,20 +535,16 @@ impl Core {
             messages_out: status.statistics.messages_out,
             treated_as_withdraw: status.statistics.treated_as_withdraw,
             attributes_discarded: status.statistics.attributes_discarded,
+            refreshes_in: status.statistics.refreshes_in,
+            refreshes_out: status.statistics.refreshes_out,
             flaps: status.statistics.flaps,
             last_error: status.statistics.last_error,
         }
     }
 }
 
-/// The passwords that listeners have to know.
-fn keys(config: &SpeakerConfig) -> Keys {
-    let peers = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
-    let ranges = config.dynamic.iter().map(|dynamic| (dynamic.range, &dynamic.template));
-    peers
-        .chain(ranges)
-        .filter_map(|(addresses, peer)| Some((addresses, peer.password.clone()?)))
-        .collect()
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// What a configuration says of the peer at an address, and the range if it is a dynamic one.

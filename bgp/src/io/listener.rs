@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::{options, socket};
-use crate::{Error, Password};
+use crate::{Error, Password, PeerConfig, SpeakerConfig};
 
 /// Pause after the kernel refused to accept (most likely: no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -73,7 +73,7 @@ impl Directory {
 }
 
 /// Passwords of peers, by the addresses that they are good for.
-pub(super) type Keys = BTreeMap<Prefix, Password>;
+type Keys = BTreeMap<Prefix, Password>;
 
 /// The listening sockets; dropping one closes it.
 #[derive(Debug, Default)]
@@ -84,6 +84,8 @@ struct Listening {
     listener: Arc<TcpListener>,
     /// Keys that the kernel has for it.
     keys: Keys,
+    /// Lowest TTL that the kernel takes on it.
+    lowest_ttl: u8,
     task: JoinHandle<()>,
 }
 
@@ -94,11 +96,12 @@ impl Drop for Listening {
 }
 
 impl Listeners {
-    /// Listens on exactly these addresses with these keys; those already listened on go on.
+    /// Listens on exactly the configured addresses, for the configured peers; those already listened on go on.
     ///
     /// # Errors
-    /// The first address that cannot be bound, then nothing has changed; or the first key that the kernel refuses.
-    pub(super) fn set(&mut self, addresses: &[SocketAddr], keys: &Keys, directory: &Directory) -> Result<(), Error> {
+    /// The first address that cannot be bound, then nothing has changed; or the first option that the kernel refuses.
+    pub(super) fn set(&mut self, config: &SpeakerConfig, directory: &Directory) -> Result<(), Error> {
+        let addresses = &config.listen;
         let mut added = HashMap::new();
         for &address in addresses {
             if self.0.contains_key(&address) || added.contains_key(&address) {
@@ -113,16 +116,33 @@ impl Listeners {
         self.0.retain(|address, _| addresses.contains(address));
         for (address, listener) in added {
             let task = tokio::spawn(accept(Arc::clone(&listener), directory.clone()));
-            let keys = Keys::new();
-            self.0.insert(address, Listening { listener, keys, task });
+            let listening = Listening {
+                listener,
+                keys: Keys::new(),
+                lowest_ttl: 0,
+                task,
+            };
+            self.0.insert(address, listening);
         }
-        self.0
-            .iter_mut()
-            .try_for_each(|(address, listening)| listening.set_keys(*address, keys))
+        let keys = keys(config);
+        self.0.iter_mut().try_for_each(|(address, listening)| {
+            listening.set_keys(*address, &keys)?;
+            listening.set_lowest_ttl(*address, lowest_ttl(config, address.is_ipv4()))
+        })
     }
 }
 
 impl Listening {
+    /// The handshake and the first segments, of which the kernel does not know yet whose they are.
+    fn set_lowest_ttl(&mut self, address: SocketAddr, ttl: u8) -> Result<(), Error> {
+        if self.lowest_ttl != ttl {
+            options::lowest_ttl(&self.listener, address.is_ipv6(), ttl)
+                .map_err(|source| Error::Listen { address, source })?;
+            self.lowest_ttl = ttl;
+        }
+        Ok(())
+    }
+
     fn set_keys(&mut self, address: SocketAddr, wanted: &Keys) -> Result<(), Error> {
         let v6 = address.is_ipv6();
         // An IPv4 socket has no peers with IPv6 addresses.
@@ -158,6 +178,30 @@ impl Listening {
     }
 }
 
+/// The passwords that listeners have to know.
+fn keys(config: &SpeakerConfig) -> Keys {
+    callers(config)
+        .filter_map(|(addresses, peer)| Some((addresses, peer.password.clone()?)))
+        .collect()
+}
+
+/// The lowest TTL that a segment may have if it comes from any of those who may connect (RFC 5082): 0 unless each of them
+/// asks for it. On an IPv4 socket only IPv4 peers connect.
+fn lowest_ttl(config: &SpeakerConfig, only_v4: bool) -> u8 {
+    callers(config)
+        .filter(|(addresses, _)| !only_v4 || addresses.is_v4())
+        .map(|(_, peer)| peer.distance.lowest_ttl())
+        .min()
+        .unwrap_or(0)
+}
+
+/// Who may connect, by address or range.
+fn callers(config: &SpeakerConfig) -> impl Iterator<Item = (Prefix, &PeerConfig)> {
+    let peers = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
+    let ranges = config.dynamic.iter().map(|dynamic| (dynamic.range, &dynamic.template));
+    peers.chain(ranges)
+}
+
 async fn accept(listener: Arc<TcpListener>, directory: Directory) {
     loop {
         match listener.accept().await {
@@ -167,5 +211,29 @@ async fn accept(listener: Arc<TcpListener>, directory: Directory) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::Distance;
+
+    #[test]
+    fn a_listener_asks_of_everybody_what_the_farthest_peer_may_have() {
+        let mut config = SpeakerConfig::new(65000, Ipv4Addr::new(192, 0, 2, 1));
+        let mut add = |address: &str, distance| {
+            let mut peer = PeerConfig::new(address.parse().expect("address"), 65001);
+            peer.distance = distance;
+            config.peers.push(peer);
+            (lowest_ttl(&config, true), lowest_ttl(&config, false))
+        };
+        assert_eq!(add("192.0.2.2", Distance::Security(1)), (255, 255));
+        assert_eq!(add("192.0.2.3", Distance::Security(3)), (253, 253));
+        assert_eq!(add("2001:db8::2", Distance::Usual), (253, 0));
+        assert_eq!(add("192.0.2.4", Distance::Multihop(2)), (0, 0));
+        assert_eq!(lowest_ttl(&SpeakerConfig::new(65000, Ipv4Addr::LOCALHOST), false), 0);
     }
 }

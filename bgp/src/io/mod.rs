@@ -6,6 +6,7 @@
 //! sockets, and TCP slows the routers down; keepalives are still sent, and questions still answered.
 
 mod core;
+mod deferral;
 mod listener;
 mod offer;
 mod options;
@@ -104,6 +105,19 @@ impl Speaker {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Routes(of, reply)).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
+    }
+
+    /// Asks a peer for all its routes again (RFC 2918); its session goes on.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPeer`], [`Error::NoRefresh`], [`Error::Stopped`].
+    pub async fn refresh(&self, peer: IpAddr) -> Result<(), Error> {
+        let (reply, answer) = oneshot::channel();
+        self.commands
+            .send(Command::Refresh(peer, reply))
+            .await
+            .map_err(|_| Error::Stopped)?;
+        answer.await.map_err(|_| Error::Stopped)?
     }
 
     /// The prefixes of the loc-rib that hold `address`, longest first, with every path.

@@ -1,8 +1,8 @@
 //! What a session offers: from the configuration of the speaker and of a peer to that of the state machine.
 
 use crate::session::Config;
-use crate::wire::{Capabilities, GracefulRestart, RestartFamily};
-use crate::{Family, PeerConfig, RestartMode, SpeakerConfig};
+use crate::wire::{Capabilities, GracefulRestart, LongLivedFamily, RestartFamily};
+use crate::{Family, PeerConfig, RestartMode, Role, SpeakerConfig};
 
 /// The session with `peer` as its state machine is to run it.
 pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
@@ -19,11 +19,18 @@ pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
         capabilities: Capabilities {
             ipv6_next_hop_for_ipv4: families.contains(&Family::Ipv4Unicast),
             graceful_restart: graceful_restart(peer, &families),
+            long_lived: long_lived(peer, &families),
             families,
             route_refresh: true,
+            enhanced_route_refresh: true,
+            extended_messages: true,
             four_octet_as: true,
+            roles: peer.role.map(Role::value).into_iter().collect(),
         },
+        role: peer.role,
+        strict_role: peer.strict_role,
         stale_time: peer.stale_time,
+        long_lived_time: peer.long_lived_stale_time,
         signed: peer.password.is_some(),
         send_hold_time: peer.send_hold_time,
     }
@@ -46,4 +53,20 @@ fn graceful_restart(peer: &PeerConfig, families: &[Family]) -> Option<GracefulRe
         restart_time: peer.restart_time,
         families: kept.iter().map(entry).collect(),
     })
+}
+
+/// The same for long-lived graceful restart (RFC 9494).
+fn long_lived(peer: &PeerConfig, families: &[Family]) -> Option<Vec<LongLivedFamily>> {
+    let kept = match peer.graceful_restart {
+        RestartMode::Off => return None,
+        RestartMode::Helper => &[],
+        RestartMode::Full => families,
+    };
+    let stale_time = u32::try_from(peer.long_lived_stale_time.as_secs()).unwrap_or(u32::MAX);
+    let entry = |family: &Family| LongLivedFamily {
+        family: *family,
+        forwarding: false,
+        stale_time,
+    };
+    (stale_time > 0).then(|| kept.iter().map(entry).collect())
 }

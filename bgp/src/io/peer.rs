@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -44,14 +45,18 @@ pub(super) struct Message {
 
 #[derive(Debug)]
 pub(super) enum News {
-    /// Established; the epoch tells this session from the one before.
-    Up(u64, Box<PeerInfo>),
+    /// Established; the epoch tells this session from the one before. The peer will end the tables of the families.
+    Up(u64, Box<PeerInfo>, Vec<Family>),
     Update(Update),
     Refresh(Family),
+    RefreshBegins(Family),
+    RefreshEnds(Family),
     /// Ended; the peer's routes of these families are kept.
     Down(String, Vec<Family>),
-    /// What was kept is void.
-    StaleExpired,
+    /// What was kept of these families is a last resort from here on.
+    LongLived(Vec<Family>),
+    /// What was kept of these families is void.
+    StaleExpired(Vec<Family>),
     /// The last connection has ended, and none is being made.
     Alone,
 }
@@ -63,7 +68,12 @@ pub(super) enum Order {
     Stop(Notification),
     /// End the session; it comes back after this pause, or the usual.
     Reset(Cease, Option<Duration>),
+    /// Ask the peer for everything again.
+    Refresh,
 }
+
+/// Closed until this speaker may announce something: it has just been started (`deferral.rs`).
+pub(super) type Gate = Arc<AtomicBool>;
 
 /// What the core and a peer's task share.
 #[derive(Debug, Default)]
@@ -111,6 +121,8 @@ type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 pub(super) struct Peer {
     config: PeerConfig,
     serial: u64,
+    /// Open once anything may be announced.
+    gate: Gate,
     ebgp: bool,
     session: Session,
     shared: Arc<Shared>,
@@ -137,12 +149,14 @@ impl Peer {
         serial: u64,
         shared: Arc<Shared>,
         core: mpsc::Sender<Message>,
+        gate: Gate,
     ) -> Self {
         let session = Session::new(offer::session(speaker, &config), RandomState::new().hash_one(serial));
         Self {
             ebgp: speaker.asn != config.remote_as,
             config,
             serial,
+            gate,
             session,
             shared,
             core,
@@ -187,6 +201,11 @@ impl Peer {
             match turn {
                 Turn::Order(Some(Order::Reset(cease, pause))) => {
                     self.session.handle(Event::Reset(cease, pause), now());
+                }
+                Turn::Order(Some(Order::Refresh)) => {
+                    for family in self.config.families.clone() {
+                        self.session.handle(Event::AskRefresh(family), now());
+                    }
                 }
                 Turn::Order(Some(Order::Stop(notification))) => return self.stop(notification).await,
                 // The core outlives its peers unless it panicked, or the runtime is being shut down.
@@ -272,8 +291,11 @@ impl Peer {
                 Output::Established(id, negotiated) => self.up(id, &negotiated),
                 Output::Update(update) => self.update(update),
                 Output::Refresh(family) => self.backlog.push_back(News::Refresh(family)),
+                Output::RefreshBegins(family) => self.backlog.push_back(News::RefreshBegins(family)),
+                Output::RefreshEnds(family) => self.backlog.push_back(News::RefreshEnds(family)),
                 Output::Down(reason, kept) => self.backlog.push_back(News::Down(reason, kept)),
-                Output::StaleExpired => self.backlog.push_back(News::StaleExpired),
+                Output::LongLived(families) => self.backlog.push_back(News::LongLived(families)),
+                Output::StaleExpired(families) => self.backlog.push_back(News::StaleExpired(families)),
                 Output::Transition { from, to, reason } => {
                     info!(peer = %self.config.address, %from, %to, %reason, "BGP session");
                 }
@@ -300,6 +322,8 @@ impl Peer {
             router_id: negotiated.router_id,
             interface: self.config.interface,
             context: negotiated.context.clone(),
+            enhanced_refresh: negotiated.capabilities.enhanced_route_refresh,
+            long_lived: negotiated.capabilities.long_lived.is_some(),
             preserved: negotiated
                 .capabilities
                 .graceful_restart
@@ -310,10 +334,17 @@ impl Peer {
             export: self.config.export.clone(),
             advertise_learned: self.config.advertise_learned,
             enforce_first_as: self.config.enforce_first_as,
+            role: self.config.role,
             max_prefixes: self.config.max_prefixes.map(|max| max.limit),
             local,
         };
-        self.backlog.push_back(News::Up(self.epoch, Box::new(info)));
+        // A peer that restarts does not tell its table before it has ours.
+        let restart = negotiated.capabilities.graceful_restart.as_ref();
+        let ending = match restart {
+            Some(theirs) if !theirs.restarting => negotiated.capabilities.families.clone(),
+            _ => Vec::new(),
+        };
+        self.backlog.push_back(News::Up(self.epoch, Box::new(info), ending));
     }
 
     /// Passes an UPDATE on. A peer that sends a fault sends many of it: the log has the first of each attribute in a session.
@@ -350,7 +381,7 @@ impl Peer {
     /// Encodes some of what the peer still has to be told; false if there is nothing, or the socket has enough.
     fn speak(&mut self) -> bool {
         let busy = self.sockets.iter().any(|socket| socket.unsent.len() >= WRITE_LOW);
-        if busy || self.session.state() != State::Established {
+        if busy || !self.gate.load(Ordering::Acquire) || self.session.state() != State::Established {
             return false;
         }
         let (epoch, queue) = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -364,6 +395,8 @@ impl Peer {
                 Outgoing::Announce(attributes, prefixes) => Event::Announce(attributes, prefixes),
                 Outgoing::Withdraw(prefixes) => Event::Withdraw(prefixes),
                 Outgoing::EndOfRib(family) => Event::EndOfRib(family),
+                Outgoing::RefreshBegins(family) => Event::RefreshBegins(family),
+                Outgoing::RefreshEnds(family) => Event::RefreshEnds(family),
             };
             self.session.handle(event, now());
         }
@@ -424,7 +457,7 @@ fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-async fn sleep_until(at: Option<Instant>) {
+pub(super) async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => future::pending().await,

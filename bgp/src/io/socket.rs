@@ -41,10 +41,9 @@ pub(super) fn limit_distance(socket: &impl AsFd, v6: bool, config: &PeerConfig, 
         Distance::Usual if external => options::send_ttl(socket, v6, 1),
         Distance::Usual => Ok(()),
         Distance::Multihop(hops) => options::send_ttl(socket, v6, hops),
-        Distance::Security(hops) => {
+        Distance::Security(_) => {
             options::send_ttl(socket, v6, u8::MAX)?;
-            // One hop away, nothing has lowered it.
-            options::lowest_ttl(socket, v6, u8::MAX - (hops - 1))
+            options::lowest_ttl(socket, v6, config.distance.lowest_ttl())
         }
     }
 }

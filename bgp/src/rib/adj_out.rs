@@ -28,6 +28,10 @@ pub enum Outgoing {
     Withdraw(Vec<Prefix>),
     /// The first full table of a family ends.
     EndOfRib(Family),
+    /// A family is told anew from here… (RFC 7313)
+    RefreshBegins(Family),
+    /// …to here.
+    RefreshEnds(Family),
 }
 
 /// What a peer still has to be told.
@@ -40,12 +44,17 @@ type Announcement = (Arc<Attributes>, Vec<Prefix>);
 struct Pending {
     routes: BTreeMap<Prefix, Option<Arc<Attributes>>>,
     end_of_rib: BTreeSet<Family>,
+    refresh_begins: BTreeSet<Family>,
+    refresh_ends: BTreeSet<Family>,
 }
 
 impl OutQueue {
     /// Takes up to `limit` prefixes, grouped so that each group makes one UPDATE or a few; empty if all is told.
     pub fn take(&self, limit: usize) -> Vec<Outgoing> {
         let mut pending = self.lock();
+        let begun = std::mem::take(&mut pending.refresh_begins);
+        pending.refresh_ends.extend(&begun);
+        let mut outgoing: Vec<_> = begun.into_iter().map(Outgoing::RefreshBegins).collect();
         let mut withdrawn: BTreeMap<Family, Vec<Prefix>> = BTreeMap::new();
         // Attributes are interned, so those at one address are equal and equal ones are at one address.
         let mut announced: HashMap<(Family, *const Attributes), Announcement> = HashMap::new();
@@ -66,7 +75,7 @@ impl OutQueue {
                 }
             }
         }
-        let mut outgoing: Vec<_> = withdrawn.into_values().map(Outgoing::Withdraw).collect();
+        outgoing.extend(withdrawn.into_values().map(Outgoing::Withdraw));
         outgoing.extend(
             announced
                 .into_values()
@@ -78,6 +87,8 @@ impl OutQueue {
                     .into_iter()
                     .map(Outgoing::EndOfRib),
             );
+            let ended = std::mem::take(&mut pending.refresh_ends);
+            outgoing.extend(ended.into_iter().map(Outgoing::RefreshEnds));
         }
         outgoing
     }
@@ -85,7 +96,8 @@ impl OutQueue {
     /// True if nothing waits.
     pub fn is_empty(&self) -> bool {
         let pending = self.lock();
-        pending.routes.is_empty() && pending.end_of_rib.is_empty()
+        let markers = [&pending.end_of_rib, &pending.refresh_begins, &pending.refresh_ends];
+        pending.routes.is_empty() && markers.into_iter().all(BTreeSet::is_empty)
     }
 
     fn put(&self, prefix: Prefix, attributes: Option<Arc<Attributes>>) {
@@ -127,15 +139,18 @@ impl AdjRibOut {
         }
     }
 
-    /// Tells a whole family again (RFC 2918).
-    pub(super) fn repeat(&self, family: Family) {
-        for (prefix, attributes) in self
-            .advertised
-            .iter()
-            .filter(|(prefix, _)| Family::of(prefix) == family)
-        {
-            self.queue.put(*prefix, Some(Arc::clone(attributes)));
+    /// Tells a whole family again (RFC 2918), with a beginning and an end if the peer wants to know them (RFC 7313). One
+    /// that has not been told to its end yet has neither: its end-of-RIB marker must come first.
+    pub(super) fn repeat(&self, family: Family, enhanced: bool) {
+        let mut pending = self.queue.lock();
+        if enhanced && !pending.end_of_rib.contains(&family) {
+            pending.refresh_begins.insert(family);
         }
+        let told = self.advertised.iter();
+        let told = told.filter(|(prefix, _)| Family::of(prefix) == family);
+        pending
+            .routes
+            .extend(told.map(|(prefix, attributes)| (*prefix, Some(Arc::clone(attributes)))));
     }
 
     pub(super) fn count(&self, family: Family) -> usize {
@@ -163,7 +178,10 @@ pub(super) fn next_hop_self(peer: &PeerInfo, prefix: &Prefix) -> Option<NextHop>
 /// what it sets is what the peer gets.
 pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Path) -> Option<Attributes> {
     let attributes = &*path.attributes;
-    if stays(attributes, peer.ebgp) {
+    if stays(attributes, peer.ebgp) || peer.role.is_some_and(|role| role.withholds(attributes)) {
+        return None;
+    }
+    if !peer.long_lived && attributes.has_community(Community::LLGR_STALE) {
         return None;
     }
     // RFC 4271 section 9.1.3 allows to leave out what the peer would refuse as a loop.
@@ -203,7 +221,7 @@ pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Pat
     } else {
         attributes.as_path
     };
-    Some(Attributes {
+    let mut told = Attributes {
         origin: attributes.origin,
         as_path,
         next_hop,
@@ -213,7 +231,11 @@ pub(super) fn export(peer: &PeerInfo, local_as: u32, prefix: &Prefix, path: &Pat
         originator_id: None,
         cluster_list: Vec::new(),
         other: attributes.other.iter().map(with_partial).collect(),
-    })
+    };
+    if let Some(role) = peer.role {
+        role.mark_sent(local_as, &mut told);
+    }
+    Some(told)
 }
 
 /// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.

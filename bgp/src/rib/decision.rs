@@ -8,6 +8,8 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
 
+use net::policy::Community;
+
 use super::{Path, Standing, Step};
 
 /// LOCAL_PREF of a path that came without.
@@ -19,6 +21,9 @@ pub fn decide(paths: &mut [Path], multipath: u8) {
     let mut left: Vec<usize> = (0..paths.len()).filter(|i| paths[*i].is_eligible()).collect();
 
     keep_least(paths, &mut left, Step::Originated, |path| path.peer.is_some());
+    keep_least(paths, &mut left, Step::LongLivedStale, |path| {
+        path.attributes.has_community(Community::LLGR_STALE)
+    });
     keep_least(paths, &mut left, Step::Weight, |path| Reverse(path.marks.weight));
     keep_least(paths, &mut left, Step::LocalPref, |path| {
         Reverse(path.attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF))

@@ -9,6 +9,7 @@ mod adj_out;
 mod decision;
 mod intern;
 mod path;
+mod refresh;
 mod restart;
 mod view;
 
@@ -53,6 +54,8 @@ struct Peer {
     out: Option<AdjRibOut>,
     received: [u32; Family::ALL.len()],
     accepted: [u32; Family::ALL.len()],
+    /// Families that it tells anew: its stale paths of these wait for the end of that, not for a restart.
+    refreshing: BTreeSet<Family>,
 }
 
 /// Every table of one speaker.
@@ -138,6 +141,7 @@ impl Rib {
             out: Some(out),
             received,
             accepted,
+            refreshing: BTreeSet::new(),
         };
         for (prefix, entry) in &self.table {
             advertise(&mut peer, &mut self.attributes, self.asn, prefix, entry);
@@ -185,7 +189,10 @@ impl Rib {
         for prefix in &update.withdrawn {
             self.remove(prefix, |path| path.is_from(address));
         }
-        for announcement in update.announced {
+        for mut announcement in update.announced {
+            if let Some(role) = info.role {
+                role.mark_received(info.asn, &mut announcement.attributes);
+            }
             let attributes = self.attributes.intern(announcement.attributes);
             for prefix in announcement.prefixes {
                 self.insert(&info, prefix, &attributes, false);
@@ -257,8 +264,10 @@ impl Rib {
 
     /// Tells the peer a whole family again.
     pub fn refresh(&self, address: IpAddr, family: Family) {
-        if let Some(out) = self.peers.get(&address).and_then(|peer| peer.out.as_ref()) {
-            out.repeat(family);
+        if let Some(peer) = self.peers.get(&address)
+            && let Some(out) = peer.out.as_ref()
+        {
+            out.repeat(family, peer.info.enhanced_refresh);
         }
     }
 

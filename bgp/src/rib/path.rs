@@ -7,9 +7,9 @@ use std::sync::Arc;
 use net::IfIndex;
 use net::policy::RouteSource;
 
-use crate::Family;
 use crate::policy::{Decision, Marks, Policy};
 use crate::wire::{Attributes, Context};
+use crate::{Family, Role};
 
 /// What the RIB knows of an established peer; fixed while the session lasts.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,10 @@ pub struct PeerInfo {
     pub interface: Option<IfIndex>,
     /// What UPDATEs may carry.
     pub context: Context,
+    /// A family that it is told again has a beginning and an end (RFC 7313).
+    pub enhanced_refresh: bool,
+    /// It knows what a long-lived stale path is, and may be told one (RFC 9494 section 4.3).
+    pub long_lived: bool,
     /// Families whose routes of the session before are still good until they are told again (RFC 4724).
     pub preserved: Vec<Family>,
     /// Import policy.
@@ -36,6 +40,8 @@ pub struct PeerInfo {
     pub advertise_learned: bool,
     /// Refuse paths that do not begin with its AS.
     pub enforce_first_as: bool,
+    /// What we are to it (RFC 9234).
+    pub role: Option<Role>,
     /// Most prefixes it may announce.
     pub max_prefixes: Option<u32>,
     /// Our addresses towards it: next hop self, and what a next hop of its paths must not be.
@@ -73,6 +79,8 @@ pub enum Ineligible {
     ReflectionLoop,
     /// The AS path does not begin with the peer's AS (RFC 4271 section 6.3).
     FirstAs,
+    /// A route leak: it is marked Only to Customer, and the peer is none who may tell it then (RFC 9234 section 5).
+    RouteLeak,
     /// The next hop is an address of ours (RFC 4271 section 5.1.3).
     NextHopSelf,
     /// The next hop is link-local and the peer's interface is not configured.
@@ -86,6 +94,8 @@ pub enum Ineligible {
 pub enum Step {
     /// The speaker originates the prefix itself.
     Originated,
+    /// A path of a router that has been away for long is the last resort (RFC 9494 section 4.3).
+    LongLivedStale,
     /// Higher weight wins; a matter of this gateway alone, given by policy.
     Weight,
     /// Higher LOCAL_PREF wins.
@@ -168,6 +178,8 @@ pub(super) fn ineligible(
         Some(Ineligible::ReflectionLoop)
     } else if peer.ebgp && peer.enforce_first_as && attributes.neighbor_as() != Some(peer.asn) {
         Some(Ineligible::FirstAs)
+    } else if peer.role.is_some_and(|role| role.is_leak(peer.asn, attributes)) {
+        Some(Ineligible::RouteLeak)
     } else {
         None
     }
@@ -193,6 +205,7 @@ impl fmt::Display for Ineligible {
             Self::AsLoop => "own AS in the AS path",
             Self::ReflectionLoop => "own identifier as originator or in the cluster list",
             Self::FirstAs => "AS path does not begin with the peer's AS",
+            Self::RouteLeak => "route leak: only to customer, and the peer's role is none that may tell it (RFC 9234)",
             Self::NextHopSelf => "next hop is an own address",
             Self::NextHopInterface => "next hop is link-local and the peer has no interface configured",
         })
@@ -203,6 +216,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Originated => "prefix is originated here",
+            Self::LongLivedStale => "long-lived stale",
             Self::Weight => "weight",
             Self::LocalPref => "local preference",
             Self::AsPathLength => "AS path length",

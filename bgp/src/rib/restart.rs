@@ -2,10 +2,12 @@
 //! tells them again, swept when it has told all, or not in time.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use net::Prefix;
+use net::policy::Community;
 
-use super::{PeerInfo, Rib};
+use super::{Peer, PeerInfo, Rib};
 use crate::Family;
 
 type Counts = [u32; Family::ALL.len()];
@@ -14,7 +16,15 @@ impl Rib {
     /// A session ended, and the peer restarts: its paths of `kept` families stay and count as stale, every other goes.
     /// What was stale already has not survived two restarts, and goes too.
     pub fn peer_restarts(&mut self, address: IpAddr, kept: &[Family]) {
-        self.drop_paths(address, |prefix, stale| stale || !kept.contains(&Family::of(prefix)));
+        // A refresh that was cut short is another matter: it has not lasted for a session yet.
+        let peer = self.peers.get_mut(&address);
+        let refreshing = peer
+            .map(|peer| std::mem::take(&mut peer.refreshing))
+            .unwrap_or_default();
+        self.drop_paths(address, |prefix, stale| {
+            let family = Family::of(prefix);
+            (stale && !refreshing.contains(&family)) || !kept.contains(&family)
+        });
         for path in self.table.values_mut().flat_map(|entry| &mut entry.paths) {
             path.stale |= path.is_from(address);
         }
@@ -23,11 +33,41 @@ impl Rib {
         }
     }
 
-    /// The stale paths of a peer go; one that is still away is forgotten.
-    pub fn stale_expired(&mut self, address: IpAddr) {
-        match self.peers.get(&address) {
-            Some(peer) if peer.out.is_none() => self.peer_down(address),
-            _ => self.sweep(address, |_| true),
+    /// The stale paths of a peer in these families go; one that is still away and has no others is forgotten.
+    pub fn stale_expired(&mut self, address: IpAddr, families: &[Family]) {
+        self.sweep(address, |prefix| families.contains(&Family::of(prefix)));
+        let gone = |peer: &Peer| peer.out.is_none() && peer.received.iter().all(|count| *count == 0);
+        if self.peers.get(&address).is_some_and(gone) {
+            self.peer_down(address);
+        }
+    }
+
+    /// A peer is up, or paths of it are kept.
+    pub fn is_known(&self, address: IpAddr) -> bool {
+        self.peers.contains_key(&address)
+    }
+
+    /// A peer that restarts is away for long: its stale paths in these families become a last resort (RFC 9494 section
+    /// 4.2), and say so, but for those that must not be kept so long.
+    pub fn long_lived(&mut self, address: IpAddr, families: &[Family]) {
+        let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else {
+            return;
+        };
+        let theirs = self.table.iter().filter_map(|(prefix, entry)| {
+            let path = entry.paths.iter().find(|path| path.is_from(address))?;
+            let picked = path.stale && families.contains(&Family::of(prefix));
+            picked.then(|| (*prefix, Arc::clone(&path.received)))
+        });
+        for (prefix, received) in theirs.collect::<Vec<_>>() {
+            if received.has_community(Community::NO_LLGR) {
+                self.remove(&prefix, |path| path.is_from(address));
+                continue;
+            }
+            let mut marked = (*received).clone();
+            let communities = marked.every_community();
+            marked.set_communities(communities.into_iter().chain([Community::LLGR_STALE]));
+            let marked = self.attributes.intern(marked);
+            self.insert(&info, prefix, &marked, true);
         }
     }
 

@@ -6,7 +6,10 @@ use super::*;
 use crate::policy::Policy;
 use crate::wire::{Announcement, Context, Outcome};
 
+mod long_lived;
 mod policies;
+mod refresh;
+mod roles;
 
 const LOCAL_AS: u32 = 65000;
 
@@ -30,12 +33,16 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             ibgp: !ebgp,
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: false,
+            extended_messages: false,
         },
+        enhanced_refresh: false,
+        long_lived: false,
         preserved: Vec::new(),
         import: Policy::Accept,
         export: Policy::Accept,
         advertise_learned: false,
         enforce_first_as: true,
+        role: None,
         max_prefixes: None,
         local: LocalAddresses {
             session: Some(ip("192.0.2.253")),
@@ -446,7 +453,7 @@ fn a_restart_withdraws_nothing_and_what_is_not_told_again_goes_at_the_end_of_the
     assert_eq!(gone.len(), 1);
     assert_eq!((gone[0].prefix, &gone[0].route), (prefix("10.2.0.0/16"), &None));
     // IPv6 did not end in time.
-    rib.stale_expired(one.address);
+    rib.stale_expired(one.address, &Family::ALL);
     assert_eq!(rib.take_changes()[0].prefix, prefix("2001:db8:1::/48"));
     let counters = rib.counters(one.address);
     assert_eq!((counters[0].received, counters[1].received), (1, 0));
@@ -468,7 +475,7 @@ fn a_peer_that_preserved_nothing_or_does_not_come_back_loses_its_routes() {
         rib
     };
     let mut forgotten = restarted();
-    forgotten.stale_expired(one.address);
+    forgotten.stale_expired(one.address, &Family::ALL);
     assert_eq!(forgotten.take_changes().len(), 1);
     assert_eq!(forgotten.sizes(), (0, 0, 0));
 

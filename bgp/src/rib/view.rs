@@ -75,6 +75,7 @@ fn view(prefix: &Prefix, path: &Path) -> PathView {
         communities: texts(&kinds, |community| matches!(community, Community::Standard(_))),
         extended_communities: texts(&kinds, |community| matches!(community, Community::Extended(_))),
         large_communities: texts(&kinds, |community| matches!(community, Community::Large(..))),
+        only_to_customer: attributes.only_to_customer(),
         source: path.source.to_string(),
         weight: path.marks.weight,
         tag: path.marks.tag,

@@ -1,13 +1,15 @@
 //! One TCP connection of a session: its own state, receive buffer and timers (RFC 4271 section 8.2.1 runs one state
 //! machine a connection).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Negotiated, State};
-use crate::wire::Notification;
+use super::{Negotiated, Output, State};
+use crate::Family;
+use crate::wire::{Notification, Refresh};
 
 /// Hold time while the peer's OPEN is awaited: "a large value" (RFC 4271 section 8.2.2, OpenSent).
 pub(super) const OPEN_HOLD: Duration = Duration::from_secs(240);
@@ -39,6 +41,12 @@ pub(super) struct Connection {
     /// Something is to be sent.
     pub(super) unsent: bool,
     pub(super) negotiated: Option<Arc<Negotiated>>,
+    /// Families that the peer has told to their end once.
+    pub(super) ended: BTreeSet<Family>,
+    /// Families that the peer is telling anew.
+    pub(super) refreshing: BTreeSet<Family>,
+    /// When the last of these must have ended.
+    pub(super) refresh_deadline: Option<Instant>,
     /// Failures in a row when this connection was established: taken up again if it ends by an error.
     pub(super) failures_before: u32,
 }
@@ -55,6 +63,9 @@ impl Connection {
             send_hold: None,
             unsent: false,
             negotiated: None,
+            ended: BTreeSet::new(),
+            refreshing: BTreeSet::new(),
+            refresh_deadline: None,
             failures_before: 0,
         }
     }
@@ -77,6 +88,36 @@ impl Connection {
     pub(super) const fn sent(&mut self, left: usize) {
         self.unsent = left > 0;
         self.send_hold = None;
+    }
+
+    /// What a ROUTE-REFRESH of a family asks for (RFC 2918, 7313 section 4); nothing if it is out of place. A family that
+    /// the peer begins to tell anew must have ended by `deadline`.
+    pub(super) fn refresh(&mut self, family: Family, kind: Refresh, deadline: Instant) -> Option<Output> {
+        let capabilities = &self.negotiated.as_ref()?.capabilities;
+        if !capabilities.families.contains(&family) {
+            return None;
+        }
+        // Until a peer that restarts gracefully has told its table once, there is nothing to refresh.
+        let begun = capabilities.graceful_restart.is_none() || self.ended.contains(&family);
+        match kind {
+            Refresh::Request => Some(Output::Refresh(family)),
+            Refresh::Begin if capabilities.enhanced_route_refresh && begun => {
+                self.refreshing.insert(family);
+                self.refresh_deadline = Some(deadline);
+                Some(Output::RefreshBegins(family))
+            }
+            Refresh::End => self.end_refresh(family),
+            Refresh::Begin | Refresh::Unknown(_) => None,
+        }
+    }
+
+    /// A refresh has come to its end, or takes too long.
+    pub(super) fn end_refresh(&mut self, family: Family) -> Option<Output> {
+        let begun = self.refreshing.remove(&family);
+        if self.refreshing.is_empty() {
+            self.refresh_deadline = None;
+        }
+        begun.then_some(Output::RefreshEnds(family))
     }
 
     /// A third of the hold time (RFC 4271 section 4.4); `None` without keepalives.

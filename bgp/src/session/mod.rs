@@ -31,7 +31,7 @@ use connection::{Connection, End, Failure};
 use net::Prefix;
 use restart::Restart;
 
-use crate::wire::{self, Attributes, Capabilities, Cease, Notification, Open, code};
+use crate::wire::{self, Attributes, Cease, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
 pub use negotiation::Negotiated;
@@ -121,7 +121,7 @@ impl Session {
         let sending = self
             .connections
             .iter()
-            .flat_map(|connection| [connection.keepalive, connection.send_hold])
+            .flat_map(|connection| [connection.keepalive, connection.send_hold, connection.refresh_deadline])
             .flatten();
         hold.chain(sending)
             .chain(self.retry)
@@ -183,6 +183,24 @@ impl Session {
             Event::EndOfRib(family) => {
                 if let Some((id, negotiated)) = self.speaking() {
                     self.send(id, wire::encode_end_of_rib(family, &negotiated.context));
+                }
+            }
+            Event::AskRefresh(family) => {
+                if let Some((id, negotiated)) = self.speaking()
+                    && negotiated.capabilities.route_refresh
+                    && negotiated.capabilities.families.contains(&family)
+                {
+                    self.send(id, wire::encode_route_refresh(family, Refresh::Request));
+                }
+            }
+            Event::RefreshBegins(family) => {
+                if let Some((id, _)) = self.speaking() {
+                    self.send(id, wire::encode_route_refresh(family, Refresh::Begin));
+                }
+            }
+            Event::RefreshEnds(family) => {
+                if let Some((id, _)) = self.speaking() {
+                    self.send(id, wire::encode_route_refresh(family, Refresh::End));
                 }
             }
             Event::Timeout => self.timeout(now),
@@ -285,10 +303,7 @@ impl Session {
             asn: self.config.local_as,
             hold_time: self.config.hold_time,
             router_id: self.config.router_id,
-            capabilities: Capabilities {
-                graceful_restart: self.restart.offer(&self.config),
-                ..self.config.capabilities.clone()
-            },
+            capabilities: self.restart.offer(&self.config),
         };
         self.send(id, open.encode());
         self.note(match direction {
@@ -368,8 +383,12 @@ impl Session {
             self.initiate(now);
             self.note("connect retry timer expired");
         }
-        if self.restart.expired(now) {
-            self.outputs.push_back(Output::StaleExpired);
+        let restart::Expired { long_lived, void } = self.restart.expired(now);
+        if !long_lived.is_empty() {
+            self.outputs.push_back(Output::LongLived(long_lived));
+        }
+        if !void.is_empty() {
+            self.outputs.push_back(Output::StaleExpired(void));
         }
         for id in self.ids() {
             let paused = self.paused;
@@ -383,6 +402,13 @@ impl Session {
             } else if connection.keepalive.is_some_and(|at| at <= now) {
                 self.send(id, wire::encode_keepalive());
                 self.arm_keepalive(id, now);
+            } else if connection.refresh_deadline.is_some_and(|at| at <= now) {
+                let late = connection.refreshing.clone();
+                let ended: Vec<_> = late
+                    .into_iter()
+                    .filter_map(|family| connection.end_refresh(family))
+                    .collect();
+                self.outputs.extend(ended);
             }
         }
     }

@@ -32,6 +32,9 @@ pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Noti
     if matches!(open.hold_time, 1 | 2) {
         return Err(error(open_error::HOLD_TIME));
     }
+    if !roles_agree(config, &open.capabilities.roles) {
+        return Err(error(open_error::ROLE));
+    }
     let capabilities = config.capabilities.intersection(&open.capabilities);
     if capabilities.families.is_empty() {
         return Err(error(open_error::CAPABILITY).with_data(config.capabilities.multiprotocol_bytes()));
@@ -41,6 +44,7 @@ pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Noti
         ibgp: config.is_ibgp(),
         families: capabilities.families.clone(),
         ipv6_next_hop_for_ipv4: capabilities.ipv6_next_hop_for_ipv4,
+        extended_messages: capabilities.extended_messages,
     };
     let hold_time = Duration::from_secs(u64::from(open.hold_time.min(config.hold_time)));
     Ok(Negotiated {
@@ -49,4 +53,15 @@ pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Noti
         capabilities,
         context,
     })
+}
+
+/// RFC 9234 section 4.2. A peer without a role is taken for the opposite of ours unless the session is strict.
+fn roles_agree(config: &Config, theirs: &[u8]) -> bool {
+    match (config.role, theirs) {
+        (None, _) => true,
+        (Some(_), []) => !config.strict_role,
+        (Some(ours), [theirs]) => *theirs == ours.opposite().value(),
+        // Several different ones.
+        (Some(_), _) => false,
+    }
 }

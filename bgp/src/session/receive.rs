@@ -13,8 +13,13 @@ impl Session {
             connection.buffer.extend_from_slice(bytes);
         }
         // Each message may end the connection, so it is looked up anew.
+        let longest = if self.config.capabilities.extended_messages {
+            wire::EXTENDED_MAX_MESSAGE
+        } else {
+            wire::MAX_MESSAGE
+        };
         while let Some(connection) = self.connection(id) {
-            let message = match wire::split_message(&mut connection.buffer) {
+            let message = match wire::split_message(&mut connection.buffer, longest) {
                 Ok(None) => return,
                 Ok(Some(bytes)) => wire::decode(bytes),
                 Err(notification) => Err(notification),
@@ -30,6 +35,7 @@ impl Session {
     }
 
     fn message(&mut self, id: ConnectionId, message: Message, now: Instant) {
+        let refreshed = now + self.config.stale_time;
         let Some(connection) = self.connection(id) else { return };
         match (connection.state, message) {
             (_, Message::Notification(notification)) => {
@@ -45,16 +51,23 @@ impl Session {
                     .as_ref()
                     .map(|negotiated| update.interpret(&negotiated.context));
                 match context {
-                    Some(Ok(update)) => self.update(update),
+                    Some(Ok(update)) => {
+                        connection.ended.extend(update.end_of_rib);
+                        self.update(update);
+                    }
                     Some(Err(notification)) => self.fail(id, Failure::ours(notification), now),
                     None => {}
                 }
             }
-            (State::Established, Message::RouteRefresh(family)) => {
+            (State::Established, Message::RouteRefresh(family, kind)) => {
                 connection.restart_hold(now);
-                let negotiated = connection.negotiated.as_ref();
-                let wanted = family.filter(|f| negotiated.is_some_and(|n| n.capabilities.families.contains(f)));
-                self.outputs.extend(wanted.map(Output::Refresh));
+                let output = family.and_then(|family| connection.refresh(family, kind, refreshed));
+                match output {
+                    Some(Output::Refresh(_)) => self.statistics.refreshes_out += 1,
+                    Some(Output::RefreshEnds(_)) => self.statistics.refreshes_in += 1,
+                    _ => {}
+                }
+                self.outputs.extend(output);
             }
             (state, _) => {
                 let subcode = match state {

@@ -1,6 +1,8 @@
 //! The state machine over in-memory events and an injected clock.
 
+mod refresh;
 mod restart;
+mod roles;
 mod timers;
 
 use std::net::Ipv4Addr;
@@ -28,11 +30,18 @@ fn config() -> Config {
         capabilities: Capabilities {
             families: Family::ALL.to_vec(),
             route_refresh: true,
+            enhanced_route_refresh: true,
+            extended_messages: true,
             four_octet_as: true,
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
+            long_lived: None,
+            roles: Vec::new(),
         },
+        role: None,
+        strict_role: false,
         stale_time: Duration::from_secs(360),
+        long_lived_time: Duration::ZERO,
         signed: false,
         send_hold_time: SEND_HOLD,
     }
@@ -146,7 +155,7 @@ impl Bench {
                 stream.extend_from_slice(bytes);
             }
         }
-        let next = || split_message(&mut stream).expect("we write valid headers");
+        let next = || split_message(&mut stream, wire::EXTENDED_MAX_MESSAGE).expect("we write valid headers");
         std::iter::from_fn(next)
             .map(|bytes| decode(bytes).expect("we write valid messages"))
             .collect()
@@ -171,7 +180,7 @@ fn happening(name: &str) -> Event {
         "open" => message(peer_open().encode()),
         "keepalive" => message(wire::encode_keepalive()),
         "update" => message(wire::encode_end_of_rib(Family::Ipv4Unicast, &context())),
-        "refresh" => message(wire::encode_route_refresh(Family::Ipv4Unicast)),
+        "refresh" => message(wire::encode_route_refresh(Family::Ipv4Unicast, Refresh::Request)),
         "notification" => message(Notification::cease(Cease::AdministrativeShutdown).encode()),
         "garbage" => message(Bytes::from_static(&[0; 19])),
         other => panic!("no event {other}"),
@@ -184,6 +193,7 @@ fn context() -> wire::Context {
         ibgp: false,
         families: Family::ALL.to_vec(),
         ipv6_next_hop_for_ipv4: true,
+        extended_messages: false,
     }
 }
 
@@ -500,7 +510,7 @@ fn updates_and_refreshes_come_out_and_go_in() {
             bench.receive(OUT, bytes);
         }
     }
-    bench.receive(OUT, wire::encode_route_refresh(Family::Ipv6Unicast));
+    bench.receive(OUT, wire::encode_route_refresh(Family::Ipv6Unicast, Refresh::Request));
     let updates: Vec<_> = bench
         .outputs
         .iter()

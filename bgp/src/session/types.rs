@@ -9,8 +9,8 @@ use bytes::Bytes;
 use net::Prefix;
 
 use super::{ConnectionId, Direction, Negotiated};
-use crate::Family;
 use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
+use crate::{Family, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -55,11 +55,17 @@ pub struct Config {
     pub signed: bool,
     /// Longest time that the peer may take nothing of what is to be sent (RFC 9687).
     pub send_hold_time: Duration,
+    /// What we are to the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// The peer has to say its role too.
+    pub strict_role: bool,
     /// What to offer. The graceful restart capability is that of the first session; later ones say that forwarding went
     /// on meanwhile. Without it no routes of the peer are kept.
     pub capabilities: Capabilities,
     /// Longest time that routes of a peer that restarts are kept: until it is back, and again until it has told all.
     pub stale_time: Duration,
+    /// Longest time that they are kept after that as a last resort (RFC 9494).
+    pub long_lived_time: Duration,
 }
 
 impl Config {
@@ -98,6 +104,12 @@ pub enum Event {
     Withdraw(Vec<Prefix>),
     /// Mark the end of the first full table of a family.
     EndOfRib(Family),
+    /// Ask the peer for a family again.
+    AskRefresh(Family),
+    /// Tell the peer that a family is told anew from here (RFC 7313)…
+    RefreshBegins(Family),
+    /// …to here.
+    RefreshEnds(Family),
     /// The time of [`super::Session::poll_timeout`] has come.
     Timeout,
 }
@@ -119,11 +131,18 @@ pub enum Output {
     Update(Update),
     /// The peer wants a family of the adj-rib-out again (RFC 2918).
     Refresh(Family),
+    /// The peer tells a family anew: what it does not tell again before the end is void (RFC 7313)…
+    RefreshBegins(Family),
+    /// …which is here, or should have been.
+    RefreshEnds(Family),
     /// Routes do not flow any more. What was learned is void, but for these families: the peer restarts, and its routes
     /// are kept until [`Output::StaleExpired`], or until it says otherwise (RFC 4724 section 4.2).
     Down(String, Vec<Family>),
-    /// The peer did not come back, or did not tell all its routes again, in time: what was kept is void.
-    StaleExpired,
+    /// The peer did not come back in time: what was kept of these families is a last resort from here on (RFC 9494).
+    LongLived(Vec<Family>),
+    /// The peer did not come back, or did not tell all its routes again, in time: what was kept of these families is
+    /// void.
+    StaleExpired(Vec<Family>),
     /// For the log.
     Transition {
         /// State left.
@@ -146,6 +165,10 @@ pub struct Statistics {
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used.
     pub attributes_discarded: u64,
+    /// Refreshes that the peer told from beginning to end (RFC 7313).
+    pub refreshes_in: u64,
+    /// Refreshes that the peer asked for.
+    pub refreshes_out: u64,
     /// Times that Established was left.
     pub flaps: u64,
     /// Why a connection last failed.

@@ -158,6 +158,19 @@ impl Attributes {
         self.other.sort_by_key(PathAttribute::type_code);
     }
 
+    /// ONLY_TO_CUSTOMER (RFC 9234): the AS since which the route is for customers alone.
+    pub fn only_to_customer(&self) -> Option<u32> {
+        self.other.iter().find_map(PathAttribute::only_to_customer)
+    }
+
+    /// Adds ONLY_TO_CUSTOMER unless it is there.
+    pub fn mark_only_to_customer(&mut self, asn: u32) {
+        if self.only_to_customer().is_none() {
+            self.other.push(PathAttribute::OnlyToCustomer(asn));
+            self.other.sort_by_key(PathAttribute::type_code);
+        }
+    }
+
     /// The AS path with `asn` in front of it.
     #[must_use]
     pub fn prepended(&self, asn: u32) -> AsPath {

@@ -14,8 +14,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire as library;
 
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
-pub use notification::{Cease, Notification, code, fsm, header, open_error};
-pub use open::{Capabilities, GracefulRestart, Open, RestartFamily};
+pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
+pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{
     Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_announcement, encode_end_of_rib,
     encode_withdrawal,
@@ -25,11 +25,13 @@ use crate::Family;
 
 /// Largest message without RFC 8654, bytes.
 pub const MAX_MESSAGE: u16 = library::MAX_MESSAGE_LEN;
+/// Largest message of a speaker that has announced RFC 8654, bytes.
+pub const EXTENDED_MAX_MESSAGE: u16 = library::EXTENDED_MAX_MESSAGE_LEN;
 const HEADER: usize = library::constants::HEADER_LEN;
 const LENGTH_AT: usize = library::constants::MARKER_LEN;
 const TYPE_AT: usize = LENGTH_AT + 2;
 
-/// A message of RFC 4271 section 4 or RFC 2918.
+/// A message of RFC 4271 section 4, RFC 2918 or RFC 7313.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// OPEN.
@@ -41,15 +43,29 @@ pub enum Message {
     /// KEEPALIVE.
     Keepalive,
     /// ROUTE-REFRESH; `None` for a family that the speaker does not know.
-    RouteRefresh(Option<Family>),
+    RouteRefresh(Option<Family>, Refresh),
 }
 
-/// Takes one whole message off the front of `buffer`; `None` while it is incomplete.
+/// What a ROUTE-REFRESH says of its family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// It is wanted again (RFC 2918).
+    Request,
+    /// It is told again from here… (RFC 7313)
+    Begin,
+    /// …to here.
+    End,
+    /// Something that this speaker does not know.
+    Unknown(u8),
+}
+
+/// Takes one whole message off the front of `buffer`; `None` while it is incomplete. `longest` is [`MAX_MESSAGE`], or
+/// [`EXTENDED_MAX_MESSAGE`] if we have announced RFC 8654; an OPEN or KEEPALIVE is never longer than the former.
 ///
 /// # Errors
 /// The notification to end the connection with, if the header is wrong (RFC 4271 section 6.1).
-pub fn split_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, Notification> {
-    let Some(length) = library::peek_message_length(buffer, MAX_MESSAGE).map_err(Notification::from)? else {
+pub fn split_message(buffer: &mut BytesMut, longest: u16) -> Result<Option<Bytes>, Notification> {
+    let Some(length) = library::peek_message_length(buffer, longest).map_err(Notification::from)? else {
         return Ok(None);
     };
     let shortest = match buffer[TYPE_AT] {
@@ -76,7 +92,8 @@ pub fn split_message(buffer: &mut BytesMut) -> Result<Option<Bytes>, Notificatio
 /// The notification to end the connection with.
 pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
     let received_length = message.get(LENGTH_AT..TYPE_AT).map(<[u8]>::to_vec).unwrap_or_default();
-    let decoded = library::decode_message(&mut message, MAX_MESSAGE).map_err(|error| {
+    let whole = message.clone();
+    let decoded = library::decode_message(&mut message, EXTENDED_MAX_MESSAGE).map_err(|error| {
         let notification = Notification::from(error);
         let bad_length = notification.code == code::HEADER && notification.subcode == header::BAD_LENGTH;
         if bad_length {
@@ -96,12 +113,21 @@ pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
             subcode: n.subcode,
             data: n.data,
         }),
-        library::Message::RouteRefresh(refresh) => Message::RouteRefresh(
-            refresh
-                .afi()
-                .zip(refresh.safi())
-                .and_then(|(afi, safi)| family_from_library(afi, safi)),
-        ),
+        library::Message::RouteRefresh(refresh) => {
+            let family = refresh.afi().zip(refresh.safi());
+            let family = family.and_then(|(afi, safi)| family_from_library(afi, safi));
+            let kind = match refresh.subtype() {
+                library::RouteRefreshSubtype::Normal => Refresh::Request,
+                library::RouteRefreshSubtype::BoRR => Refresh::Begin,
+                library::RouteRefreshSubtype::EoRR => Refresh::End,
+                _ => Refresh::Unknown(refresh.subtype_raw),
+            };
+            // RFC 7313 section 5: a marker has nothing behind it.
+            if refresh.orf.is_some() && matches!(kind, Refresh::Begin | Refresh::End) {
+                return Err(Notification::new(code::ROUTE_REFRESH, refresh::BAD_LENGTH).with_data(whole));
+            }
+            Message::RouteRefresh(family, kind)
+        }
         library::Message::Keepalive => Message::Keepalive,
         // The library's enum may grow; a type that this speaker does not know is refused.
         _ => return Err(Notification::new(code::HEADER, header::BAD_TYPE)),
@@ -113,12 +139,17 @@ pub fn encode_keepalive() -> Bytes {
     encode_infallible(&library::Message::Keepalive)
 }
 
-/// Encodes a ROUTE-REFRESH (RFC 2918).
-pub fn encode_route_refresh(family: Family) -> Bytes {
+/// Encodes a ROUTE-REFRESH.
+pub fn encode_route_refresh(family: Family, kind: Refresh) -> Bytes {
     let (afi, safi) = family_to_library(family);
-    encode_infallible(&library::Message::RouteRefresh(library::RouteRefreshMessage::new(
-        afi, safi,
-    )))
+    let subtype = match kind {
+        Refresh::Request => library::RouteRefreshSubtype::Normal,
+        Refresh::Begin => library::RouteRefreshSubtype::BoRR,
+        Refresh::End => library::RouteRefreshSubtype::EoRR,
+        Refresh::Unknown(subtype) => library::RouteRefreshSubtype::Unknown(subtype),
+    };
+    let message = library::RouteRefreshMessage::new_with_subtype(afi, safi, subtype);
+    encode_infallible(&library::Message::RouteRefresh(message))
 }
 
 /// For messages whose size and values are bounded by construction.

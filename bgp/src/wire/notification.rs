@@ -19,6 +19,8 @@ pub mod code {
     pub const FSM: u8 = 5;
     /// Cease.
     pub const CEASE: u8 = 6;
+    /// ROUTE-REFRESH Message Error (RFC 7313).
+    pub const ROUTE_REFRESH: u8 = 7;
     /// Send Hold Timer Expired (RFC 9687).
     pub const SEND_HOLD_TIMER: u8 = 8;
 }
@@ -43,6 +45,14 @@ pub mod open_error {
     pub const HOLD_TIME: u8 = subcode::UNACCEPTABLE_HOLD_TIME;
     /// Unsupported Capability (RFC 5492).
     pub const CAPABILITY: u8 = subcode::UNSUPPORTED_CAPABILITY;
+    /// Role Mismatch (RFC 9234).
+    pub const ROLE: u8 = subcode::ROLE_MISMATCH;
+}
+
+/// Subcodes of a ROUTE-REFRESH message error (RFC 7313 section 5).
+pub mod refresh {
+    /// Invalid Message Length.
+    pub const BAD_LENGTH: u8 = 1;
 }
 
 /// Subcodes of a state machine error (RFC 6608).

@@ -1,4 +1,4 @@
-//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 8538, 8950).
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 7313, 8538, 8654, 8950, 9234, 9494).
 
 use std::net::Ipv4Addr;
 
@@ -6,6 +6,9 @@ use bytes::Bytes;
 use rustbgpd_wire as library;
 
 use crate::Family;
+
+/// Code of the BGP Role capability.
+const ROLE: u8 = library::constants::capability_code::BGP_ROLE;
 
 /// An OPEN message, the 4-octet AS already in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +30,21 @@ pub struct Capabilities {
     pub families: Vec<Family>,
     /// Route refresh (RFC 2918).
     pub route_refresh: bool,
+    /// A refresh has a beginning and an end (RFC 7313).
+    pub enhanced_route_refresh: bool,
+    /// Messages of up to 65535 octets (RFC 8654).
+    pub extended_messages: bool,
     /// 4-octet AS numbers (RFC 6793).
     pub four_octet_as: bool,
     /// IPv4 unicast routes with IPv6 next hops (RFC 8950).
     pub ipv6_next_hop_for_ipv4: bool,
     /// Graceful restart (RFC 4724).
     pub graceful_restart: Option<GracefulRestart>,
+    /// Long-lived graceful restart (RFC 9494): the families whose routes are to be kept as a last resort when the restart
+    /// time is over. Empty: the sender only keeps those of others.
+    pub long_lived: Option<Vec<LongLivedFamily>>,
+    /// Roles (RFC 9234), as their values: one, or the sender contradicts itself.
+    pub roles: Vec<u8>,
 }
 
 /// What a graceful restart capability says.
@@ -58,6 +70,17 @@ pub struct RestartFamily {
     pub forwarding: bool,
 }
 
+/// A family of a long-lived graceful restart capability.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LongLivedFamily {
+    /// The family.
+    pub family: Family,
+    /// F bit: forwarding went on while the sender was away.
+    pub forwarding: bool,
+    /// How long the routes are to be kept, seconds (24 bits).
+    pub stale_time: u32,
+}
+
 impl GracefulRestart {
     /// Families that went on forwarding while the sender was away.
     pub fn preserved(&self) -> impl Iterator<Item = Family> {
@@ -78,9 +101,13 @@ impl Capabilities {
             .collect();
         let flags = [
             (self.route_refresh, "route-refresh"),
+            (self.enhanced_route_refresh, "enhanced-route-refresh"),
+            (self.extended_messages, "extended-messages"),
             (self.ipv6_next_hop_for_ipv4, "extended-next-hop ipv4-unicast"),
             (self.graceful_restart.is_some(), "graceful-restart"),
+            (self.long_lived.is_some(), "long-lived-graceful-restart"),
             (self.four_octet_as, "four-octet-as"),
+            (!self.roles.is_empty(), "role"),
         ];
         names.extend(
             flags
@@ -91,7 +118,7 @@ impl Capabilities {
         names
     }
 
-    /// What both sides can do. Graceful restart is kept as the remote side (`other`) announced it.
+    /// What both sides can do. Graceful restart, of both kinds, and roles are kept as the remote side (`other`) announced them.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
         let implied = [Family::Ipv4Unicast];
@@ -108,9 +135,17 @@ impl Capabilities {
                 .filter(|family| theirs.contains(family))
                 .collect(),
             route_refresh: self.route_refresh && other.route_refresh,
+            enhanced_route_refresh: self.enhanced_route_refresh && other.enhanced_route_refresh,
+            extended_messages: self.extended_messages && other.extended_messages,
             four_octet_as: self.four_octet_as && other.four_octet_as,
             ipv6_next_hop_for_ipv4: self.ipv6_next_hop_for_ipv4 && other.ipv6_next_hop_for_ipv4,
             graceful_restart: self.graceful_restart.as_ref().and(other.graceful_restart.clone()),
+            long_lived: self.long_lived.as_ref().and(other.long_lived.clone()),
+            roles: if self.roles.is_empty() {
+                Vec::new()
+            } else {
+                other.roles.clone()
+            },
         }
     }
 
@@ -138,6 +173,18 @@ impl Capabilities {
                     }
                 }
                 library::Capability::RouteRefresh => capabilities.route_refresh = true,
+                library::Capability::LongLivedGracefulRestart(families) => {
+                    let known = |entry: &library::LlgrFamily| {
+                        Some(LongLivedFamily {
+                            family: super::family_from_library(entry.afi, entry.safi)?,
+                            forwarding: entry.forwarding_preserved,
+                            stale_time: entry.stale_time,
+                        })
+                    };
+                    capabilities.long_lived = Some(families.iter().filter_map(known).collect());
+                }
+                library::Capability::EnhancedRouteRefresh => capabilities.enhanced_route_refresh = true,
+                library::Capability::ExtendedMessage => capabilities.extended_messages = true,
                 library::Capability::FourOctetAs { .. } => capabilities.four_octet_as = true,
                 library::Capability::ExtendedNextHop(entries) => {
                     capabilities.ipv6_next_hop_for_ipv4 |= entries.iter().any(|entry| {
@@ -165,10 +212,25 @@ impl Capabilities {
                         families: families.iter().filter_map(known).collect(),
                     });
                 }
+                library::Capability::Role { role } => capabilities.add_role(role.to_u8()),
+                // The library leaves a value that is not assigned as it came.
+                library::Capability::Unknown { code: ROLE, data } => {
+                    data.iter().for_each(|v| capabilities.add_role(*v))
+                }
                 _ => {}
             }
         }
+        // RFC 9494 section 4.1: nothing without the other.
+        if capabilities.graceful_restart.is_none() {
+            capabilities.long_lived = None;
+        }
         capabilities
+    }
+
+    fn add_role(&mut self, value: u8) {
+        if !self.roles.contains(&value) {
+            self.roles.push(value);
+        }
     }
 
     fn to_library(&self, asn: u32) -> Vec<library::Capability> {
@@ -182,6 +244,12 @@ impl Capabilities {
             .collect();
         if self.route_refresh {
             list.push(library::Capability::RouteRefresh);
+        }
+        if self.enhanced_route_refresh {
+            list.push(library::Capability::EnhancedRouteRefresh);
+        }
+        if self.extended_messages {
+            list.push(library::Capability::ExtendedMessage);
         }
         if self.ipv6_next_hop_for_ipv4 {
             list.push(library::Capability::ExtendedNextHop(vec![
@@ -208,9 +276,33 @@ impl Capabilities {
                 families: restart.families.iter().map(family).collect(),
             });
         }
+        if let Some(families) = &self.long_lived {
+            let family = |entry: &LongLivedFamily| {
+                let (afi, safi) = super::family_to_library(entry.family);
+                library::LlgrFamily {
+                    afi,
+                    safi,
+                    forwarding_preserved: entry.forwarding,
+                    stale_time: entry.stale_time,
+                }
+            };
+            list.push(library::Capability::LongLivedGracefulRestart(
+                families.iter().map(family).collect(),
+            ));
+        }
         if self.four_octet_as {
             list.push(library::Capability::FourOctetAs { asn });
         }
+        let role = |value: &u8| {
+            library::BgpRole::from_u8(*value).map_or_else(
+                || library::Capability::Unknown {
+                    code: ROLE,
+                    data: Bytes::copy_from_slice(&[*value]),
+                },
+                |role| library::Capability::Role { role },
+            )
+        };
+        list.extend(self.roles.iter().map(role));
         list
     }
 }

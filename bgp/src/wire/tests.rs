@@ -20,6 +20,7 @@ fn context() -> Context {
         ibgp: false,
         families: Family::ALL.to_vec(),
         ipv6_next_hop_for_ipv4: true,
+        extended_messages: false,
     }
 }
 
@@ -214,6 +215,8 @@ proptest! {
             capabilities: Capabilities {
                 families: Family::ALL.into_iter().zip(flags).filter(|(_, on)| *on).map(|(family, _)| family).collect(),
                 route_refresh: flags[2],
+                enhanced_route_refresh: flags[0],
+                extended_messages: flags[1],
                 four_octet_as: flags[3] || asn > u32::from(u16::MAX),
                 ipv6_next_hop_for_ipv4: flags[4],
                 graceful_restart: flags[5].then(|| GracefulRestart {
@@ -224,6 +227,12 @@ proptest! {
                         .map(|family| RestartFamily { family, forwarding: flags[2] })
                         .to_vec(),
                 }),
+                long_lived: (flags[5] && flags[3]).then(|| {
+                    let entry = |family| LongLivedFamily { family, forwarding: flags[4], stale_time: id & 0x00ff_ffff };
+                    Family::ALL.map(entry).to_vec()
+                }),
+                // Those that are assigned, and some that are not.
+                roles: if flags[1] { vec![(hold_time & 7) as u8] } else { Vec::new() },
             },
         };
         prop_assert_eq!(decode(open.encode()), Ok(Message::Open(open)));
@@ -235,7 +244,7 @@ proptest! {
         buffer.extend_from_slice(&u16::try_from(HEADER + body.len()).expect("short").to_be_bytes());
         buffer.extend_from_slice(&[kind]);
         buffer.extend_from_slice(&body);
-        if let Ok(Some(message)) = split_message(&mut buffer)
+        if let Ok(Some(message)) = split_message(&mut buffer, MAX_MESSAGE)
             && let Ok(Message::Update(update)) = decode(message)
         {
             for ibgp in [false, true] {
@@ -373,6 +382,12 @@ fn faults_of_each_attribute_are_as_its_rfc_orders() {
             TreatAsWithdraw,
             TreatAsWithdraw,
         ),
+        (
+            "7607: ONLY_TO_CUSTOMER of AS 0",
+            &[0xc0, 35, 4, 0, 0, 0, 0],
+            TreatAsWithdraw,
+            TreatAsWithdraw,
+        ),
     ];
     for (name, attribute, external, internal) in table {
         for (ibgp, expected) in [(false, external), (true, internal)] {
@@ -474,7 +489,8 @@ fn header_errors_name_their_subcode() {
         let mut buffer = BytesMut::from(&[marker; 16][..]);
         buffer.extend_from_slice(&length.to_be_bytes());
         buffer.extend_from_slice(&[kind]);
-        split_message(&mut buffer).map_err(|notification| (notification.code, notification.subcode, notification.data))
+        split_message(&mut buffer, MAX_MESSAGE)
+            .map_err(|notification| (notification.code, notification.subcode, notification.data))
     };
     assert_eq!(header(0xfe, 19, 4), Err((1, 1, Bytes::new())));
     for (length, kind) in [(18, 4), (4097, 2), (28, 1), (22, 2), (20, 3), (20, 4)] {
@@ -485,6 +501,26 @@ fn header_errors_name_their_subcode() {
     }
     assert_eq!(header(0xff, 19, 9), Err((1, 3, Bytes::from_static(&[9]))));
     assert_eq!(header(0xff, 30, 1), Ok(None));
+}
+
+#[test]
+fn attributes_above_4096_octets_travel_in_extended_messages() {
+    let mut attributes = Attributes::originated(NextHop::from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
+    attributes.as_path = AsPath {
+        segments: vec![AsPathSegment::AsSequence(vec![65_001; 255]); 8],
+    };
+    let prefix: Prefix = "10.0.0.0/8".parse().expect("prefix");
+    let extended = Context {
+        extended_messages: true,
+        ..context()
+    };
+    let messages = encode_announcement(&attributes, &[prefix], &extended).expect("fits");
+    assert!(messages[0].len() > usize::from(MAX_MESSAGE));
+    let update = interpret(&messages[0], &extended);
+    assert_eq!(
+        (update.outcome, &update.announced[0].attributes),
+        (Outcome::Clean, &attributes)
+    );
 }
 
 #[test]

@@ -23,6 +23,19 @@ pub struct Context {
     pub families: Vec<Family>,
     /// IPv4 routes may have IPv6 next hops (RFC 8950).
     pub ipv6_next_hop_for_ipv4: bool,
+    /// The peer takes messages of up to 65535 octets (RFC 8654).
+    pub extended_messages: bool,
+}
+
+impl Context {
+    /// Longest UPDATE that may be sent, octets.
+    const fn longest(&self) -> u16 {
+        if self.extended_messages {
+            super::EXTENDED_MAX_MESSAGE
+        } else {
+            super::MAX_MESSAGE
+        }
+    }
 }
 
 /// How far an UPDATE could be used, weakest action first (RFC 7606 section 2).
@@ -92,6 +105,7 @@ impl RawUpdate {
             .parse_revised(context.four_octet_as, context.ibgp, false, &[])
             .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
+        faults.extend(parsed.update.attributes.iter().filter_map(zero_only_to_customer));
         let library::ParsedUpdate {
             withdrawn,
             mut attributes,
@@ -241,6 +255,17 @@ impl Fault {
     }
 }
 
+/// ONLY_TO_CUSTOMER with AS 0, which names nobody (RFC 7607) and which the library takes: the routes are not to be used
+/// by whoever reads a mark in it.
+fn zero_only_to_customer(attribute: &PathAttribute) -> Option<Fault> {
+    (attribute.only_to_customer() == Some(0)).then(|| Fault {
+        attribute: attribute.type_code(),
+        outcome: Outcome::TreatAsWithdraw,
+        detail: "ONLY_TO_CUSTOMER holds AS 0".to_owned(),
+        bytes: Bytes::from_static(&[0; 4]),
+    })
+}
+
 /// Semantic checks of the attribute list; a fault, or the notification of a reset.
 fn validate(
     attributes: &[PathAttribute],
@@ -323,7 +348,7 @@ pub fn encode_announcement(
         IpAddr::V4(address) if prefixes.iter().all(Prefix::is_v4) => Some(address),
         _ => None,
     };
-    let room = usize::from(super::MAX_MESSAGE)
+    let room = usize::from(context.longest())
         .checked_sub(UPDATE_OVERHEAD + MP_OVERHEAD + measured.len())
         .ok_or(EncodeError::TooLong(measured.len()))?;
     let chunks = chunks(prefixes, room).ok_or(EncodeError::TooLong(measured.len()))?;
@@ -348,7 +373,7 @@ pub fn encode_announcement(
 
 /// Writes withdrawals of `prefixes`, all of one family, in as few messages as they need.
 pub fn encode_withdrawal(prefixes: &[Prefix], context: &Context) -> Vec<Bytes> {
-    let room = usize::from(super::MAX_MESSAGE) - UPDATE_OVERHEAD - MP_OVERHEAD;
+    let room = usize::from(context.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD;
     let chunks = chunks(prefixes, room).expect("an empty message has room for a prefix");
     let encode = |chunk: &[Prefix]| {
         if chunk.iter().all(Prefix::is_v4) {
@@ -393,7 +418,9 @@ fn build(
         library::UpdateMessage::try_build(announced, withdrawn, attributes, context.four_octet_as, false, mode)
             .map_err(unrepresentable)?;
     let mut buffer = BytesMut::with_capacity(message.encoded_len());
-    message.encode(&mut buffer).map_err(unrepresentable)?;
+    message
+        .encode_with_limit(&mut buffer, context.longest())
+        .map_err(unrepresentable)?;
     Ok(buffer.freeze())
 }
 

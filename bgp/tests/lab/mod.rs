@@ -1,10 +1,12 @@
-//! Two namespaces, a veth pair, and FRR in one of them. Everything goes when the lab is dropped.
+//! Two namespaces, a veth pair, and FRR or another router in one of them. Everything goes when the lab is dropped.
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
+pub(crate) mod bird;
 pub(crate) mod watch;
 
 use std::fs::{self, File};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,10 +14,11 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use bgp::{PeerConfig, Policy, SpeakerConfig};
+use bgp::{PeerConfig, Policy, Speaker, SpeakerConfig};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{User, geteuid};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 /// Appended to bgpd's configuration: it restarts gracefully, and says that forwarding goes on meanwhile.
@@ -78,6 +81,33 @@ pub(crate) async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
         .unwrap_or_else(|_| panic!("not within {PATIENCE:?}: {what}"));
 }
 
+/// Runs a speaker on a runtime of its own until `enough`, then takes the runtime away: its sockets close without a word,
+/// as those of a killed process do.
+pub(crate) async fn speak_and_die(config: SpeakerConfig, enough: impl AsyncFnOnce()) {
+    let namespace = File::open("/proc/thread-self/ns/net").expect("namespace");
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let speaking = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("runtime");
+        runtime.block_on(async {
+            let (sender, mut watch) = watch::Watch::new(64);
+            let speaker = Speaker::start(config, sender).await.expect("speaker starts");
+            watch.wait("session", watch::is_up).await;
+            // The test has failed elsewhere if nobody says so.
+            let _ = stopped.await;
+            std::mem::forget(speaker);
+        });
+        runtime.shutdown_background();
+    });
+    enough().await;
+    drop(stop);
+    let ended = tokio::task::spawn_blocking(move || speaking.join());
+    ended.await.expect("thread").expect("speaker died");
+}
+
 /// A process of the lab, killed when dropped.
 pub(crate) struct Daemon(Child);
 
@@ -107,12 +137,28 @@ pub(crate) struct Lab {
 impl Lab {
     /// Builds a lab and runs `test` on a thread of its own inside the speaker's namespace.
     pub(crate) fn run<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
-        assert!(geteuid().is_root(), "this test needs root: it makes network namespaces");
         assert!(
             Path::new(DAEMONS).join("bgpd").exists(),
             "this test needs FRR: apt-get install frr"
         );
-        let lab = Lab::new();
+        Self::run_in(
+            || {
+                let mut lab = Lab::new();
+                lab.start_zebra();
+                lab
+            },
+            test,
+        );
+    }
+
+    /// The same without FRR's zebra.
+    pub(crate) fn without_frr<F: Future<Output = ()>>(test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
+        Self::run_in(Lab::new, test);
+    }
+
+    fn run_in<F: Future<Output = ()>>(make: impl FnOnce() -> Lab, test: impl FnOnce(Rc<Lab>) -> F + Send + 'static) {
+        assert!(geteuid().is_root(), "this test needs root: it makes network namespaces");
+        let lab = make();
         let body = move || {
             let namespace = File::open(Path::new("/run/netns").join(&lab.speaker)).expect("namespace");
             setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
@@ -130,7 +176,7 @@ impl Lab {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let mut lab = Self {
+        let lab = Self {
             speaker: format!("bgp-s{name}"),
             router: format!("bgp-r{name}"),
             directory: TempDir::new().expect("temporary directory"),
@@ -151,15 +197,18 @@ impl Lab {
             ));
             ip(&format!("-n {namespace} link set fabric up"));
         }
+        lab
+    }
+
+    fn start_zebra(&mut self) {
         let frr = User::from_name("frr")
             .expect("user database")
             .expect("FRR's package makes the user frr");
-        fs::set_permissions(lab.directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
-        chown(lab.directory.path(), Some(frr.uid.as_raw()), Some(frr.gid.as_raw())).expect("chown");
-        fs::write(lab.path("bgpd.conf"), BGPD_CONF).expect("write");
-        fs::write(lab.path("zebra.conf"), "").expect("write");
-        lab.zebra = Some(lab.start("zebra"));
-        lab
+        fs::set_permissions(self.directory.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+        chown(self.directory.path(), Some(frr.uid.as_raw()), Some(frr.gid.as_raw())).expect("chown");
+        fs::write(self.path("bgpd.conf"), BGPD_CONF).expect("write");
+        fs::write(self.path("zebra.conf"), "").expect("write");
+        self.zebra = Some(self.start("zebra"));
     }
 
     /// Starts bgpd and waits until it answers on its vty.
@@ -200,6 +249,35 @@ impl Lab {
         vtysh.stdin(Stdio::null()).output().await.expect("vtysh runs").stdout
     }
 
+    /// A connection attempt from the router's namespace with a TTL of its own: true if it is made.
+    pub(crate) fn connect_from_router(&self, to: &str, ttl: u32) -> impl FnOnce() -> bool + Send + use<> {
+        let namespace = File::open(Path::new("/run/netns").join(&self.router)).expect("namespace");
+        let to: SocketAddr = to.parse().expect("address");
+        move || {
+            // A thread of its own, whose namespace is nobody else's.
+            let attempt = std::thread::spawn(move || {
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("setns");
+                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("socket");
+                socket.set_ttl_v4(ttl).expect("TTL");
+                socket.connect_timeout(&to.into(), Duration::from_secs(5)).is_ok()
+            });
+            attempt.join().expect("thread")
+        }
+    }
+
+    /// Starts a program in the router's namespace.
+    pub(crate) fn spawn(&self, program: &str, arguments: &[&str]) -> Daemon {
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.router, program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("program starts");
+        Daemon(child)
+    }
+
     fn start(&self, daemon: &str) -> Daemon {
         let child = Command::new("ip")
             .args(["netns", "exec", &self.router])
@@ -224,7 +302,7 @@ impl Lab {
         daemon_guard
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -248,7 +326,7 @@ fn ip(arguments: &str) {
 }
 
 fn wait_for_file(path: &Path) {
-    for _ in 0..200 {
+    for _ in 0..1200 {
         if path.exists() {
             return;
         }

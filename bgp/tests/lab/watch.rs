@@ -52,6 +52,13 @@ impl Watch {
             .unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
     }
 
+    /// Takes what has come without waiting.
+    pub(crate) fn collect(&mut self) {
+        while let Ok(event) = self.events.try_recv() {
+            self.seen.push(event);
+        }
+    }
+
     /// From here on only what comes later counts.
     pub(crate) fn forget(&mut self) {
         while let Ok(event) = self.events.try_recv() {

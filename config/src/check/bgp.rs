@@ -16,13 +16,13 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (index, peer) in bgp.peers.iter().enumerate() {
         let path = format!("bgp.peer[{index}]");
         check_address(config, peer, &path, findings);
-        check_peer(peer, &format!("bgp peer `{}`", peer.address), &path, findings);
+        check_peer(peer, bgp, &format!("bgp peer `{}`", peer.address), &path, findings);
         check_policies(bgp, peer, &path, findings);
     }
     for (index, dynamic) in bgp.dynamic.iter().enumerate() {
         let object = format!("bgp dynamic `{}`", dynamic.prefix);
         let path = format!("bgp.dynamic[{index}]");
-        check_peer(&dynamic.template, &object, &path, findings);
+        check_peer(&dynamic.template, bgp, &object, &path, findings);
         check_policies(bgp, &dynamic.template, &path, findings);
     }
     duplicates(bgp, findings);
@@ -64,7 +64,7 @@ fn check_address(config: &Config, peer: &Peer, path: &str, findings: &mut Findin
     }
 }
 
-fn check_peer(peer: &Peer, object: &str, path: &str, findings: &mut Findings) {
+fn check_peer(peer: &Peer, bgp: &Bgp, object: &str, path: &str, findings: &mut Findings) {
     autonomous_system(peer.asn, object, &format!("{path}.asn"), findings);
     if matches!(peer.hold_time, 1 | 2) {
         let fault = Fault::HoldTime {
@@ -93,6 +93,12 @@ fn check_peer(peer: &Peer, object: &str, path: &str, findings: &mut Findings) {
     if peer.ttl_security.is_some() && peer.multihop.is_some() {
         let fault = Fault::TwoDistances { peer: peer.address };
         findings.at(format!("{path}.multihop"), fault);
+    }
+    if peer.role.is_some() && peer.asn == bgp.asn {
+        findings.at(format!("{path}.role"), Fault::RoleInside { peer: peer.address });
+    }
+    if peer.strict_role && peer.role.is_none() {
+        findings.at(format!("{path}.strict-role"), Fault::StrictRole { peer: peer.address });
     }
     if peer.families.is_empty() {
         findings.at(

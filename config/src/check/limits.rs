@@ -73,6 +73,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if let Some(bgp) = &config.bgp {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
+        let deferral = bgp.selection_deferral_time;
+        within(findings, "bgp.selection-deferral-time", deferral, 0..=3600);
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
         }
@@ -124,6 +126,9 @@ fn peer(peer: &Peer, path: &str, findings: &mut Findings) {
     // The field of the capability has 12 bits (RFC 4724 section 3).
     within(findings, &at("restart-time"), peer.restart_time, 1..=4095);
     within(findings, &at("stale-time"), peer.stale_time, 1..=DAY);
+    // The field of the capability has 24 bits (RFC 9494 section 3).
+    let long_lived = peer.long_lived_stale_time;
+    within(findings, &at("long-lived-stale-time"), long_lived, 0..=0x00ff_ffff);
     within(findings, &at("max-prefixes-warn"), peer.max_prefixes_warn, 1..=100);
     for (key, hops) in [("ttl-security", peer.ttl_security), ("multihop", peer.multihop)] {
         if let Some(hops) = hops {

@@ -351,6 +351,14 @@ fn bgp() {
         ["39: local-address 2001:db8::1 of bgp peer 192.0.2.0 is of the other address family"]
     );
     assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nstrict-role = true"),
+        ["39: bgp peer 192.0.2.0 has to say its role (strict-role), and ours is not given"]
+    );
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65001\nrole = \"customer\""),
+        ["39: bgp peer 192.0.2.0 is internal and has a role"]
+    );
+    assert_eq!(
         replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
         ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]
     );

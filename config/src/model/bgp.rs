@@ -22,6 +22,9 @@ pub struct Bgp {
     pub announce: Vec<Prefix>,
     /// Most equal-cost paths of a route; 1 or more.
     pub multipath: u16,
+    /// Most seconds that a start waits for the tables of peers with [`GracefulRestart::Full`] before it announces anything;
+    /// 0 does not wait.
+    pub selection_deferral_time: u32,
     /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
     pub policies: Policies,
     /// `[[bgp.peer]]`, by address.
@@ -86,6 +89,29 @@ pub struct Peer {
     pub restart_time: u16,
     /// Most seconds that the peer's routes are kept while it restarts.
     pub stale_time: u32,
+    /// Most seconds that they are kept after that as a last resort (RFC 9494), and for which the peer is asked to keep ours;
+    /// 0 keeps nothing.
+    pub long_lived_stale_time: u32,
+    /// What we are to the peer (RFC 9234); external peers only.
+    pub role: Option<Role>,
+    /// The peer has to say its role too.
+    pub strict_role: bool,
+}
+
+/// Role of a speaker towards its peer (RFC 9234 section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// We give the peer transit.
+    Provider,
+    /// We are a route server that the peer uses.
+    RsServer,
+    /// We use the peer as route server.
+    RsClient,
+    /// We get transit from the peer.
+    Customer,
+    /// Both tell each other their own routes and their customers'.
+    Peer,
 }
 
 /// Graceful restart (RFC 4724) with a peer.

@@ -12,6 +12,7 @@ use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
     Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter, PrefixRule,
+    Role,
 };
 use crate::words::Word;
 
@@ -22,6 +23,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let listen = reader.list("listen").unwrap_or_else(|| vec![defaults::bgp_listen()]);
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
+    let selection_deferral_time = reader.or("selection-deferral-time", defaults::SELECTION_DEFERRAL_TIME);
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
@@ -34,6 +36,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         listen,
         announce,
         multipath,
+        selection_deferral_time,
         policies,
         peers,
         dynamic,
@@ -63,6 +66,9 @@ struct Settings {
     graceful_restart: GracefulRestart,
     restart_time: u16,
     stale_time: u32,
+    long_lived_stale_time: u32,
+    role: Option<Role>,
+    strict_role: bool,
 }
 
 impl Default for Settings {
@@ -87,6 +93,9 @@ impl Default for Settings {
             graceful_restart: defaults::GRACEFUL_RESTART,
             restart_time: defaults::RESTART_TIME,
             stale_time: defaults::STALE_TIME,
+            long_lived_stale_time: defaults::LONG_LIVED_STALE_TIME,
+            role: None,
+            strict_role: false,
         }
     }
 }
@@ -114,6 +123,9 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         graceful_restart: reader.or("graceful-restart", base.graceful_restart),
         restart_time: reader.or("restart-time", base.restart_time),
         stale_time: reader.or("stale-time", base.stale_time),
+        long_lived_stale_time: reader.or("long-lived-stale-time", base.long_lived_stale_time),
+        role: reader.optional("role").or(base.role),
+        strict_role: reader.or("strict-role", base.strict_role),
     }
 }
 
@@ -204,6 +216,9 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         graceful_restart: settings.graceful_restart,
         restart_time: settings.restart_time,
         stale_time: settings.stale_time,
+        long_lived_stale_time: settings.long_lived_stale_time,
+        role: settings.role,
+        strict_role: settings.strict_role,
     })
 }
 

@@ -180,6 +180,13 @@ impl<'r> Fields<'r> {
         T::from_word(&text).ok_or_else(|| self.damage())
     }
 
+    fn word_optional<T: Word>(&mut self) -> Result<Option<T>, Damage> {
+        match self.parse_optional::<String>()? {
+            None => Ok(None),
+            Some(text) => T::from_word(&text).map(Some).ok_or_else(|| self.damage()),
+        }
+    }
+
     fn id<T: TryFrom<N>, N: TryFrom<i64>>(&mut self) -> Result<T, Damage> {
         let number = self.number::<N>()?;
         T::try_from(number).map_err(|_| self.damage())
@@ -281,6 +288,7 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         listen: list(rows, table::BGP_LISTEN, &[ONE], Fields::parse)?,
         announce: list(rows, table::BGP_ANNOUNCE, &[ONE], Fields::parse)?,
         multipath: fields.number()?,
+        selection_deferral_time: fields.number()?,
         policies: policy::policies(rows)?,
         peers,
         dynamic,
@@ -329,6 +337,9 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         graceful_restart: fields.word()?,
         restart_time: fields.number()?,
         stale_time: fields.number()?,
+        long_lived_stale_time: fields.number()?,
+        role: fields.word_optional()?,
+        strict_role: fields.flag()?,
     };
     let Some(limit) = fields.number_optional()? else {
         peer.address = address.parse().map_err(|_| fields.damage())?;

@@ -156,7 +156,13 @@ fn route(route: &StaticRoute, rows: &mut Rows) {
 fn bgp(bgp: &Bgp, rows: &mut Rows) {
     rows.add(
         table::BGP,
-        vec![ONE, number(bgp.asn), text(bgp.router_id), number(bgp.multipath)],
+        vec![
+            ONE,
+            number(bgp.asn),
+            text(bgp.router_id),
+            number(bgp.multipath),
+            number(bgp.selection_deferral_time),
+        ],
     );
     for address in &bgp.listen {
         rows.add(table::BGP_LISTEN, vec![ONE, text(address)]);
@@ -197,6 +203,9 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             text(peer.graceful_restart.word()),
             number(peer.restart_time),
             number(peer.stale_time),
+            number(peer.long_lived_stale_time),
+            optional(peer.role.map(Word::word), text),
+            number(peer.strict_role),
             optional(dynamic_limit, number),
         ],
     );

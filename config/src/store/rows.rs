@@ -47,7 +47,7 @@ tables! {
     VRF "vrf" ("id") ("vpc");
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
     ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
-    BGP "bgp" ("id") ("asn" "router_id" "multipath");
+    BGP "bgp" ("id") ("asn" "router_id" "multipath" "selection_deferral_time");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
     BGP_SET "bgp_set" ("kind" "name") ();
@@ -57,7 +57,8 @@ tables! {
     BGP_CLAUSE "bgp_clause" ("policy" "term" "part" "position") ("key" "value" "set_kind" "set_name");
     BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "max_prefixes"
         "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
-        "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time" "dynamic_limit");
+        "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
+        "long_lived_stale_time" "role" "strict_role" "dynamic_limit");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");
     BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "family" "position") ("prefix" "ge" "le" "action");

@@ -126,7 +126,8 @@ CREATE TABLE bgp (
     id        INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     asn       INTEGER NOT NULL,
     router_id TEXT    NOT NULL,
-    multipath INTEGER NOT NULL
+    multipath INTEGER NOT NULL,
+    selection_deferral_time INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE bgp_listen (
@@ -204,6 +205,9 @@ CREATE TABLE bgp_peer (
     graceful_restart     TEXT    NOT NULL,
     restart_time         INTEGER NOT NULL,
     stale_time           INTEGER NOT NULL,
+    long_lived_stale_time INTEGER NOT NULL,
+    role                 TEXT,
+    strict_role          INTEGER NOT NULL CHECK (strict_role IN (0, 1)),
     dynamic_limit        INTEGER, -- NULL: one peer
     PRIMARY KEY (bgp, address)
 ) STRICT;

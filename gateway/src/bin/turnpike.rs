@@ -28,6 +28,9 @@ enum Command {
     /// Explain why the gateway does it.
     #[command(subcommand)]
     Explain(Explain),
+    /// Have the BGP speaker do something.
+    #[command(subcommand)]
+    Bgp(BgpCommand),
     /// Try BGP policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -41,6 +44,17 @@ enum Explain {
         vrf: String,
         /// Destination address.
         address: IpAddr,
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+#[derive(Subcommand)]
+enum BgpCommand {
+    /// Ask a peer for all its routes again, without a reset (RFC 2918).
+    Refresh {
+        /// Its address.
+        peer: IpAddr,
         #[command(flatten)]
         output: Output,
     },
@@ -205,6 +219,15 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<String, Error> {
     let (path, json, render) = match &arguments.command {
+        Command::Bgp(BgpCommand::Refresh { peer, output }) => {
+            let query = query(&[("peer", Some(&peer.to_string()))]);
+            let value = client::post(&arguments.socket, &format!("/v1/bgp/refresh{query}")).await?;
+            return Ok(if output.json {
+                format!("{value:#}\n")
+            } else {
+                render::refreshed(&value)
+            });
+        }
         Command::Show(show) => request(show),
         Command::Explain(Explain::Route { vrf, address, output }) => {
             let address = address.to_string();

@@ -1,7 +1,8 @@
-//! What is asked of the BGP speaker: the paths of a prefix, and dry runs of policies.
+//! What is asked of the BGP speaker: the paths of a prefix, dry runs of policies, and routes told again.
 
 use std::collections::HashMap;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use bgp::{PolicyQuestion, PolicyTest, RouteView, Speaker};
 use net::Prefix;
 
 use super::{Failure, Shared, Shown, limit};
+use crate::api::Refreshed;
 
 /// The loc-rib, or one prefix of it, with every path and why it is not used.
 pub(super) async fn bgp_routes(
@@ -22,6 +24,18 @@ pub(super) async fn bgp_routes(
     let limit = limit(&parameters)?;
     let routes = speaker(&shared)?.routes(prefix).await;
     Ok(Json(routes.into_iter().take(limit).collect()))
+}
+
+/// Asks a peer for its routes again.
+pub(super) async fn refresh(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<Refreshed> {
+    let missing = || Failure(StatusCode::BAD_REQUEST, "`peer` is missing".to_owned());
+    let peer: IpAddr = parameter(&parameters, "peer")?.ok_or_else(missing)?;
+    let failed = |error: bgp::Error| Failure(StatusCode::NOT_FOUND, error.to_string());
+    speaker(&shared)?.refresh(peer).await.map_err(failed)?;
+    Ok(Json(Refreshed { peer }))
 }
 
 /// What a policy makes of a route.

@@ -26,12 +26,14 @@ pub enum Community {
 }
 
 /// Communities with a meaning of their own, and their names.
-const WELL_KNOWN: [(&str, Community); 5] = [
+const WELL_KNOWN: [(&str, Community); 7] = [
     ("no-export", Community::NO_EXPORT),
     ("no-advertise", Community::NO_ADVERTISE),
     ("no-export-subconfed", Community::NO_EXPORT_SUBCONFED),
     ("blackhole", Community::BLACKHOLE),
     ("graceful-shutdown", Community::GRACEFUL_SHUTDOWN),
+    ("llgr-stale", Community::LLGR_STALE),
+    ("no-llgr", Community::NO_LLGR),
 ];
 
 impl Community {
@@ -45,6 +47,10 @@ impl Community {
     pub const BLACKHOLE: Self = Self::Standard(0xffff_029a);
     /// The path is about to go: prefer any other (RFC 8326).
     pub const GRACEFUL_SHUTDOWN: Self = Self::Standard(0xffff_0000);
+    /// The router that the path leads through has been away for long: prefer any other (RFC 9494).
+    pub const LLGR_STALE: Self = Self::Standard(0xffff_0006);
+    /// The path is not kept when the router that told it is away for long (RFC 9494).
+    pub const NO_LLGR: Self = Self::Standard(0xffff_0007);
 
     /// The link bandwidth that an extended community tells, bytes a second (draft-ietf-idr-link-bandwidth); transitive
     /// or not.

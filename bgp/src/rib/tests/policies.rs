@@ -187,6 +187,6 @@ fn a_policy_that_changes_while_the_peer_restarts_leaves_its_paths_stale() {
     rib.set_policies(one.address, &set, &set);
     assert_eq!(rib.take_changes()[0].route.as_ref().map(|route| route.metric), Some(7));
     assert!(rib.view(None)[0].paths[0].stale);
-    rib.stale_expired(one.address);
+    rib.stale_expired(one.address, &Family::ALL);
     assert_eq!(rib.take_changes()[0].route, None);
 }

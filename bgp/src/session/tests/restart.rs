@@ -1,7 +1,7 @@
 //! Graceful restart, of the peer and of this speaker.
 
 use super::*;
-use crate::wire::{GracefulRestart, RestartFamily};
+use crate::wire::{GracefulRestart, LongLivedFamily, RestartFamily};
 
 const RESTART_TIME: Duration = Duration::from_secs(120);
 
@@ -54,10 +54,17 @@ fn kept(bench: &Bench) -> Option<&Vec<Family>> {
     })
 }
 
+fn is_void(bench: &Bench) -> bool {
+    bench
+        .outputs
+        .iter()
+        .any(|output| matches!(output, Output::StaleExpired(_)))
+}
+
 /// Lets timers expire, refusing every connection, until what was kept is void.
 fn until_stale_expires(bench: &mut Bench) -> Duration {
     let begin = bench.now;
-    while !bench.outputs.contains(&Output::StaleExpired) {
+    while !is_void(bench) {
         bench.expire();
     }
     bench.now - begin
@@ -176,7 +183,7 @@ fn a_peer_that_is_back_gets_the_stale_time_to_tell_its_routes() {
         .receive(IN, wire::encode_keepalive());
     assert_eq!(bench.state(), State::Established);
     let back = bench.now;
-    while !bench.outputs.contains(&Output::StaleExpired) {
+    while !is_void(&bench) {
         bench.receive(IN, wire::encode_keepalive()).expire();
     }
     assert_eq!(bench.now - back, bench.session.config.stale_time);
@@ -227,4 +234,108 @@ fn the_first_open_says_that_we_restarted_and_the_next_that_we_went_on() {
         .feed(Event::Closed(OUT, "reset by peer".into()))
         .feed(Event::Connected(IN, Direction::Incoming));
     assert_eq!(offered(&bench, IN), Some(capability(true)));
+}
+
+/// Established with a helper that keeps for long, and a peer that asks for this many seconds in IPv4; then lost.
+fn lost_for_long(restarts: bool, ours: Duration, theirs: u32) -> Bench {
+    let mut config = helper();
+    config.long_lived_time = ours;
+    config.capabilities.long_lived = Some(Vec::new());
+    let mut open = open_with(Some(GracefulRestart {
+        families: if restarts {
+            capability(false).families
+        } else {
+            Vec::new()
+        },
+        ..capability(false)
+    }));
+    open.capabilities.long_lived = Some(vec![LongLivedFamily {
+        family: Family::Ipv4Unicast,
+        forwarding: true,
+        stale_time: theirs,
+    }]);
+    let mut bench = Bench::new(config);
+    bench
+        .feed(Event::Start)
+        .feed(Event::Connected(OUT, Direction::Outgoing))
+        .receive(OUT, open.encode())
+        .receive(OUT, wire::encode_keepalive())
+        .feed(Event::Closed(OUT, "reset by peer".into()));
+    bench
+}
+
+/// What happens to kept families, with the time since the loss.
+fn fates(bench: &mut Bench) -> Vec<(Duration, Output)> {
+    let begin = bench.now;
+    let mut fates = Vec::new();
+    while bench.session.restart.deadline().is_some() {
+        bench.outputs.clear();
+        bench.expire();
+        let outputs = bench.outputs.drain(..);
+        let fate = outputs.filter(|output| matches!(output, Output::LongLived(_) | Output::StaleExpired(_)));
+        fates.extend(fate.map(|output| (bench.now - begin, output)));
+    }
+    fates
+}
+
+#[test]
+fn after_the_restart_time_routes_are_a_last_resort_for_the_shorter_of_both_long_times() {
+    let (v4, v6) = (vec![Family::Ipv4Unicast], vec![Family::Ipv6Unicast]);
+    for (ours, theirs, time) in [(3600, 7200, 3600), (7200, 3600, 3600)] {
+        let mut bench = lost_for_long(true, Duration::from_secs(ours), theirs);
+        assert_eq!(kept(&bench), Some(&Family::ALL.to_vec()));
+        let expected = [
+            (RESTART_TIME, Output::LongLived(v4.clone())),
+            (RESTART_TIME, Output::StaleExpired(v6.clone())),
+            (
+                RESTART_TIME + Duration::from_secs(time),
+                Output::StaleExpired(v4.clone()),
+            ),
+        ];
+        assert_eq!(fates(&mut bench), expected);
+    }
+    // A family that does not restart gracefully is a last resort at once.
+    let mut bench = lost_for_long(false, Duration::from_secs(60), 60);
+    assert_eq!(kept(&bench), Some(&v4));
+    let expected = [
+        (Duration::ZERO, Output::LongLived(v4.clone())),
+        (Duration::from_secs(60), Output::StaleExpired(v4)),
+    ];
+    assert_eq!(fates(&mut bench), expected);
+}
+
+#[test]
+fn a_peer_that_is_back_after_long_gets_the_stale_time_as_well() {
+    let mut bench = lost_for_long(true, Duration::from_secs(3600), 3600);
+    while !bench
+        .outputs
+        .iter()
+        .any(|output| matches!(output, Output::LongLived(_)))
+    {
+        bench.expire();
+    }
+    let mut open = open_with(Some(capability(false)));
+    open.capabilities.long_lived = Some(Vec::new());
+    bench
+        .feed(Event::Connected(IN, Direction::Incoming))
+        .receive(IN, open.encode())
+        .receive(IN, wire::encode_keepalive());
+    assert_eq!(bench.state(), State::Established);
+    bench.outputs.clear();
+    let back = bench.now;
+    while !is_void(&bench) {
+        bench.receive(IN, wire::encode_keepalive()).expire();
+    }
+    assert_eq!(bench.now - back, bench.session.config.stale_time);
+}
+
+#[test]
+fn a_long_lived_capability_alone_is_nothing() {
+    let mut open = open_with(None);
+    open.capabilities.long_lived = Some(Vec::new());
+    assert_eq!(
+        decode(open.encode()),
+        Ok(Message::Open(open_with(None))),
+        "RFC 9494 section 4.1"
+    );
 }
