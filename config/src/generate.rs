@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
     PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
@@ -375,14 +375,25 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    (session(), restart(), peer_policy(), peer_policy()).prop_map(|(peer, restart, import, export)| Peer {
+    (session(), restart(), bfd(), peer_policy(), peer_policy()).prop_map(|(peer, restart, bfd, import, export)| Peer {
         import,
         export,
+        // For peers on the same link alone.
+        bfd: bfd.filter(|_| peer.ttl_security.or(peer.multihop).unwrap_or(1) == 1),
         graceful_restart: restart.0,
         restart_time: restart.1,
         stale_time: restart.2,
         ..peer
     })
+}
+
+fn bfd() -> impl Strategy<Value = Option<Bfd>> {
+    let drawn = (10..=60_000_u32, 10..=60_000_u32, 1..=255_u8);
+    option::of(drawn.prop_map(|(min_tx_ms, min_rx_ms, multiplier)| Bfd {
+        min_tx_ms,
+        min_rx_ms,
+        multiplier,
+    }))
 }
 
 fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32)> {
@@ -425,6 +436,7 @@ fn session() -> impl Strategy<Value = Peer> {
                 graceful_restart: GracefulRestart::Helper,
                 restart_time: 120,
                 stale_time: 360,
+                bfd: None,
             }
         },
     )

@@ -52,6 +52,11 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     };
     made.restart_time = peer.restart_time;
     made.stale_time = seconds(peer.stale_time);
+    made.bfd = peer.bfd.map(|bfd| bgp::bfd::session::Config {
+        min_tx: Duration::from_millis(u64::from(bfd.min_tx_ms)),
+        min_rx: Duration::from_millis(u64::from(bfd.min_rx_ms)),
+        multiplier: bfd.multiplier,
+    });
     made.families = peer
         .families
         .iter()

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::Event;
 use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
+use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
@@ -35,6 +36,7 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
+    Bfd(oneshot::Sender<BfdState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -75,6 +77,8 @@ pub(super) struct Core {
     strangers: mpsc::Receiver<Stranger>,
     dynamic_refused: u64,
     listeners: Listeners,
+    /// While a peer has it.
+    bfd: Option<Bfd>,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
@@ -99,6 +103,7 @@ impl Core {
             strangers,
             dynamic_refused: 0,
             listeners,
+            bfd: None,
             to_core,
             inbox,
             events,
@@ -108,6 +113,7 @@ impl Core {
                 ..config.clone()
             },
         };
+        core.listen_for_bfd(&config)?;
         core.reconcile(config);
         Ok(core)
     }
@@ -129,6 +135,11 @@ impl Core {
                 // Whoever asked may have stopped waiting for the answer.
                 Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
                 Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
+                Turn::Command(Some(Command::Bfd(reply))) => {
+                    if let Some(bfd) = &self.bfd {
+                        bfd.view(reply);
+                    }
+                }
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
@@ -243,7 +254,26 @@ impl Core {
     fn apply(&mut self, config: SpeakerConfig) -> Result<(), Error> {
         config.check()?;
         self.listeners.set(&config.listen, &keys(&config), &self.directory)?;
+        self.listen_for_bfd(&config)?;
         self.reconcile(config);
+        Ok(())
+    }
+
+    /// Makes ready for the BFD sessions that `config` wants.
+    fn listen_for_bfd(&mut self, config: &SpeakerConfig) -> Result<(), Error> {
+        let peers = config.peers.iter().map(|peer| (peer.address.is_ipv6(), peer));
+        let ranges = config
+            .dynamic
+            .iter()
+            .map(|range| (!range.range.is_v4(), &range.template));
+        for (v6, _) in peers.chain(ranges).filter(|(_, peer)| peer.bfd.is_some()) {
+            if self.bfd.is_none() {
+                self.bfd = Some(Bfd::start()?);
+            }
+            if let Some(bfd) = &mut self.bfd {
+                bfd.listen(v6)?;
+            }
+        }
         Ok(())
     }
 
@@ -285,7 +315,11 @@ impl Core {
             if let Some((peer, _)) = wanted(&self.config, *address).filter(|(peer, _)| *peer != handle.config) {
                 info!(peer = %address, "BGP policy changed");
                 self.rib.set_policies(*address, &peer.import, &peer.export);
+                let bfd_changed = handle.config.bfd != peer.bfd;
                 handle.config = peer;
+                if let Some(bfd) = self.bfd.as_ref().filter(|_| bfd_changed) {
+                    watch(bfd, handle);
+                }
             }
         }
         self.flush();
@@ -333,19 +367,20 @@ impl Core {
             self.to_core.clone(),
         );
         self.tasks.spawn(peer.run(order_queue, accepted));
-        self.peers.insert(
-            config.address,
-            Handle {
-                config,
-                serial,
-                up: false,
-                kept: false,
-                dynamic,
-                warned: false,
-                orders,
-                shared,
-            },
-        );
+        let handle = Handle {
+            config,
+            serial,
+            up: false,
+            kept: false,
+            dynamic,
+            warned: false,
+            orders,
+            shared,
+        };
+        if let Some(bfd) = self.bfd.as_ref().filter(|_| handle.config.bfd.is_some()) {
+            watch(bfd, &handle);
+        }
+        self.peers.insert(handle.config.address, handle);
         connections
     }
 
@@ -392,6 +427,9 @@ impl Core {
             return;
         };
         self.directory.remove(address);
+        if let Some(bfd) = &self.bfd {
+            bfd.remove(address);
+        }
         let notification = Notification::cease(cease);
         let reason = format!("sent {notification}");
         info!(peer = %address, %reason, "BGP peer removed");
@@ -412,6 +450,9 @@ impl Core {
             let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if let Some(bfd) = self.bfd.take() {
+            bfd.stop().await;
+        }
         if ended.is_err() {
             warn!("peers did not take their last message in time: connections are dropped");
         }
@@ -463,8 +504,28 @@ impl Core {
             attributes_discarded: status.statistics.attributes_discarded,
             flaps: status.statistics.flaps,
             last_error: status.statistics.last_error,
+            bfd: None,
         }
     }
+}
+
+/// Has BFD watch a peer as its configuration says, or watch it no more.
+fn watch(bfd: &Bfd, handle: &Handle) {
+    let config = &handle.config;
+    let Some(intervals) = config.bfd else {
+        return bfd.remove(config.address);
+    };
+    let orders = handle.orders.clone();
+    bfd.set(Wanted {
+        neighbor: config.address,
+        interface: config.interface,
+        local: config.local_address,
+        config: intervals,
+        failed: Box::new(move |_| {
+            // A task that has ended needs no order.
+            let _ = orders.send(Order::Reset(Cease::BfdDown, None));
+        }),
+    });
 }
 
 /// The passwords that listeners have to know.

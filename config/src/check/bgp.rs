@@ -94,6 +94,11 @@ fn check_peer(peer: &Peer, object: &str, path: &str, findings: &mut Findings) {
         let fault = Fault::TwoDistances { peer: peer.address };
         findings.at(format!("{path}.multihop"), fault);
     }
+    let hops = peer.ttl_security.or(peer.multihop);
+    if peer.bfd.is_some() && hops.is_some_and(|hops| hops > 1) {
+        let fault = Fault::BfdDistance { peer: peer.address };
+        findings.at(format!("{path}.bfd"), fault);
+    }
     if peer.families.is_empty() {
         findings.at(
             format!("{path}.families"),

@@ -124,6 +124,11 @@ fn peer(peer: &Peer, path: &str, findings: &mut Findings) {
     // The field of the capability has 12 bits (RFC 4724 section 3).
     within(findings, &at("restart-time"), peer.restart_time, 1..=4095);
     within(findings, &at("stale-time"), peer.stale_time, 1..=DAY);
+    if let Some(bfd) = &peer.bfd {
+        within(findings, &at("bfd.min-tx-ms"), bfd.min_tx_ms, 10..=60_000);
+        within(findings, &at("bfd.min-rx-ms"), bfd.min_rx_ms, 10..=60_000);
+        within(findings, &at("bfd.multiplier"), bfd.multiplier, 1..=255);
+    }
     within(findings, &at("max-prefixes-warn"), peer.max_prefixes_warn, 1..=100);
     for (key, hops) in [("ttl-security", peer.ttl_security), ("multihop", peer.multihop)] {
         if let Some(hops) = hops {

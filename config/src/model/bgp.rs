@@ -86,6 +86,20 @@ pub struct Peer {
     pub restart_time: u16,
     /// Most seconds that the peer's routes are kept while it restarts.
     pub stale_time: u32,
+    /// BFD with the peer (RFC 5880, 5881).
+    pub bfd: Option<Bfd>,
+}
+
+/// `bfd = { … }` of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bfd {
+    /// Milliseconds between two packets of ours, at least.
+    pub min_tx_ms: u32,
+    /// Milliseconds between two packets of the peer, at least.
+    pub min_rx_ms: u32,
+    /// Packets in a row that the peer misses before it takes us to be gone; 1 or more.
+    pub multiplier: u8,
 }
 
 /// Graceful restart (RFC 4724) with a peer.

@@ -11,7 +11,8 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter, PrefixRule,
+    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter,
+    PrefixRule,
 };
 use crate::words::Word;
 
@@ -63,6 +64,7 @@ struct Settings {
     graceful_restart: GracefulRestart,
     restart_time: u16,
     stale_time: u32,
+    bfd: Option<Bfd>,
 }
 
 impl Default for Settings {
@@ -87,6 +89,7 @@ impl Default for Settings {
             graceful_restart: defaults::GRACEFUL_RESTART,
             restart_time: defaults::RESTART_TIME,
             stale_time: defaults::STALE_TIME,
+            bfd: None,
         }
     }
 }
@@ -114,7 +117,21 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         graceful_restart: reader.or("graceful-restart", base.graceful_restart),
         restart_time: reader.or("restart-time", base.restart_time),
         stale_time: reader.or("stale-time", base.stale_time),
+        bfd: bfd(reader, base.bfd),
     }
+}
+
+/// What the table leaves out is as in the group.
+fn bfd(reader: &mut Reader<'_, '_>, base: Option<Bfd>) -> Option<Bfd> {
+    if !reader.has("bfd") {
+        return reader.absent("bfd").or(base);
+    }
+    let (object, base) = (format!("bfd of {}", reader.object()), base.unwrap_or(defaults::BFD));
+    Some(reader.table("bfd", &object, |reader| Bfd {
+        min_tx_ms: reader.or("min-tx-ms", base.min_tx_ms),
+        min_rx_ms: reader.or("min-rx-ms", base.min_rx_ms),
+        multiplier: reader.or("multiplier", base.multiplier),
+    }))
 }
 
 /// Either of the two limits of distance replaces both of the group's.
@@ -204,6 +221,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         graceful_restart: settings.graceful_restart,
         restart_time: settings.restart_time,
         stale_time: settings.stale_time,
+        bfd: settings.bfd,
     })
 }
 

@@ -197,6 +197,9 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             text(peer.graceful_restart.word()),
             number(peer.restart_time),
             number(peer.stale_time),
+            optional(peer.bfd.map(|bfd| bfd.min_tx_ms), number),
+            optional(peer.bfd.map(|bfd| bfd.min_rx_ms), number),
+            optional(peer.bfd.map(|bfd| bfd.multiplier), number),
             optional(dynamic_limit, number),
         ],
     );

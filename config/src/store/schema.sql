@@ -204,8 +204,12 @@ CREATE TABLE bgp_peer (
     graceful_restart     TEXT    NOT NULL,
     restart_time         INTEGER NOT NULL,
     stale_time           INTEGER NOT NULL,
+    bfd_min_tx_ms        INTEGER, -- NULL: no BFD
+    bfd_min_rx_ms        INTEGER,
+    bfd_multiplier       INTEGER,
     dynamic_limit        INTEGER, -- NULL: one peer
-    PRIMARY KEY (bgp, address)
+    PRIMARY KEY (bgp, address),
+    CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
 ) STRICT;
 
 CREATE TABLE bgp_peer_family (
