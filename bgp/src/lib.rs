@@ -1,7 +1,7 @@
 //! The BGP speaker of the gateway: sessions with the fabric's routers, a RIB of what they say, route changes out.
 //!
 //! Owns: the codec facade ([`wire`]), the sans-IO session ([`session`]), policy ([`policy`]), adj-rib-in, loc-rib and
-//! adj-rib-out ([`rib`]), and the sockets ([`Speaker`]).
+//! adj-rib-out ([`rib`]), BFD with the peers ([`bfd`]), and the sockets ([`Speaker`]).
 //!
 //! Never does: resolve next hops, program a kernel or a forwarding table, reflect routes, or give transit unless a
 //! peer's `advertise_learned` asks for it. It uses `net` alone: what comes out is [`net::RouteChange`].
@@ -13,6 +13,7 @@
 //! Read first: `io/mod.rs` for the interface, `session/mod.rs` for the state machine, `rib/mod.rs` for the tables.
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 mod config;
 mod error;
 mod family;

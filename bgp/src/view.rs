@@ -71,6 +71,8 @@ pub struct PeerView {
     pub flaps: u64,
     /// Why the session last failed.
     pub last_error: Option<String>,
+    /// State of BFD with the peer; `None` without BFD.
+    pub bfd: Option<crate::bfd::packet::State>,
 }
 
 /// Prefix counts of one family of a peer.

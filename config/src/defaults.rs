@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::{Mac, Source, VpcId};
 
-use crate::model::{BatchBounds, Distances, Family, GracefulRestart, Memory, Poll, PortRange};
+use crate::model::{BatchBounds, Bfd, Distances, Family, GracefulRestart, Memory, Poll, PortRange};
 
 pub(crate) const WORKERS: [u16; 1] = [0];
 pub(crate) const POLL: Poll = Poll::Adaptive;
@@ -61,6 +61,12 @@ pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
 pub(crate) const LONG_LIVED_STALE_TIME: u32 = 0;
 pub(crate) const CONNECT_RETRY: u16 = 5;
+/// As FRR's.
+pub(crate) const BFD: Bfd = Bfd {
+    min_tx_ms: 300,
+    min_rx_ms: 300,
+    multiplier: 3,
+};
 pub(crate) const FAMILIES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 
 pub(crate) const TCP_ESTABLISHED: u32 = 7440;

@@ -337,6 +337,13 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
+    /// BFD reaches a neighbour on the link.
+    #[error("bgp peer {peer} has bfd, and may be several hops away")]
+    #[diagnostic(help("bfd is for peers on the same link (RFC 5881): take it away, or let the peer be one hop away"))]
+    BfdDistance {
+        /// The peer.
+        peer: IpAddr,
+    },
     /// A group that is not there.
     #[error("there is no [[bgp.peer-group]] `{name}`")]
     #[diagnostic(help("add the group, or name one that is there"))]

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
     PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
@@ -385,12 +385,14 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    let peer = (session(), restart(), role(), peer_policy(), peer_policy());
-    peer.prop_map(|(peer, restart, role, import, export)| Peer {
+    let peer = (session(), restart(), role(), bfd(), peer_policy(), peer_policy());
+    peer.prop_map(|(peer, restart, role, bfd, import, export)| Peer {
         import,
         export,
         role: role.0,
         strict_role: role.1,
+        // For peers on the same link alone.
+        bfd: bfd.filter(|_| peer.ttl_security.or(peer.multihop).unwrap_or(1) == 1),
         graceful_restart: restart.0,
         restart_time: restart.1,
         stale_time: restart.2,
@@ -404,6 +406,15 @@ fn role() -> impl Strategy<Value = (Option<Role>, bool)> {
     let roles = Role::WORDS.iter().map(|(_, role)| *role).collect::<Vec<_>>();
     let some = (sample::select(roles), any::<bool>()).prop_map(|(role, strict)| (Some(role), strict));
     prop_oneof![Just((None, false)), some]
+}
+
+fn bfd() -> impl Strategy<Value = Option<Bfd>> {
+    let drawn = (10..=60_000_u32, 10..=60_000_u32, 1..=255_u8);
+    option::of(drawn.prop_map(|(min_tx_ms, min_rx_ms, multiplier)| Bfd {
+        min_tx_ms,
+        min_rx_ms,
+        multiplier,
+    }))
 }
 
 fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32, u32)> {
@@ -449,6 +460,7 @@ fn session() -> impl Strategy<Value = Peer> {
                 long_lived_stale_time: 0,
                 role: None,
                 strict_role: false,
+                bfd: None,
             }
         },
     )

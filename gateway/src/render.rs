@@ -160,7 +160,10 @@ pub fn bgp(value: &Value) -> String {
                 .sum();
             cells.push(sum.to_string());
         }
-        cells.extend(row(peer, &["messages_in", "messages_out", "flaps", "last_error"]));
+        cells.extend(row(
+            peer,
+            &["messages_in", "messages_out", "flaps", "bfd", "last_error"],
+        ));
         cells
     });
     out += &table(
@@ -175,6 +178,7 @@ pub fn bgp(value: &Value) -> String {
             "in",
             "out",
             "flaps",
+            "bfd",
             "last error",
         ],
         peers,
@@ -208,6 +212,52 @@ pub fn bgp(value: &Value) -> String {
 /// `turnpike bgp refresh`.
 pub fn refreshed(value: &Value) -> String {
     format!("asked {} for its routes again\n", text(value, &["peer"]))
+}
+
+/// `turnpike show bfd`.
+pub fn bfd(value: &Value) -> String {
+    let sessions = rows(&value["sessions"]).map(|session| {
+        row(
+            session,
+            &[
+                "neighbor",
+                "state",
+                "remote_state",
+                "uptime",
+                "send_interval_ms",
+                "detection_time_ms",
+                "packets_in",
+                "packets_out",
+                "downs",
+                "last_down",
+            ],
+        )
+    });
+    let mut out = table(
+        &[
+            "neighbor",
+            "state",
+            "remote",
+            "up (s)",
+            "interval (ms)",
+            "detection (ms)",
+            "in",
+            "out",
+            "downs",
+            "last down",
+        ],
+        sessions,
+    );
+    let counts = ["wrong_ttl", "malformed", "authenticated", "unknown_session"];
+    let discarded = &value["discarded"];
+    if counts.iter().any(|reason| discarded[*reason].as_u64().unwrap_or(0) > 0) {
+        let listed: Vec<String> = counts
+            .iter()
+            .map(|reason| format!("{} {}", text(discarded, &[reason]), reason.replace('_', " ")))
+            .collect();
+        out += &format!("\npackets discarded: {}\n", listed.join(", "));
+    }
+    out
 }
 
 /// `turnpike show bgp routes`: a paragraph for each path.
@@ -589,6 +639,22 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("term ours matches, set med 7, then accept\n"), "{shown}");
+    }
+
+    #[test]
+    fn bfd_sessions_are_listed_and_what_was_discarded_is_summed_up() {
+        let discarded = json!({"wrong_ttl": 2, "malformed": 0, "authenticated": 0, "unknown_session": 1});
+        let session = json!({"neighbor": "192.0.2.1", "state": "up", "remote_state": "up", "uptime": 7,
+            "send_interval_ms": 300, "detection_time_ms": 900, "packets_in": 30, "packets_out": 31, "downs": 0,
+            "last_down": null});
+        let shown = bfd(&json!({"sessions": [session], "discarded": discarded}));
+        assert!(shown.contains("192.0.2.1  up     up"), "{shown}");
+        assert!(
+            shown.ends_with("discarded: 2 wrong ttl, 0 malformed, 0 authenticated, 1 unknown session\n"),
+            "{shown}"
+        );
+        let quiet = json!({"wrong_ttl": 0, "malformed": 0, "authenticated": 0, "unknown_session": 0});
+        assert_eq!(bfd(&json!({"sessions": [], "discarded": quiet})), "none\n");
     }
 
     #[test]

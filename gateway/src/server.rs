@@ -96,6 +96,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/summary", get(summary))
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
+        .route("/v1/bfd", get(bfd))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/policy/test", get(policy::test))
@@ -384,6 +385,13 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         awaited: state.awaited,
         peers,
         routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
+    }))
+}
+
+async fn bfd(State(shared): State<Arc<Shared>>) -> Shown<bgp::bfd::BfdState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.bfd().await,
+        None => bgp::bfd::BfdState::default(),
     }))
 }
 

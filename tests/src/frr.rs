@@ -75,17 +75,39 @@ impl Frr {
         };
         let zebra = ("zebra", setup.zebra, setup.zebra_arguments);
         for (name, text, arguments) in [zebra].iter().chain(setup.daemons) {
-            let conf = frr.folder.join(format!("{name}.conf"));
-            std::fs::write(conf, format!("log stdout\n{text}")).expect("folder was made above");
-            let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
-            let process = frr.spawn(name, &arguments);
-            frr.daemons.push(Daemon {
-                name: (*name).to_owned(),
-                arguments,
-                process,
-            });
+            frr.add(name, text, arguments);
         }
         frr
+    }
+
+    /// Starts one more daemon.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn add(&mut self, name: &str, text: &str, arguments: &[&str]) {
+        let conf = self.folder.join(format!("{name}.conf"));
+        std::fs::write(conf, format!("log stdout\n{text}")).expect("the folder was made at the start");
+        let mut arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        if name == "bfdd" {
+            // Its control socket is one of the whole host otherwise.
+            let socket = self.folder.join("bfdd.sock");
+            arguments.extend(["--bfdctl".to_owned(), socket.display().to_string()]);
+        }
+        let process = self.spawn(name, &arguments);
+        self.daemons.push(Daemon {
+            name: name.to_owned(),
+            arguments,
+            process,
+        });
+    }
+
+    /// Sends a signal to a daemon.
+    ///
+    /// # Panics
+    /// If the scenario does not run it.
+    pub fn signal(&mut self, daemon: &str, signal: Signal) {
+        let found = self.daemons.iter_mut().find(|known| known.name == daemon);
+        found.expect("the scenario runs it").process.signal(signal);
     }
 
     /// Starts a daemon and waits until it answers.

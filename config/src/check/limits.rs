@@ -129,6 +129,11 @@ fn peer(peer: &Peer, path: &str, findings: &mut Findings) {
     // The field of the capability has 24 bits (RFC 9494 section 3).
     let long_lived = peer.long_lived_stale_time;
     within(findings, &at("long-lived-stale-time"), long_lived, 0..=0x00ff_ffff);
+    if let Some(bfd) = &peer.bfd {
+        within(findings, &at("bfd.min-tx-ms"), bfd.min_tx_ms, 10..=60_000);
+        within(findings, &at("bfd.min-rx-ms"), bfd.min_rx_ms, 10..=60_000);
+        within(findings, &at("bfd.multiplier"), bfd.multiplier, 1..=255);
+    }
     within(findings, &at("max-prefixes-warn"), peer.max_prefixes_warn, 1..=100);
     for (key, hops) in [("ttl-security", peer.ttl_security), ("multihop", peer.multihop)] {
         if let Some(hops) = hops {

@@ -359,6 +359,18 @@ fn bgp() {
         ["39: bgp peer 192.0.2.0 is internal and has a role"]
     );
     assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nmultihop = 2\nbfd = {}"),
+        ["40: bgp peer 192.0.2.0 has bfd, and may be several hops away"]
+    );
+    assert_eq!(replaced("asn = 65000", "asn = 65000\nttl-security = 1\nbfd = {}"), NONE);
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nbfd = { min-tx-ms = 9, multiplier = 0 }"),
+        [
+            "39: `min-tx-ms`: 9 is out of range",
+            "39: `multiplier`: 0 is out of range"
+        ]
+    );
+    assert_eq!(
         replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
         ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]
     );

@@ -9,9 +9,9 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway, Kernel,
-    Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget,
-    Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib,
+    RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -340,6 +340,7 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         long_lived_stale_time: fields.number()?,
         role: fields.word_optional()?,
         strict_role: fields.flag()?,
+        bfd: bfd(fields)?,
     };
     let Some(limit) = fields.number_optional()? else {
         peer.address = address.parse().map_err(|_| fields.damage())?;
@@ -352,6 +353,23 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         limit,
         template: peer,
     })))
+}
+
+fn bfd(fields: &mut Fields<'_>) -> Result<Option<Bfd>, Damage> {
+    let (tx, rx, multiplier) = (
+        fields.number_optional()?,
+        fields.number_optional()?,
+        fields.number_optional()?,
+    );
+    match (tx, rx, multiplier) {
+        (None, None, None) => Ok(None),
+        (Some(min_tx_ms), Some(min_rx_ms), Some(multiplier)) => Ok(Some(Bfd {
+            min_tx_ms,
+            min_rx_ms,
+            multiplier,
+        })),
+        _ => Err(fields.damage()),
+    }
 }
 
 fn filter(rows: &Rows, fields: &mut Fields<'_>) -> Result<(Family, Filter), Damage> {

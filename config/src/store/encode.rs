@@ -206,6 +206,9 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             number(peer.long_lived_stale_time),
             optional(peer.role.map(Word::word), text),
             number(peer.strict_role),
+            optional(peer.bfd.map(|bfd| bfd.min_tx_ms), number),
+            optional(peer.bfd.map(|bfd| bfd.min_rx_ms), number),
+            optional(peer.bfd.map(|bfd| bfd.multiplier), number),
             optional(dynamic_limit, number),
         ],
     );

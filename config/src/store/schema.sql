@@ -208,8 +208,12 @@ CREATE TABLE bgp_peer (
     long_lived_stale_time INTEGER NOT NULL,
     role                 TEXT,
     strict_role          INTEGER NOT NULL CHECK (strict_role IN (0, 1)),
+    bfd_min_tx_ms        INTEGER, -- NULL: no BFD
+    bfd_min_rx_ms        INTEGER,
+    bfd_multiplier       INTEGER,
     dynamic_limit        INTEGER, -- NULL: one peer
-    PRIMARY KEY (bgp, address)
+    PRIMARY KEY (bgp, address),
+    CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
 ) STRICT;
 
 CREATE TABLE bgp_peer_family (
