@@ -158,6 +158,10 @@ impl Core {
     }
 
     fn message(&mut self, Message { peer, serial, news }: Message) {
+        if matches!(news, News::Up(..)) {
+            // What a peer begins with is up to date.
+            self.flush();
+        }
         let Some(handle) = self.peers.get_mut(&peer).filter(|handle| handle.serial == serial) else {
             return;
         };
@@ -280,6 +284,7 @@ impl Core {
                 self.add_peer(peer, None);
             }
         }
+        self.flush();
         for (address, handle) in &mut self.peers {
             // Those that differ in more have gone, and come back as they are to be.
             if let Some((peer, _)) = wanted(&self.config, *address).filter(|(peer, _)| *peer != handle.config) {
@@ -425,6 +430,7 @@ impl Core {
             prefixes,
             paths,
             attribute_sets,
+            update_groups: self.rib.groups().count(),
             dynamic_refused: self.dynamic_refused,
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
         }

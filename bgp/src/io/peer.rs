@@ -364,6 +364,10 @@ impl Peer {
                 Outgoing::Announce(attributes, prefixes) => Event::Announce(attributes, prefixes),
                 Outgoing::Withdraw(prefixes) => Event::Withdraw(prefixes),
                 Outgoing::EndOfRib(family) => Event::EndOfRib(family),
+                Outgoing::Batch(batch) => {
+                    let (bytes, count) = batch.encoded();
+                    Event::Updates(bytes.clone(), *count)
+                }
             };
             self.session.handle(event, now());
         }

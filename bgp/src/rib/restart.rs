@@ -15,12 +15,10 @@ impl Rib {
     /// What was stale already has not survived two restarts, and goes too.
     pub fn peer_restarts(&mut self, address: IpAddr, kept: &[Family]) {
         self.drop_paths(address, |prefix, stale| stale || !kept.contains(&Family::of(prefix)));
-        for path in self.table.values_mut().flat_map(|entry| &mut entry.paths) {
+        for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
             path.stale |= path.is_from(address);
         }
-        if let Some(peer) = self.peers.get_mut(&address) {
-            peer.out = None;
-        }
+        self.leave(address);
     }
 
     /// The stale paths of a peer go; one that is still away is forgotten.
@@ -54,11 +52,11 @@ impl Rib {
         let picked: Vec<Prefix> = self
             .table
             .iter()
-            .filter(|(prefix, entry)| {
+            .filter(|(_, entry)| {
                 let path = entry.paths.iter().find(|path| path.is_from(address));
-                path.is_some_and(|path| which(prefix, path.stale))
+                path.is_some_and(|path| which(&entry.prefix, path.stale))
             })
-            .map(|(prefix, _)| *prefix)
+            .map(|(_, entry)| entry.prefix)
             .collect();
         for prefix in picked {
             self.remove(&prefix, |path| path.is_from(address));
