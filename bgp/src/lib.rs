@@ -10,6 +10,8 @@
 //! `io::core` hands it to [`rib::Rib`], which applies policy and loop checks, runs the decision process and yields
 //! changes; these leave in batches through the channel given to [`Speaker::start`].
 //!
+//! What peers are told is computed and encoded once for all that are told the same: `rib/group.rs`.
+//!
 //! Read first: `io/mod.rs` for the interface, `session/mod.rs` for the state machine, `rib/mod.rs` for the tables.
 #![forbid(unsafe_code)]
 

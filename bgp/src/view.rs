@@ -20,6 +20,8 @@ pub struct State {
     pub paths: usize,
     /// Distinct attribute sets that those paths share.
     pub attribute_sets: usize,
+    /// Update groups: peers of one group are told the same, computed and encoded once.
+    pub update_groups: usize,
     /// Connections of dynamic peers that were refused because their range was full.
     pub dynamic_refused: u64,
     /// Peers whose tables are awaited, after a start, before anything is announced (RFC 4724 section 4.1).

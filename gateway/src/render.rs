@@ -140,11 +140,12 @@ fn hop(hop: &Value) -> String {
 /// `turnpike show bgp`.
 pub fn bgp(value: &Value) -> String {
     let mut out = format!(
-        "AS {}, router id {}, {} prefixes, {} paths\n\n",
+        "AS {}, router id {}, {} prefixes, {} paths, {} update groups\n\n",
         text(value, &["asn"]),
         text(value, &["router_id"]),
         text(value, &["prefixes"]),
         text(value, &["paths"]),
+        text(value, &["update_groups"]),
     );
     if rows(&value["awaited"]).next().is_some() {
         out += &format!(

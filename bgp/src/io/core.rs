@@ -185,6 +185,10 @@ impl Core {
     }
 
     fn message(&mut self, Message { peer, serial, news }: Message) {
+        if matches!(news, News::Up(..)) {
+            // What a peer begins with is up to date.
+            self.flush();
+        }
         let Some(handle) = self.peers.get_mut(&peer).filter(|handle| handle.serial == serial) else {
             return;
         };
@@ -373,6 +377,7 @@ impl Core {
                 self.add_peer(peer, None);
             }
         }
+        self.flush();
         for (address, handle) in &mut self.peers {
             // Those that differ in more have gone, and come back as they are to be.
             if let Some((peer, _)) = wanted(&self.config, *address).filter(|(peer, _)| *peer != handle.config) {
@@ -534,6 +539,7 @@ impl Core {
             prefixes,
             paths,
             attribute_sets,
+            update_groups: self.rib.groups().count(),
             dynamic_refused: self.dynamic_refused,
             awaited: self.deferral.iter().flat_map(Deferral::awaited).collect(),
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),

@@ -399,6 +399,10 @@ impl Peer {
                 Outgoing::EndOfRib(family) => Event::EndOfRib(family),
                 Outgoing::RefreshBegins(family) => Event::RefreshBegins(family),
                 Outgoing::RefreshEnds(family) => Event::RefreshEnds(family),
+                Outgoing::Batch(batch) => {
+                    let (bytes, count) = batch.encoded();
+                    Event::Updates(bytes.clone(), *count)
+                }
             };
             self.session.handle(event, now());
         }
