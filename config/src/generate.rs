@@ -11,9 +11,9 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm, Gateway,
+    GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
+    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -32,10 +32,11 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
         option::of(bgp()),
         collection::vec((0..9_u16, masquerade()), 0..5),
+        collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
         collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
     );
     parts.prop_map(
-        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
+        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, statics, forwards)| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -47,6 +48,16 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             let masquerades = (0..)
                 .zip(masquerades)
                 .filter_map(|(index, (vpc, rule))| Some(rule.place(known(vpc)?, index)));
+            // Prefixes of their own for each pair, so that rules neither clash nor overlap.
+            let statics = (0..).zip(statics).filter_map(|(index, (vpc, peer, host))| {
+                let vpc = known(vpc)?;
+                Some(StaticNat {
+                    vpc,
+                    inside: Ipv4Net::from(Ipv4Addr::new(10, 0, index, host)),
+                    outside: Ipv4Net::from(Ipv4Addr::new(198, 18, index, host)),
+                    peer: known(peer).filter(|peer| *peer != vpc),
+                })
+            });
             let port_forwards = forwards
                 .into_iter()
                 .filter_map(|((address, tcp, port), (vpc, target_port))| {
@@ -74,6 +85,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 nat: Nat {
                     timers,
                     masquerades: masquerades.collect(),
+                    statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
                 api: Api {
@@ -559,14 +571,20 @@ fn action(accept: bool) -> Action {
 struct DrawnMasquerade {
     pools: BTreeSet<u8>,
     ports: PortRange,
+    behavior: (Mapping, Filtering),
 }
 
 fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
-    (collection::btree_set(any::<u8>(), 1..3), 1024..60_000_u16, 0..5000_u16).prop_map(|(pools, first, more)| {
-        DrawnMasquerade {
-            pools,
-            ports: PortRange::new(first, first + more).expect("not empty"),
-        }
+    let behavior = sample::select(vec![
+        (Mapping::PerConnection, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::EndpointIndependent),
+    ]);
+    let pools = collection::btree_set(any::<u8>(), 1..3);
+    (pools, 1024..60_000_u16, 0..5000_u16, behavior).prop_map(|(pools, first, more, behavior)| DrawnMasquerade {
+        pools,
+        ports: PortRange::new(first, first + more).expect("not empty"),
+        behavior,
     })
 }
 
@@ -583,6 +601,8 @@ impl DrawnMasquerade {
             sources,
             pool: pool.collect(),
             ports: self.ports,
+            mapping: self.behavior.0,
+            filtering: self.behavior.1,
         }
     }
 }

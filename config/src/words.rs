@@ -1,6 +1,6 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, GracefulRestart, Memory, Poll, Protocol};
+use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Poll, Protocol};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -45,6 +45,20 @@ impl Word for GracefulRestart {
 
 impl Word for Action {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("deny", Self::Deny)];
+}
+
+impl Word for Mapping {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("per-connection", Self::PerConnection),
+        ("endpoint-independent", Self::EndpointIndependent),
+    ];
+}
+
+impl Word for Filtering {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("address-and-port-dependent", Self::AddressAndPortDependent),
+        ("endpoint-independent", Self::EndpointIndependent),
+    ];
 }
 
 impl Word for Protocol {

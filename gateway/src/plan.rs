@@ -168,6 +168,16 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 sources: rule.sources.clone(),
                 pool: rule.pool.iter().flat_map(|net| every_address(*net)).collect(),
                 ports: (rule.ports.first(), rule.ports.last()),
+                options: nat::PoolOptions {
+                    mapping: match rule.mapping {
+                        config::Mapping::PerConnection => nat::Mapping::PerConnection,
+                        config::Mapping::EndpointIndependent => nat::Mapping::EndpointIndependent,
+                    },
+                    filtering: match rule.filtering {
+                        config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+                        config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
+                    },
+                },
             })
             .collect(),
         port_forwards: nat
@@ -183,6 +193,16 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 port: forward.port,
                 target: forward.target,
                 target_port: forward.target_port,
+            })
+            .collect(),
+        statics: nat
+            .statics
+            .iter()
+            .map(|rule| nat::StaticNat {
+                vpc: rule.vpc,
+                inside: rule.inside,
+                outside: rule.outside,
+                peer: rule.peer,
             })
             .collect(),
         timers: nat::Timers {

@@ -14,6 +14,7 @@ mod create;
 mod expire;
 mod icmp;
 mod offload;
+mod owner;
 mod revalidate;
 mod show;
 
@@ -24,6 +25,7 @@ use net::{Drop, protocol, tcp_flag};
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::key::{FlowKey, Secret};
+use crate::mappings::Mappings;
 use crate::policy::Policy;
 use crate::ports::{Ports, Slice, protocol_index};
 use crate::random::Random;
@@ -91,6 +93,7 @@ pub struct Engine {
     policy_number: u32,
     slice: Slice,
     ports: Ports,
+    mappings: Mappings,
     pass: Pass,
     random: Random,
     counters: Counters,
@@ -133,6 +136,7 @@ impl Engine {
             policy_number: 0,
             slice,
             ports: Ports::new(slice),
+            mappings: Mappings::default(),
             pass: Pass::default(),
             random,
             counters: Counters::default(),
@@ -312,7 +316,9 @@ impl Engine {
         let cold = &self.connections.cold[connection as usize];
         if cold.pool != NONE {
             let protocol = self.connections.pair(connection)[0].key.protocol();
-            self.ports.release(cold.pool, protocol, cold.port);
+            if !cold.shared || self.mappings.leave(cold.pool, protocol, cold.port) {
+                self.ports.release(cold.pool, protocol, cold.port);
+            }
         }
         self.connections.give_back(connection);
     }

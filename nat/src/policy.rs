@@ -1,137 +1,16 @@
 //! NAT policy: what an operator asks for, checked and arranged for lookup.
 
+mod spec;
+mod statics;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use foldhash::fast::FixedState;
-use net::{Ipv4Net, Prefix, VpcId, VrfId, protocol};
+use net::{Ipv4Net, Prefix, VrfId, protocol};
 
-/// Source NAT of a VPC to a pool of public addresses, ports translated.
-///
-/// Applies to a packet of the VPC whose route leads into the default VRF.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Masquerade {
-    /// VPC whose packets are translated.
-    pub vpc: VpcId,
-    /// Sources that are translated; empty for any.
-    pub sources: Vec<Ipv4Net>,
-    /// Public addresses. One subscriber keeps to one of them while that has ports.
-    pub pool: Vec<Ipv4Addr>,
-    /// First and last public port (and echo identifier).
-    pub ports: (u16, u16),
-}
-
-/// Destination NAT of one public address and port to a host of a VPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortForward {
-    /// VPC of the target.
-    pub vpc: VpcId,
-    /// Public address.
-    pub address: Ipv4Addr,
-    /// TCP (6) or UDP (17).
-    pub protocol: u8,
-    /// Public port.
-    pub port: u16,
-    /// Host in the VPC.
-    pub target: Ipv4Addr,
-    /// Its port.
-    pub target_port: u16,
-}
-
-/// Idle times after which a connection ends, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timers {
-    /// Established TCP (RFC 5382 REQ-5: at least 2 h 4 min).
-    pub tcp_established: u32,
-    /// TCP that opens or closes (RFC 5382 REQ-5: at least 4 min).
-    pub tcp_transitory: u32,
-    /// UDP (RFC 4787 REQ-5: at least 2 min, 5 min recommended).
-    pub udp: u32,
-    /// ICMP echo (RFC 5508 REQ-2: at least 60 s).
-    pub icmp: u32,
-    /// How long a connection whose route went keeps its port and waits for another route.
-    pub unrouted_grace: u32,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            tcp_established: 7440,
-            tcp_transitory: 240,
-            udp: 300,
-            icmp: 60,
-            unrouted_grace: 30,
-        }
-    }
-}
-
-/// The NAT policy of a generation, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PolicySpec {
-    /// Source NAT; the first rule of a VPC that has the source applies.
-    pub masquerade: Vec<Masquerade>,
-    /// Destination NAT.
-    pub port_forwards: Vec<PortForward>,
-    /// Idle times.
-    pub timers: Timers,
-    /// A TCP segment without SYN may begin a connection (after a restart without its connections).
-    pub pick_up: bool,
-}
-
-/// Why a policy cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// A pool without addresses cannot translate.
-    #[error("masquerade of VPC {0} has an empty pool: name at least one public address")]
-    EmptyPool(VpcId),
-    /// A port range that is empty or holds port 0.
-    #[error("masquerade of VPC {vpc} has the port range {first}-{last}: write first-last with 1 <= first <= last")]
-    PortRange {
-        /// VPC of the rule.
-        vpc: VpcId,
-        /// First port as given.
-        first: u16,
-        /// Last port as given.
-        last: u16,
-    },
-    /// An address that no host can have.
-    #[error("{0} cannot be a NAT address or target: use a unicast address")]
-    Address(Ipv4Addr),
-    /// An address twice in one pool.
-    #[error("pool of VPC {vpc} lists {address} twice: remove one")]
-    DuplicateAddress {
-        /// VPC of the rule.
-        vpc: VpcId,
-        /// The address.
-        address: Ipv4Addr,
-    },
-    /// Only TCP and UDP have ports to forward.
-    #[error("port forward of {address}:{port} has protocol {protocol}: use 6 (TCP) or 17 (UDP)")]
-    Protocol {
-        /// Public address.
-        address: Ipv4Addr,
-        /// Public port.
-        port: u16,
-        /// Protocol as given.
-        protocol: u8,
-    },
-    /// Port 0 is not a port.
-    #[error("port forward of {0} has port 0 as port or target port: use 1 to 65535")]
-    ZeroPort(Ipv4Addr),
-    /// Two forwards of one public port.
-    #[error("{address}:{port} (protocol {protocol}) is forwarded twice: remove one")]
-    DuplicateForward {
-        /// Public address.
-        address: Ipv4Addr,
-        /// Public port.
-        port: u16,
-        /// Protocol.
-        protocol: u8,
-    },
-    /// An idle time of zero would end each connection at once.
-    #[error("timer `{0}` is 0: use at least 1 second")]
-    ZeroTimer(&'static str),
-}
+pub use spec::{Filtering, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortForward, StaticNat, Timers};
+use statics::Statics;
 
 /// A masquerade rule as the engine uses it.
 #[derive(Debug, Clone)]
@@ -139,9 +18,20 @@ pub(crate) struct MasqueradeRule {
     pub(crate) sources: Vec<Ipv4Net>,
     pub(crate) pool: Vec<u32>,
     pub(crate) ports: (u16, u16),
+    pub(crate) options: PoolOptions,
 }
 
 impl MasqueradeRule {
+    /// True if the rule gives out this address and port.
+    pub(crate) fn offers(&self, address: u32, port: u16) -> bool {
+        (self.ports.0..=self.ports.1).contains(&port) && self.pool.contains(&address)
+    }
+
+    /// True if anybody may open connections to its ports.
+    pub(crate) fn lets_in(&self) -> bool {
+        self.options.filtering == Filtering::EndpointIndependent
+    }
+
     fn covers(&self, source: u32) -> bool {
         let source = Ipv4Addr::from(source);
         self.sources.is_empty() || self.sources.iter().any(|net| net.contains(&source))
@@ -165,6 +55,7 @@ pub struct Policy {
     forwards: HashMap<(u32, u8, u16), Target, FixedState>,
     /// Public ends by (VRF, target, protocol, target port); several forwards may share a target.
     targets: HashMap<(VrfId, u32, u8, u16), u32, FixedState>,
+    statics: Statics,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
     /// A bit for each VRF that any rule is about.
@@ -196,6 +87,7 @@ impl Policy {
             by_vrf: HashMap::default(),
             forwards: HashMap::default(),
             targets: HashMap::default(),
+            statics: Statics::default(),
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,
@@ -206,6 +98,9 @@ impl Policy {
         }
         for forward in spec.port_forwards {
             policy.add_forward(&forward)?;
+        }
+        for rule in spec.statics {
+            policy.add_static(&rule)?;
         }
         if !policy.is_empty() {
             policy.mark(VrfId::DEFAULT);
@@ -220,6 +115,9 @@ impl Policy {
         }
         if first == 0 || first > last {
             return Err(PolicyError::PortRange { vpc, first, last });
+        }
+        if rule.options.filtering == Filtering::EndpointIndependent && rule.options.mapping == Mapping::PerConnection {
+            return Err(PolicyError::Filtering(vpc));
         }
         for (at, address) in rule.pool.iter().enumerate() {
             check_address(*address)?;
@@ -236,7 +134,27 @@ impl Policy {
             sources: rule.sources,
             pool,
             ports: rule.ports,
+            options: rule.options,
         });
+        Ok(())
+    }
+
+    /// Called after all other rules: what is seen in the default VRF must not be theirs.
+    fn add_static(&mut self, rule: &StaticNat) -> Result<(), PolicyError> {
+        for net in [rule.inside, rule.outside] {
+            check_address(net.network())?;
+            check_address(net.broadcast())?;
+        }
+        let outside = u32::from(rule.outside.network())..=u32::from(rule.outside.broadcast());
+        if rule.peer.is_none() && self.public.range(outside).next().is_some() {
+            let (vpc, prefix) = (rule.vpc, rule.outside);
+            return Err(PolicyError::StaticOutside { vpc, prefix });
+        }
+        self.statics.add(rule)?;
+        self.mark(rule.vpc.vrf());
+        if let Some(peer) = rule.peer {
+            self.mark(peer.vrf());
+        }
         Ok(())
     }
 
@@ -283,10 +201,12 @@ impl Policy {
         self.translating[usize::from(vrf.0 >> 6)] |= 1 << (vrf.0 & 63);
     }
 
-    /// Pool addresses and the public addresses of port forwards as the fewest prefixes: what the fabric is told.
+    /// Pool addresses and the public addresses of port forwards and static NAT as the fewest prefixes: what the fabric is
+    /// told.
     pub fn public_prefixes(&self) -> Vec<Prefix> {
-        let hosts: Vec<_> = self.public.keys().map(|a| Ipv4Net::from(Ipv4Addr::from(*a))).collect();
-        Ipv4Net::aggregate(&hosts).into_iter().map(Prefix::from).collect()
+        let hosts = self.public.keys().map(|a| Ipv4Net::from(Ipv4Addr::from(*a)));
+        let all: Vec<_> = hosts.chain(self.statics.public()).collect();
+        Ipv4Net::aggregate(&all).into_iter().map(Prefix::from).collect()
     }
 
     /// True if connections are looked up before routes for packets of `vrf`: a VPC with a rule, or the default VRF if
@@ -298,7 +218,7 @@ impl Policy {
 
     /// True without any rule.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.forwards.is_empty()
+        self.rules.is_empty() && self.forwards.is_empty() && self.statics.is_empty()
     }
 
     /// Idle times.
@@ -340,9 +260,29 @@ impl Policy {
         !self.targets.is_empty() && self.targets.contains_key(&(vrf, address, protocol, port))
     }
 
-    /// True for a pool address or the public address of a port forward.
+    /// True for a pool address or the public address of a port forward or of static NAT.
     pub(crate) fn is_public(&self, address: u32) -> bool {
-        self.public.contains_key(&address)
+        self.public.contains_key(&address) || self.static_target(VrfId::DEFAULT, address).is_some()
+    }
+
+    /// Whom static NAT shows as `address` in `seen_in`: VRF and address inside.
+    pub(crate) fn static_target(&self, seen_in: VrfId, address: u32) -> Option<(VrfId, u32)> {
+        self.statics.target(seen_in, address)
+    }
+
+    /// What static NAT shows a source of `vrf` as in `seen_in`.
+    pub(crate) fn static_source(&self, vrf: VrfId, seen_in: VrfId, source: u32) -> Option<u32> {
+        self.statics.source(vrf, seen_in, source)
+    }
+
+    /// True if a packet from a VPC to this public end may lead back into a VPC: a port forward, static NAT, or a pool
+    /// whose mappings outlive a connection.
+    pub(crate) fn leads_back(&self, address: u32, protocol: u8, port: u16) -> bool {
+        let shares =
+            |rule: &MasqueradeRule| rule.options.mapping == Mapping::EndpointIndependent && rule.offers(address, port);
+        self.forward(address, protocol, port).is_some()
+            || self.static_target(VrfId::DEFAULT, address).is_some()
+            || (self.is_pool(address) && self.rules.iter().any(shares))
     }
 
     /// True for a pool address.
@@ -363,6 +303,8 @@ fn check_address(address: Ipv4Addr) -> Result<(), PolicyError> {
 
 #[cfg(test)]
 mod tests {
+    use net::VpcId;
+
     use super::*;
 
     fn vpc(n: u16) -> VpcId {
@@ -379,6 +321,7 @@ mod tests {
             sources: vec![],
             pool: pool.iter().map(|a| address(a)).collect(),
             ports: (1024, 65535),
+            options: PoolOptions::default(),
         }
     }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use net::protocol;
+use net::{VrfId, protocol};
 
 use crate::policy::Policy;
 use crate::random::{Random, mix};
@@ -37,8 +37,18 @@ impl Slice {
 
     /// Worker that owns the connections of a client through any port forward: the same from both directions.
     pub(crate) const fn client_owner(self, client: u32, port: u16, protocol: u8) -> u16 {
-        let flow = (client as u64) << 32 | (port as u64) << 16 | protocol as u64;
-        (mix(flow) % self.workers as u64) as u16
+        (mix(end_bits((client, port), protocol)) % self.workers as u64) as u16
+    }
+
+    /// Worker that owns the connections between two ends of static NAT, as each sees the other: the same from both.
+    pub(crate) const fn pair_owner(self, ends: [(u32, u16); 2], protocol: u8) -> u16 {
+        let [one, other] = [end_bits(ends[0], protocol), end_bits(ends[1], protocol)];
+        (mix(mix(one) ^ mix(other)) % self.workers as u64) as u16
+    }
+
+    /// Worker that owns the mappings of a subscriber that has some for more than one connection.
+    pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: u32) -> u16 {
+        (mix((vrf.0 as u64) << 32 | address as u64) % self.workers as u64) as u16
     }
 
     /// Ports of one worker, in slots.
@@ -60,6 +70,11 @@ impl Slice {
         let to = last.checked_sub(self.worker)? / self.workers;
         (from <= to).then_some((from, to))
     }
+}
+
+/// An address, port and protocol as one number.
+const fn end_bits((address, port): (u32, u16), protocol: u8) -> u64 {
+    (address as u64) << 32 | (port as u64) << 16 | protocol as u64
 }
 
 /// One bit a port, and above it one bit for each word that has no free port: the next free port is found in some twenty
@@ -183,6 +198,8 @@ pub(crate) struct Lease {
     pub(crate) pool: u32,
     pub(crate) address: u32,
     pub(crate) port: u16,
+    /// It is the port of a mapping, which connections share.
+    pub(crate) shared: bool,
 }
 
 /// Every public port of one worker.
@@ -263,6 +280,11 @@ impl Ports {
         number
     }
 
+    /// Number of a pool address.
+    pub(crate) fn number_of(&self, address: u32) -> Option<u32> {
+        self.numbers.get(&address).copied()
+    }
+
     /// A free port for `source`: on the address that this subscriber is paired with while that has one, and the
     /// source's own port if it is free there.
     pub(crate) fn allocate(
@@ -288,6 +310,7 @@ impl Ports {
                     pool: *number,
                     address: ports.address,
                     port: self.slice.port(slot),
+                    shared: false,
                 });
             }
         }

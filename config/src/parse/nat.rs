@@ -5,13 +5,14 @@ use net::Ipv4Net;
 use super::Names;
 use super::reader::Reader;
 use crate::defaults;
-use crate::model::{Masquerade, Nat, PortForward, Timers};
+use crate::model::{Filtering, Mapping, Masquerade, Nat, PortForward, StaticNat, Timers};
 
 pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
     let timers = reader.table("timers", "[nat.timers]", timers);
     Nat {
         timers,
         masquerades: reader.tables("masquerade", "masquerade", "vpc", |reader| masquerade(reader, names)),
+        statics: reader.tables("static", "static NAT", "vpc", |reader| static_nat(reader, names)),
         port_forwards: reader.tables("port-forward", "port forward", "address", |reader| {
             port_forward(reader, names)
         }),
@@ -32,11 +33,33 @@ fn masquerade(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Masquerade> 
     let sources = reader.list("sources").unwrap_or_else(|| vec![Ipv4Net::default()]);
     let pool = reader.required_list("pool");
     let ports = reader.or("ports", defaults::masquerade_ports());
+    let mapping = reader.or("mapping", Mapping::PerConnection);
+    let filtering = reader.or("filtering", Filtering::AddressAndPortDependent);
     Some(Masquerade {
         vpc: vpc?,
         sources,
         pool: pool?,
         ports,
+        mapping,
+        filtering,
+    })
+}
+
+fn static_nat(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticNat> {
+    let vpc = names.vpc(reader, "vpc");
+    let inside = reader.required("inside");
+    let outside = reader.required("outside");
+    let peer = if reader.has("peer") {
+        names.vpc(reader, "peer").map(Some)
+    } else {
+        reader.absent::<()>("peer");
+        Some(None)
+    };
+    Some(StaticNat {
+        vpc: vpc?,
+        inside: inside?,
+        outside: outside?,
+        peer: peer?,
     })
 }
 

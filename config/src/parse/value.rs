@@ -10,7 +10,7 @@ use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
-use crate::model::{Action, Family, GracefulRestart, Memory, Password, Poll, PortRange, Protocol};
+use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Password, Poll, PortRange, Protocol};
 use crate::words::{DeadEnd, Word};
 
 /// Something that one TOML value says.
@@ -231,7 +231,17 @@ macro_rules! from_word {
         }
     )*};
 }
-from_word!(Poll, Memory, Family, Action, GracefulRestart, Protocol, DeadEnd);
+from_word!(
+    Poll,
+    Memory,
+    Family,
+    Action,
+    GracefulRestart,
+    Protocol,
+    Mapping,
+    Filtering,
+    DeadEnd
+);
 
 /// Enumerations whose words are `net`'s.
 macro_rules! from_net_word {

@@ -232,8 +232,13 @@ fn nat(nat: &Nat, rows: &mut Rows) {
         position = if previous == Some(rule.vpc) { position + 1 } else { 0 };
         previous = Some(rule.vpc);
         let key = || [number(rule.vpc.value()), number(position)];
-        let ports = [number(rule.ports.first()), number(rule.ports.last())];
-        rows.add(table::MASQUERADE, key().into_iter().chain(ports).collect());
+        let choices = [
+            number(rule.ports.first()),
+            number(rule.ports.last()),
+            text(rule.mapping.word()),
+            text(rule.filtering.word()),
+        ];
+        rows.add(table::MASQUERADE, key().into_iter().chain(choices).collect());
         for prefix in &rule.sources {
             rows.add(
                 table::MASQUERADE_SOURCE,
@@ -246,6 +251,17 @@ fn nat(nat: &Nat, rows: &mut Rows) {
                 key().into_iter().chain([text(prefix)]).collect(),
             );
         }
+    }
+    for rule in &nat.statics {
+        rows.add(
+            table::STATIC_NAT,
+            vec![
+                number(rule.vpc.value()),
+                number(rule.peer.map_or(0, |peer| peer.value())),
+                text(rule.inside),
+                text(rule.outside),
+            ],
+        );
     }
     for forward in &nat.port_forwards {
         rows.add(

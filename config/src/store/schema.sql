@@ -244,6 +244,8 @@ CREATE TABLE masquerade (
     position   INTEGER NOT NULL,
     first_port INTEGER NOT NULL,
     last_port  INTEGER NOT NULL,
+    mapping    TEXT    NOT NULL,
+    filtering  TEXT    NOT NULL,
     PRIMARY KEY (vpc, position)
 ) STRICT;
 
@@ -261,6 +263,17 @@ CREATE TABLE masquerade_pool (
     prefix   TEXT    NOT NULL,
     PRIMARY KEY (vpc, position, prefix),
     FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+-- Seen as `outside` in a VRF: the default one, or that of a VPC.
+CREATE TABLE static_nat (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    seen_in INTEGER NOT NULL REFERENCES vrf (id) DEFERRABLE INITIALLY DEFERRED,
+    inside  TEXT    NOT NULL,
+    outside TEXT    NOT NULL,
+    PRIMARY KEY (vpc, seen_in, inside),
+    UNIQUE (seen_in, outside),
+    CHECK (vpc <> seen_in)
 ) STRICT;
 
 CREATE TABLE port_forward (

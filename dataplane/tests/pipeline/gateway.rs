@@ -285,6 +285,7 @@ impl Gateway {
             sources: Vec::new(),
             pool: vec![v4(POOL)],
             ports,
+            options: nat::PoolOptions::default(),
         });
         self.set_spec(PolicySpec {
             masquerade: masquerade.collect(),
@@ -300,7 +301,8 @@ impl Gateway {
         });
     }
 
-    fn set_spec(&mut self, spec: PolicySpec) {
+    /// This NAT policy.
+    pub fn set_spec(&mut self, spec: PolicySpec) {
         let policy = Policy::compile(spec).expect("a policy");
         self.rib.set_policy(Arc::new(policy), Revision(1));
     }

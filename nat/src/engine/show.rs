@@ -87,6 +87,7 @@ impl Engine {
             unrouted: counters.unrouted,
             created: counters.created,
             ended: counters.ended,
+            mappings: self.mappings.len() as u32,
             ports: self.ports.in_use(),
             ports_exhausted: counters.ports_exhausted,
             table_full: counters.table_full,
@@ -101,6 +102,7 @@ impl Engine {
         self.connections.used() == 0
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
+            && self.mappings.len() == 0
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nat::{
     Engine, EngineConfig, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PortForward, Resolution,
-    Resolver, Verdict,
+    Resolver, StaticNat, Verdict,
 };
 use net::{Drop, FragmentPart, Generation, NextHopId, RouteKind, VpcId, VrfId, parse_v4, protocol};
 
@@ -121,6 +121,7 @@ pub fn masquerade(of: u16, pool: &[&str], ports: (u16, u16)) -> Masquerade {
         sources: vec![],
         pool,
         ports,
+        options: nat::PoolOptions::default(),
     }
 }
 
@@ -133,6 +134,16 @@ pub fn forward(of: u16, protocol: u8, address: &str, port: u16, target: &str, ta
         port,
         target: target.parse().expect("an address"),
         target_port,
+    }
+}
+
+/// Static NAT; `peer` is the VPC that sees it, the default VRF if none.
+pub fn fixed(of: u16, inside: &str, outside: &str, peer: Option<u16>) -> StaticNat {
+    StaticNat {
+        vpc: vpc(of),
+        inside: inside.parse().expect("a prefix"),
+        outside: outside.parse().expect("a prefix"),
+        peer: peer.map(vpc),
     }
 }
 
@@ -334,6 +345,14 @@ impl Fate {
             destination_port: parsed.destination_port,
             flags,
         }
+    }
+}
+
+/// As [`send`]; a packet of a VPC to a public end comes back as from the fabric.
+pub fn deliver(engine: &mut Engine, routes: &Routes, vrf: u16, packet: &[u8], now: Millis) -> Fate {
+    match send(engine, routes, vrf, packet, now) {
+        Fate::Sent(packet, 0, _) => send(engine, routes, 0, &packet, now),
+        fate => fate,
     }
 }
 
