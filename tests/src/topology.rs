@@ -126,7 +126,15 @@ impl Topology {
     /// # Panics
     /// If that does not happen.
     pub fn converged(&self) -> Turnpiked {
-        let gateway = self.start(Memory::NoHuge);
+        self.converged_with(&self.config(Memory::NoHuge))
+    }
+
+    /// The same with another configuration of the same network.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    pub fn converged_with(&self, config: &str) -> Turnpiked {
+        let gateway = Turnpiked::start(&self.gateway, config, &self.scratch);
         gateway.await_sessions(SESSIONS);
         for (prefix, router) in SERVER_PREFIXES.into_iter().zip([FABRIC[0], FABRIC_V6[0]]) {
             eventually(CONVERGENCE, || gateway.routed_via(prefix, router));
