@@ -401,6 +401,15 @@ pub enum Fault {
         /// The sources.
         sources: Ipv4Net,
     },
+    /// A pool with port blocks that another rule has ports of.
+    #[error("masquerade pool {pool} of vpc `{vpc}` has port blocks or meets some, and another rule uses it")]
+    #[diagnostic(help("give blocks addresses that no other rule with blocks has, and ports that no other rule has"))]
+    SharedBlocks {
+        /// The pool.
+        pool: Ipv4Net,
+        /// Its VPC.
+        vpc: String,
+    },
     /// Prefixes of static NAT that do not pair host by host.
     #[error("static NAT of vpc `{vpc}` pairs {inside} with {outside}")]
     #[diagnostic(help("give both prefixes the same length"))]

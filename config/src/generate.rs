@@ -12,8 +12,9 @@ use proptest::{collection, option, sample};
 
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm, Gateway,
-    GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy, Poll, Port, PortBlocks,
+    PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticNat,
+    StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -572,6 +573,7 @@ struct DrawnMasquerade {
     pools: BTreeSet<u8>,
     ports: PortRange,
     behavior: (Mapping, Filtering),
+    choice: (Pairing, bool, PortChoice),
 }
 
 fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
@@ -580,11 +582,30 @@ fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
         (Mapping::EndpointIndependent, Filtering::AddressAndPortDependent),
         (Mapping::EndpointIndependent, Filtering::EndpointIndependent),
     ]);
+    let choice = (any::<bool>(), any::<bool>(), 0..3_u8, 1..500_u16, 1..9_u16, 0..900_u32).prop_map(
+        |(strict, parity, choice, size, count, quarantine)| {
+            let pairing = if strict { Pairing::Strict } else { Pairing::Soft };
+            let blocks = PortBlocks {
+                size,
+                count,
+                quarantine,
+            };
+            match choice {
+                0 => (pairing, parity, PortChoice::Free),
+                1 => (pairing, false, PortChoice::Blocks(blocks)),
+                _ => (pairing, parity, PortChoice::Deterministic),
+            }
+        },
+    );
     let pools = collection::btree_set(any::<u8>(), 1..3);
-    (pools, 1024..60_000_u16, 0..5000_u16, behavior).prop_map(|(pools, first, more, behavior)| DrawnMasquerade {
-        pools,
-        ports: PortRange::new(first, first + more).expect("not empty"),
-        behavior,
+    // As many ports as a rule's sources have addresses, which is enough for determined ones.
+    (pools, 1024..60_000_u16, 500..5000_u16, behavior, choice).prop_map(|(pools, first, more, behavior, choice)| {
+        DrawnMasquerade {
+            pools,
+            ports: PortRange::new(first, first + more).expect("not empty"),
+            behavior,
+            choice,
+        }
     })
 }
 
@@ -595,7 +616,7 @@ impl DrawnMasquerade {
             .pools
             .iter()
             .map(|host| Ipv4Net::from(Ipv4Addr::new(100, 64, index, *host)));
-        let sources = vec![Ipv4Net::new(Ipv4Addr::new(10, index, 0, 0), 16).expect("a length of IPv4")];
+        let sources = vec![Ipv4Net::new(Ipv4Addr::new(10, index, 0, 0), 24).expect("a length of IPv4")];
         Masquerade {
             vpc,
             sources,
@@ -603,6 +624,9 @@ impl DrawnMasquerade {
             ports: self.ports,
             mapping: self.behavior.0,
             filtering: self.behavior.1,
+            pairing: self.choice.0,
+            parity: self.choice.1,
+            choice: self.choice.2,
         }
     }
 }

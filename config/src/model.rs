@@ -19,7 +19,10 @@ pub use bgp::{
     Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
     PrefixFilter, PrefixRule,
 };
-pub use nat::{Filtering, Mapping, Masquerade, Nat, PortForward, PortRange, Protocol, StaticNat, Timers};
+pub use nat::{
+    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
+    Timers,
+};
 pub use rib::{BatchBounds, Distances, Rib};
 
 /// One whole configuration.

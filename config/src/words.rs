@@ -1,6 +1,6 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Poll, Protocol};
+use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -50,6 +50,7 @@ impl Word for Action {
 impl Word for Mapping {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("per-connection", Self::PerConnection),
+        ("overloading", Self::Overloading),
         ("endpoint-independent", Self::EndpointIndependent),
     ];
 }
@@ -59,6 +60,10 @@ impl Word for Filtering {
         ("address-and-port-dependent", Self::AddressAndPortDependent),
         ("endpoint-independent", Self::EndpointIndependent),
     ];
+}
+
+impl Word for Pairing {
+    const WORDS: &'static [(&'static str, Self)] = &[("soft", Self::Soft), ("strict", Self::Strict)];
 }
 
 impl Word for Protocol {

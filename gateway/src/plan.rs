@@ -171,11 +171,23 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 options: nat::PoolOptions {
                     mapping: match rule.mapping {
                         config::Mapping::PerConnection => nat::Mapping::PerConnection,
+                        config::Mapping::Overloading => nat::Mapping::Overloading,
                         config::Mapping::EndpointIndependent => nat::Mapping::EndpointIndependent,
                     },
                     filtering: match rule.filtering {
                         config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
                         config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
+                    },
+                    strict_pairing: rule.pairing == config::Pairing::Strict,
+                    parity: rule.parity,
+                    choice: match rule.choice {
+                        config::PortChoice::Free => nat::PortChoice::Free,
+                        config::PortChoice::Deterministic => nat::PortChoice::Deterministic,
+                        config::PortChoice::Blocks(blocks) => nat::PortChoice::Blocks(nat::PortBlocks {
+                            size: blocks.size,
+                            count: blocks.count,
+                            quarantine: blocks.quarantine,
+                        }),
                     },
                 },
             })

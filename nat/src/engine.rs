@@ -301,6 +301,9 @@ impl Engine {
         }
         if cold.offload.holds_rules() {
             cold.slot = Slot::Zombie;
+            if cold.shared {
+                self.mappings.mourn(cold.pool, keys[0].protocol(), cold.port);
+            }
             self.counters.zombies += 1;
             self.connections
                 .pair_mut(connection)
@@ -316,8 +319,9 @@ impl Engine {
         let cold = &self.connections.cold[connection as usize];
         if cold.pool != NONE {
             let protocol = self.connections.pair(connection)[0].key.protocol();
-            if !cold.shared || self.mappings.leave(cold.pool, protocol, cold.port) {
-                self.ports.release(cold.pool, protocol, cold.port);
+            let (pool, port, zombie) = (cold.pool, cold.port, cold.slot == Slot::Zombie);
+            if !cold.shared || self.mappings.leave(pool, protocol, port, zombie) {
+                self.ports.release(cold.pool, protocol, cold.port, self.clock.latest());
             }
         }
         self.connections.give_back(connection);

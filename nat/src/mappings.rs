@@ -1,5 +1,5 @@
-//! Endpoint-independent mappings (RFC 4787 REQ-1): which public port an address and port inside has, for all of its
-//! connections.
+//! Public ports that connections share: endpoint-independent mappings (RFC 4787 REQ-1), where an address and port inside
+//! has one for all of its connections, and overloaded ports.
 
 use std::collections::HashMap;
 
@@ -22,8 +22,11 @@ type Outside = (u32, u8, u16);
 /// A port that connections share.
 #[derive(Debug, Clone, Copy)]
 struct Shared {
-    inside: Inside,
+    /// Whose it is; `None` for a port that is overloaded.
+    inside: Option<Inside>,
     users: u32,
+    /// Users that ended and that the NIC may not have forgotten.
+    zombies: u32,
 }
 
 /// The mappings of one worker.
@@ -41,7 +44,7 @@ impl Mappings {
 
     /// Whose port it is.
     pub(crate) fn inside_of(&self, pool: u32, protocol: u8, port: u16) -> Option<Inside> {
-        self.by_outside.get(&(pool, protocol, port)).map(|shared| shared.inside)
+        self.by_outside.get(&(pool, protocol, port))?.inside
     }
 
     /// A new mapping, without users yet. It takes the place of one whose port the policy no longer offers, and which
@@ -49,8 +52,36 @@ impl Mappings {
     pub(crate) fn insert(&mut self, inside: Inside, lease: Lease) {
         self.by_inside.insert(inside, lease);
         let outside = (lease.pool, inside.protocol, lease.port);
-        let before = self.by_outside.insert(outside, Shared { inside, users: 0 });
+        self.share(outside, Some(inside));
+    }
+
+    /// A port that others may use as well, to other ends outside; without users yet.
+    pub(crate) fn insert_overloaded(&mut self, lease: Lease, protocol: u8) {
+        self.share((lease.pool, protocol, lease.port), None);
+    }
+
+    fn share(&mut self, outside: Outside, inside: Option<Inside>) {
+        let shared = Shared {
+            inside,
+            users: 0,
+            zombies: 0,
+        };
+        let before = self.by_outside.insert(outside, shared);
         debug_assert!(before.is_none(), "a port has one owner");
+    }
+
+    /// True if the port may be given to one more: it is overloaded, and the NIC has no rule of an ended connection that
+    /// might be about the same ends.
+    pub(crate) fn may_overload(&self, pool: u32, protocol: u8, port: u16) -> bool {
+        let shared = self.by_outside.get(&(pool, protocol, port));
+        shared.is_some_and(|shared| shared.inside.is_none() && shared.zombies == 0)
+    }
+
+    /// A user of the port ended, and the NIC is not known to have forgotten it.
+    pub(crate) fn mourn(&mut self, pool: u32, protocol: u8, port: u16) {
+        if let Some(shared) = self.by_outside.get_mut(&(pool, protocol, port)) {
+            shared.zombies += 1;
+        }
     }
 
     /// One more connection uses the port.
@@ -62,19 +93,22 @@ impl Mappings {
 
     /// One connection less uses the port. True if none does any more: the mapping is gone, and its port can be given
     /// back.
-    pub(crate) fn leave(&mut self, pool: u32, protocol: u8, port: u16) -> bool {
+    pub(crate) fn leave(&mut self, pool: u32, protocol: u8, port: u16, zombie: bool) -> bool {
         let outside = (pool, protocol, port);
         let Some(shared) = self.by_outside.get_mut(&outside) else {
             return false;
         };
         shared.users = shared.users.saturating_sub(1);
+        shared.zombies = shared.zombies.saturating_sub(u32::from(zombie));
         if shared.users > 0 {
             return false;
         }
         let inside = shared.inside;
         self.by_outside.remove(&outside);
         let own = |lease: &Lease| (lease.pool, lease.port) == (pool, port);
-        if self.by_inside.get(&inside).is_some_and(own) {
+        if let Some(inside) = inside
+            && self.by_inside.get(&inside).is_some_and(own)
+        {
             self.by_inside.remove(&inside);
         }
         true
@@ -83,7 +117,7 @@ impl Mappings {
     /// Takes a mapping back if no connection uses it; true if so.
     pub(crate) fn leave_unused(&mut self, pool: u32, protocol: u8, port: u16) -> bool {
         let unused = |shared: &Shared| shared.users == 0;
-        self.by_outside.get(&(pool, protocol, port)).is_some_and(unused) && self.leave(pool, protocol, port)
+        self.by_outside.get(&(pool, protocol, port)).is_some_and(unused) && self.leave(pool, protocol, port, false)
     }
 
     /// Mappings that exist.
@@ -126,11 +160,11 @@ mod tests {
         mappings.insert(INSIDE, lease(1024));
         mappings.enter(lease(1024), 17);
         mappings.enter(lease(1024), 17);
-        assert!(!mappings.leave(3, 17, 1024));
+        assert!(!mappings.leave(3, 17, 1024, false));
         assert_eq!(mappings.lease_of(&INSIDE), Some(lease(1024)));
         assert_eq!(mappings.inside_of(3, 17, 1024), Some(INSIDE));
         assert_eq!(mappings.inside_of(3, 6, 1024), None);
-        assert!(mappings.leave(3, 17, 1024));
+        assert!(mappings.leave(3, 17, 1024, false));
         assert_eq!((mappings.lease_of(&INSIDE), mappings.len()), (None, 0));
     }
 
@@ -141,10 +175,10 @@ mod tests {
         mappings.enter(lease(1024), 17);
         mappings.insert(INSIDE, lease(1025));
         mappings.enter(lease(1025), 17);
-        assert!(mappings.leave(3, 17, 1024));
+        assert!(mappings.leave(3, 17, 1024, false));
         assert_eq!(mappings.lease_of(&INSIDE), Some(lease(1025)));
         assert!(mappings.is_sound());
-        assert!(mappings.leave(3, 17, 1025));
+        assert!(mappings.leave(3, 17, 1025, false));
         assert_eq!(mappings.len(), 0);
     }
 }

@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use foldhash::fast::FixedState;
-use net::{Ipv4Net, Prefix, VrfId, protocol};
+use net::{Ipv4Net, Prefix, VpcId, VrfId, protocol};
 
-pub use spec::{Filtering, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortForward, StaticNat, Timers};
+pub use spec::{
+    Filtering, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice, PortForward,
+    StaticNat, Timers,
+};
 use statics::Statics;
 
 /// A masquerade rule as the engine uses it.
@@ -19,12 +22,59 @@ pub(crate) struct MasqueradeRule {
     pub(crate) pool: Vec<u32>,
     pub(crate) ports: (u16, u16),
     pub(crate) options: PoolOptions,
+    pub(crate) choice: Choice,
+}
+
+/// [`PortChoice`], with what follows from the size of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Free,
+    Blocks(PortBlocks),
+    Deterministic {
+        /// Subscribers that share an address.
+        per_address: u64,
+        /// Ports of each.
+        ports: u16,
+    },
 }
 
 impl MasqueradeRule {
     /// True if the rule gives out this address and port.
     pub(crate) fn offers(&self, address: u32, port: u16) -> bool {
         (self.ports.0..=self.ports.1).contains(&port) && self.pool.contains(&address)
+    }
+
+    /// True if it gives them to this source, so that who has a determined port is always who should have it.
+    pub(crate) fn offers_to(&self, source: u32, address: u32, port: u16) -> bool {
+        if let Choice::Deterministic { .. } = self.choice {
+            return self.deterministic(source).is_some_and(|(at, (first, last))| {
+                self.pool.get(at) == Some(&address) && (first..=last).contains(&port)
+            });
+        }
+        self.offers(address, port)
+    }
+
+    /// True if one worker owns all connections of a subscriber.
+    pub(crate) fn is_by_subscriber(&self) -> bool {
+        self.options.mapping == Mapping::EndpointIndependent || matches!(self.choice, Choice::Blocks(_))
+    }
+
+    /// Position in the pool, and first and last port, of a subscriber whose ports are determined (RFC 7422).
+    pub(crate) fn deterministic(&self, source: u32) -> Option<(usize, (u16, u16))> {
+        let Choice::Deterministic { per_address, ports } = self.choice else {
+            return None;
+        };
+        let mut place = 0;
+        for net in &self.sources {
+            if net.contains(&Ipv4Addr::from(source)) {
+                place += u64::from(source - u32::from(net.network()));
+                let first = u64::from(self.ports.0) + place % per_address * u64::from(ports);
+                let first = u16::try_from(first).ok()?;
+                return Some(((place / per_address) as usize, (first, first + (ports - 1))));
+            }
+            place += addresses(net);
+        }
+        None
     }
 
     /// True if anybody may open connections to its ports.
@@ -116,9 +166,12 @@ impl Policy {
         if first == 0 || first > last {
             return Err(PolicyError::PortRange { vpc, first, last });
         }
-        if rule.options.filtering == Filtering::EndpointIndependent && rule.options.mapping == Mapping::PerConnection {
+        if rule.options.filtering == Filtering::EndpointIndependent
+            && rule.options.mapping != Mapping::EndpointIndependent
+        {
             return Err(PolicyError::Filtering(vpc));
         }
+        let choice = choose(&rule)?;
         for (at, address) in rule.pool.iter().enumerate() {
             check_address(*address)?;
             if rule.pool[..at].contains(address) {
@@ -135,7 +188,25 @@ impl Policy {
             pool,
             ports: rule.ports,
             options: rule.options,
+            choice,
         });
+        self.check_blocks(vpc)
+    }
+
+    /// Blocks lie in ports that are one rule's alone.
+    fn check_blocks(&self, vpc: VpcId) -> Result<(), PolicyError> {
+        let Some((new, earlier)) = self.rules.split_last() else {
+            return Ok(());
+        };
+        let blocks = |rule: &MasqueradeRule| matches!(rule.choice, Choice::Blocks(_));
+        for other in earlier.iter().filter(|other| blocks(other) || blocks(new)) {
+            let overlap = new.ports.0 <= other.ports.1 && other.ports.0 <= new.ports.1;
+            let both = || new.pool.iter().find(|address| other.pool.contains(address));
+            if let (true, Some(address)) = (overlap || (blocks(other) && blocks(new)), both()) {
+                let address = Ipv4Addr::from(*address);
+                return Err(PolicyError::BlocksShared { vpc, address });
+            }
+        }
         Ok(())
     }
 
@@ -291,6 +362,47 @@ impl Policy {
     }
 }
 
+/// How the ports of a rule are chosen, if that can be.
+fn choose(rule: &Masquerade) -> Result<Choice, PolicyError> {
+    let (vpc, (first, last)) = (rule.vpc, rule.ports);
+    let each = u64::from(last - first) + 1;
+    match rule.options.choice {
+        PortChoice::Free => Ok(Choice::Free),
+        PortChoice::Blocks(blocks) => {
+            let PortBlocks { size, count, .. } = blocks;
+            if size == 0 || count == 0 || u64::from(size) > each {
+                return Err(PolicyError::Blocks { vpc, size, count });
+            }
+            if rule.options.parity || rule.options.mapping == Mapping::Overloading {
+                return Err(PolicyError::BlocksAlone(vpc));
+            }
+            Ok(Choice::Blocks(blocks))
+        }
+        PortChoice::Deterministic => {
+            let subscribers: u64 = rule.sources.iter().map(addresses).sum();
+            let pool = rule.pool.len() as u64;
+            let per_address = subscribers.div_ceil(pool).max(1);
+            match u16::try_from(each / per_address) {
+                Ok(ports) if ports > 0 && subscribers > 0 => Ok(Choice::Deterministic { per_address, ports }),
+                Err(_) if subscribers > 0 => Ok(Choice::Deterministic {
+                    per_address,
+                    ports: u16::MAX,
+                }),
+                _ => Err(PolicyError::Deterministic {
+                    vpc,
+                    subscribers,
+                    ports: each * pool,
+                }),
+            }
+        }
+    }
+}
+
+/// Addresses of a prefix.
+fn addresses(net: &Ipv4Net) -> u64 {
+    1 << (32 - net.prefix_len())
+}
+
 fn check_address(address: Ipv4Addr) -> Result<(), PolicyError> {
     let unusable =
         address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.octets()[0] >= 240;
@@ -303,8 +415,6 @@ fn check_address(address: Ipv4Addr) -> Result<(), PolicyError> {
 
 #[cfg(test)]
 mod tests {
-    use net::VpcId;
-
     use super::*;
 
     fn vpc(n: u16) -> VpcId {

@@ -129,8 +129,10 @@ pub struct Stats {
     pub created: u64,
     /// Connections ever ended.
     pub ended: EndCounts,
-    /// Endpoint-independent mappings.
+    /// Ports that connections share.
     pub mappings: u32,
+    /// Port blocks that subscribers have.
+    pub blocks: u32,
     /// Ports in use of each pool address.
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.

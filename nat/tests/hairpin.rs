@@ -14,6 +14,7 @@ fn mapped(rule: Masquerade, filtering: Filtering) -> Masquerade {
     let options = PoolOptions {
         mapping: Mapping::EndpointIndependent,
         filtering,
+        ..PoolOptions::default()
     };
     Masquerade { options, ..rule }
 }

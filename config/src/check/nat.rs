@@ -1,5 +1,6 @@
 //! NAT: who may use which public address and port.
 
+mod pool;
 mod statics;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,7 +9,7 @@ use net::{Ipv4Net, VpcId};
 
 use super::{Claim, Findings, not_a_host, unique};
 use crate::fault::Fault;
-use crate::model::{Config, Filtering, Mapping, Masquerade};
+use crate::model::{Config, Masquerade};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     for (index, rule) in config.nat.masquerades.iter().enumerate() {
@@ -34,17 +35,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         }
         pool_holds_interface(config, rule, &path, findings);
-        if rule.filtering == Filtering::EndpointIndependent && rule.mapping == Mapping::PerConnection {
-            findings.at(
-                format!("{path}.filtering"),
-                Fault::InvalidValue {
-                    key: "filtering".to_owned(),
-                    reason: "a port that is one connection's own cannot let others in".to_owned(),
-                    example: "mapping = \"endpoint-independent\" too".to_owned(),
-                },
-            );
-        }
+        pool::check(rule, &path, findings);
     }
+    pool::shared_blocks(config, findings);
     statics::check(config, findings);
     shadowed(config, findings);
     pool_overlap(config, findings);

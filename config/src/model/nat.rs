@@ -50,6 +50,46 @@ pub struct Masquerade {
     pub mapping: Mapping,
     /// Who may open connections to it from outside.
     pub filtering: Filtering,
+    /// What a subscriber gets whose address has no port left.
+    pub pairing: Pairing,
+    /// Even UDP ports become even ones, odd ones odd.
+    pub parity: bool,
+    /// Which of the ports a subscriber may have.
+    pub choice: PortChoice,
+}
+
+/// Whether a subscriber keeps to one public address (RFC 4787 REQ-2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairing {
+    /// While that has ports.
+    Soft,
+    /// Whatever happens.
+    Strict,
+}
+
+/// Which ports of a pool a subscriber may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortChoice {
+    /// Any that is free.
+    Free,
+    /// Those of its blocks.
+    Blocks(PortBlocks),
+    /// Those that follow from its address (RFC 7422).
+    Deterministic,
+}
+
+/// Ports that a subscriber gets at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PortBlocks {
+    /// Ports of a block.
+    pub size: u16,
+    /// Most blocks of one subscriber.
+    pub count: u16,
+    /// Seconds that a block rests before it gets another owner.
+    pub quarantine: u32,
 }
 
 /// Which connections share a public port (RFC 4787 section 4.1).
@@ -60,6 +100,8 @@ pub enum Mapping {
     PerConnection,
     /// All of one address and port inside.
     EndpointIndependent,
+    /// Those to different ends outside, once no port is free.
+    Overloading,
 }
 
 /// Who may open a connection to a mapped port from outside (RFC 4787 section 5).

@@ -10,7 +10,9 @@ use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
-use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Password, Poll, PortRange, Protocol};
+use crate::model::{
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, Poll, PortRange, Protocol,
+};
 use crate::words::{DeadEnd, Word};
 
 /// Something that one TOML value says.
@@ -240,6 +242,7 @@ from_word!(
     Protocol,
     Mapping,
     Filtering,
+    Pairing,
     DeadEnd
 );
 

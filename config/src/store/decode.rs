@@ -10,8 +10,8 @@ use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway, Kernel,
-    Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget,
-    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Masquerade, Nat, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule,
+    Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -371,7 +371,23 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
     let vpc = fields.id::<VpcId, u16>()?;
     fields.number::<i64>()?; // the position: rows come in its order
     let ports = PortRange::new(fields.number()?, fields.number()?).ok_or_else(|| fields.damage())?;
-    let (mapping, filtering) = (fields.word()?, fields.word()?);
+    let (mapping, filtering, pairing, parity) = (fields.word()?, fields.word()?, fields.word()?, fields.flag()?);
+    let deterministic = fields.flag()?;
+    let blocks = (
+        fields.number_optional()?,
+        fields.number_optional()?,
+        fields.number_optional()?,
+    );
+    let choice = match (deterministic, blocks) {
+        (false, (Some(size), Some(count), Some(quarantine))) => PortChoice::Blocks(PortBlocks {
+            size,
+            count,
+            quarantine,
+        }),
+        (true, (None, None, None)) => PortChoice::Deterministic,
+        (false, (None, None, None)) => PortChoice::Free,
+        _ => return Err(fields.damage()),
+    };
     let sources = list(rows, table::MASQUERADE_SOURCE, key, Fields::parse)?;
     Ok(Masquerade {
         vpc,
@@ -380,6 +396,9 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
         ports,
         mapping,
         filtering,
+        pairing,
+        parity,
+        choice,
     })
 }
 

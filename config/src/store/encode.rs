@@ -4,7 +4,9 @@ use std::fmt::Display;
 
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Filter, Nat, Password, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Vpc,
+};
 use crate::words::Word;
 
 /// The rows of a configuration.
@@ -232,11 +234,21 @@ fn nat(nat: &Nat, rows: &mut Rows) {
         position = if previous == Some(rule.vpc) { position + 1 } else { 0 };
         previous = Some(rule.vpc);
         let key = || [number(rule.vpc.value()), number(position)];
+        let blocks = match rule.choice {
+            PortChoice::Blocks(blocks) => Some(blocks),
+            PortChoice::Free | PortChoice::Deterministic => None,
+        };
         let choices = [
             number(rule.ports.first()),
             number(rule.ports.last()),
             text(rule.mapping.word()),
             text(rule.filtering.word()),
+            text(rule.pairing.word()),
+            number(u8::from(rule.parity)),
+            number(u8::from(rule.choice == PortChoice::Deterministic)),
+            optional(blocks, |blocks| number(blocks.size)),
+            optional(blocks, |blocks| number(blocks.count)),
+            optional(blocks, |blocks| number(blocks.quarantine)),
         ];
         rows.add(table::MASQUERADE, key().into_iter().chain(choices).collect());
         for prefix in &rule.sources {

@@ -246,6 +246,15 @@ CREATE TABLE masquerade (
     last_port  INTEGER NOT NULL,
     mapping    TEXT    NOT NULL,
     filtering  TEXT    NOT NULL,
+    pairing    TEXT    NOT NULL,
+    parity     INTEGER NOT NULL CHECK (parity IN (0, 1)),
+    deterministic    INTEGER NOT NULL CHECK (deterministic IN (0, 1)),
+    block_size       INTEGER, -- NULL: no blocks
+    block_count      INTEGER,
+    block_quarantine INTEGER,
+    CHECK ((block_size IS NULL) = (block_count IS NULL)),
+    CHECK ((block_size IS NULL) = (block_quarantine IS NULL)),
+    CHECK (block_size IS NULL OR deterministic = 0),
     PRIMARY KEY (vpc, position)
 ) STRICT;
 

@@ -9,8 +9,8 @@ use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::key::FlowKey;
 use crate::mappings::Inside;
-use crate::policy::Mapping;
-use crate::ports::{Lease, protocol_index};
+use crate::policy::{Mapping, MasqueradeRule};
+use crate::ports::{Lease, Subscriber, Want, protocol_index};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
 use crate::time::Millis;
@@ -22,6 +22,9 @@ const ECHO_REQUEST: u8 = 8;
 
 /// Public ports tried when the reply's tuple belongs to an older connection of a port forward.
 const ATTEMPTS: usize = 4;
+
+/// Ports of a full pool tried for one that can be overloaded.
+const OVERLOADS: usize = 64;
 
 /// Connections looked at for one to evict.
 const SAMPLE: u32 = 16;
@@ -144,7 +147,9 @@ impl Engine {
             let rule = self.policy.masquerade(inside.vrf, inside.address);
             (lease.address, lease.port) == (destination, destination_port)
                 && protocol != protocol::ICMP
-                && rule.is_some_and(|(_, rule)| rule.lets_in() && rule.offers(destination, destination_port))
+                && rule.is_some_and(|(_, rule)| {
+                    rule.lets_in() && rule.offers_to(inside.address, destination, destination_port)
+                })
         };
         Ok(mapping.filter(open).map(|(inside, lease)| (inside, Some(lease))))
     }
@@ -328,36 +333,71 @@ impl Engine {
         } = *packet;
         let policy = Arc::clone(&self.policy);
         let masquerade = &policy.rules()[rule];
-        let shared = masquerade.options.mapping == Mapping::EndpointIndependent;
+        let mapping = masquerade.options.mapping;
         let inside = Inside {
             vrf,
             protocol,
             address: source,
             port: source_port,
         };
-        if shared
+        if mapping == Mapping::EndpointIndependent
             && let Some(lease) = self.mappings.lease_of(&inside)
-            && masquerade.offers(lease.address, lease.port)
+            && masquerade.offers_to(source, lease.address, lease.port)
             && policy.forward(lease.address, protocol, lease.port).is_none()
         {
             return Ok(lease);
         }
-        let lease = self
-            .ports
-            .allocate(rule, masquerade.ports, protocol, source, source_port, &mut self.random)
-            .ok_or(Drop::NatPortsExhausted)?;
-        if !shared {
-            return Ok(lease);
+        let want = Want {
+            rule,
+            subscriber: Subscriber { vrf, address: source },
+            protocol,
+            port: source_port,
+        };
+        let now = self.clock.latest();
+        let Some(lease) = self.ports.allocate(masquerade, want, now, &mut self.random) else {
+            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(masquerade, packet, want));
+            return overloaded.flatten().ok_or(Drop::NatPortsExhausted);
+        };
+        let lease = Lease {
+            shared: mapping != Mapping::PerConnection,
+            ..lease
+        };
+        match mapping {
+            Mapping::PerConnection => {}
+            Mapping::EndpointIndependent => self.mappings.insert(inside, lease),
+            Mapping::Overloading => self.mappings.insert_overloaded(lease, protocol),
         }
-        let lease = Lease { shared, ..lease };
-        self.mappings.insert(inside, lease);
         Ok(lease)
+    }
+
+    /// A port that another connection has, and that nobody has to the end that the packet goes to.
+    fn overload(&mut self, masquerade: &MasqueradeRule, packet: &NewPacket, want: Want) -> Option<Lease> {
+        if packet.protocol == protocol::ICMP {
+            // Its identifier is both ends' port: there is nothing else to tell two echoes by.
+            return None;
+        }
+        for _ in 0..OVERLOADS {
+            let lease = self.ports.guess(masquerade, want, &mut self.random)?;
+            let reply = FlowKey::v4(
+                VrfId::DEFAULT,
+                packet.protocol,
+                packet.destination,
+                lease.address,
+                packet.destination_port,
+                lease.port,
+            );
+            if self.mappings.may_overload(lease.pool, packet.protocol, lease.port) && self.lookup(&reply).is_none() {
+                return Some(Lease { shared: true, ..lease });
+            }
+        }
+        None
     }
 
     /// Gives back a port that no connection was made with.
     fn give_up(&mut self, lease: Lease, protocol: u8) {
         if !lease.shared || self.mappings.leave_unused(lease.pool, protocol, lease.port) {
-            self.ports.release(lease.pool, protocol, lease.port);
+            self.ports
+                .release(lease.pool, protocol, lease.port, self.clock.latest());
         }
     }
 

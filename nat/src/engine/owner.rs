@@ -1,10 +1,9 @@
 //! Which worker owns the connection of a packet: every worker knows, from the packet and the policy alone.
 
-use net::VrfId;
+use net::{VrfId, protocol};
 
 use super::Engine;
 use crate::key::FlowKey;
-use crate::policy::Mapping;
 
 impl Engine {
     /// Owner of what comes from the fabric to a public end, if the policy tells it apart.
@@ -37,9 +36,7 @@ impl Engine {
             return Some(self.slice.client_owner(client, port, protocol));
         }
         let (_, rule) = self.policy.masquerade(vrf, key.source())?;
-        match rule.options.mapping {
-            Mapping::PerConnection => None,
-            Mapping::EndpointIndependent => Some(self.slice.subscriber_owner(vrf, key.source())),
-        }
+        let parity = (rule.options.parity && protocol == protocol::UDP).then(|| key.source_port());
+        (rule.is_by_subscriber() || parity.is_some()).then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
     }
 }

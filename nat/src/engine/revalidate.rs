@@ -231,9 +231,9 @@ impl Engine {
                 (back.vrf(), back.source(), key.destination())
             };
             return policy.static_source(vrf, VrfId::DEFAULT, source).is_none()
-                && policy
-                    .masquerade(vrf, source)
-                    .is_some_and(|(_, rule)| rule.offers(address, cold.port) && (from_inside || rule.lets_in()))
+                && policy.masquerade(vrf, source).is_some_and(|(_, rule)| {
+                    rule.offers_to(source, address, cold.port) && (from_inside || rule.lets_in())
+                })
                 && policy.forward(address, protocol, cold.port).is_none();
         }
         if key.vrf() == VrfId::DEFAULT {

@@ -28,6 +28,35 @@ pub struct PoolOptions {
     pub mapping: Mapping,
     /// Who may send to it from outside.
     pub filtering: Filtering,
+    /// A subscriber whose address has no port left gets none, rather than one on another address (RFC 4787 REQ-2).
+    pub strict_pairing: bool,
+    /// UDP: even ports become even ones and odd ports odd ones while there are such (RFC 4787 REQ-4, for RTP).
+    pub parity: bool,
+    /// Which ports a subscriber may have.
+    pub choice: PortChoice,
+}
+
+/// Which ports of a pool a subscriber may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PortChoice {
+    /// Any that is free.
+    #[default]
+    Free,
+    /// Those of blocks that it holds.
+    Blocks(PortBlocks),
+    /// Those that follow from its place among the sources (RFC 7422): who had a port needs no log to be known.
+    Deterministic,
+}
+
+/// Port blocks of subscribers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortBlocks {
+    /// Ports of a block. They are as many apart as there are workers.
+    pub size: u16,
+    /// Most blocks of one subscriber.
+    pub count: u16,
+    /// Seconds that a block rests before it gets another owner.
+    pub quarantine: u32,
 }
 
 /// Which connections share a public port (RFC 4787 section 4.1).
@@ -38,6 +67,8 @@ pub enum Mapping {
     PerConnection,
     /// All of one address and port inside, whoever they are with (RFC 4787 REQ-1).
     EndpointIndependent,
+    /// When no port is free, connections to different ends outside, of whomever: what tells them apart is the other end.
+    Overloading,
 }
 
 /// Who may open a connection to a mapped port from outside (RFC 4787 section 5).
@@ -176,9 +207,46 @@ pub enum PolicyError {
     },
     /// Filtering that lets everybody in needs a port that is not one connection's own.
     #[error(
-        "masquerade of VPC {0} filters by mapping alone, but its mappings are per connection: choose mapping `endpoint-independent` too"
+        "masquerade of VPC {0} filters by mapping alone, but its mappings are not shared: choose mapping `endpoint-independent` too"
     )]
     Filtering(VpcId),
+    /// Blocks that no port fits in, or that nobody may have.
+    #[error(
+        "masquerade of VPC {vpc} has {count} blocks of {size} ports for each subscriber: use at least 1 of 1, and no more ports than the pool has"
+    )]
+    Blocks {
+        /// VPC of the rule.
+        vpc: VpcId,
+        /// Ports of a block.
+        size: u16,
+        /// Blocks of a subscriber.
+        count: u16,
+    },
+    /// The ports of a rule with blocks are its own.
+    #[error(
+        "masquerade of VPC {vpc} hands out blocks on {address}, where another rule has the same ports: give one of them other ports or addresses"
+    )]
+    BlocksShared {
+        /// VPC of the rule.
+        vpc: VpcId,
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// A block is its subscriber's, and all of it.
+    #[error("masquerade of VPC {0} has port blocks together with parity or overloading: choose one of them")]
+    BlocksAlone(VpcId),
+    /// RFC 7422 needs to know who the subscribers are, and a port for each.
+    #[error(
+        "masquerade of VPC {vpc} is deterministic, with {subscribers} addresses in its sources and {ports} ports in its pool: name sources, and no more of them than there are ports"
+    )]
+    Deterministic {
+        /// VPC of the rule.
+        vpc: VpcId,
+        /// Addresses of its sources; 0 if it has none.
+        subscribers: u64,
+        /// Ports of all pool addresses.
+        ports: u64,
+    },
     /// Prefixes of static NAT pair host by host.
     #[error("static NAT of VPC {vpc} pairs {inside} with {outside}: give both the same length")]
     StaticLength {

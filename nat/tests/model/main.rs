@@ -10,7 +10,7 @@ use std::sync::Arc;
 use naive::{Connection, Model, Opens, State, tick};
 use nat::{
     ConnectionView, Delta, Engine, Filtering, Mapping, Masquerade, Millis, OffloadState, Policy, PolicySpec,
-    PoolOptions,
+    PoolOptions, PortBlocks, PortChoice,
 };
 use net::{Drop, Generation, Prefix, VrfId};
 use support::*;
@@ -174,10 +174,23 @@ impl Pair {
             return leaves;
         }
         assert!(rule.pool.contains(&address.into()) && (rule.ports.0..=rule.ports.1).contains(&port));
-        assert!(
-            !self.model.is_leased(address, h.protocol, port),
-            "{address:x}:{port} has two owners"
-        );
+        if self.model.is_leased(address, h.protocol, port) {
+            assert_eq!(
+                rule.options.mapping,
+                Mapping::Overloading,
+                "{address:x}:{port} has two owners"
+            );
+            assert_eq!(
+                self.model.index(0, &answer(&leaves, 0)),
+                None,
+                "{leaves:?} has two owners"
+            );
+            return leaves;
+        }
+        self.check_choice(rule, h, (address, port));
+        if rule.options.choice != PortChoice::Free {
+            return leaves;
+        }
         assert_eq!(self.model.forward_of(address, h.protocol, port), None);
         let own = h.source_port;
         let free =
@@ -196,9 +209,58 @@ impl Pair {
         leaves
     }
 
+    /// The port is one that the subscriber may have.
+    fn check_choice(&self, rule: &Masquerade, h: &Headers, (address, port): (u32, u16)) {
+        match rule.options.choice {
+            PortChoice::Free => {}
+            PortChoice::Deterministic => {
+                let mut subscribers = rule
+                    .sources
+                    .iter()
+                    .flat_map(|net| (u32::from(net.network())..=u32::from(net.broadcast())).collect::<Vec<_>>());
+                let place = subscribers.position(|address| address == h.source).expect("covered");
+                let all: usize = rule.sources.iter().map(|net| 1 << (32 - net.prefix_len())).sum();
+                let each = all.div_ceil(rule.pool.len());
+                let ports = usize::from(rule.ports.1 - rule.ports.0 + 1) / each;
+                assert_eq!(address, u32::from(rule.pool[place / each]));
+                assert_eq!((usize::from(port - rule.ports.0)) / ports, place % each);
+            }
+            PortChoice::Blocks(blocks) => {
+                let block_of = |port: u16| (port - rule.ports.0) / blocks.size;
+                let mut own = std::collections::BTreeSet::from([(address, block_of(port))]);
+                for c in self.model.live.iter().chain(&self.model.zombies) {
+                    let inside = if c.vrfs[0] == 0 {
+                        c.leaves[0].destination
+                    } else {
+                        c.arrives[0].source
+                    };
+                    let Some((theirs, at)) = c.lease.filter(|(_, at)| (rule.ports.0..=rule.ports.1).contains(at))
+                    else {
+                        continue;
+                    };
+                    if (c.vpc, inside) == (rule.vpc.value(), h.source) {
+                        own.insert((theirs, block_of(at)));
+                    } else {
+                        assert_ne!(
+                            (theirs, block_of(at)),
+                            (address, block_of(port)),
+                            "a block has two owners"
+                        );
+                    }
+                }
+                assert!(
+                    own.iter().filter(|(a, _)| rule.pool.contains(&(*a).into())).count() <= usize::from(blocks.count)
+                );
+            }
+        }
+    }
+
     /// Every port of the rule is taken, or its reply would be another connection's.
     fn check_exhausted(&self, vpc: u16, h: &Headers) {
         let rule = self.model.rule(vpc, h.source).expect("it opens");
+        if rule.options.choice != PortChoice::Free {
+            return;
+        }
         for address in rule.pool.iter().map(|a| u32::from(*a)) {
             for port in rule.ports.0..=rule.ports.1 {
                 let taken = self.model.is_leased(address, h.protocol, port)
@@ -283,6 +345,15 @@ fn specs() -> Vec<PolicySpec> {
         options: PoolOptions {
             mapping: Mapping::EndpointIndependent,
             filtering,
+            ..PoolOptions::default()
+        },
+        ..rule
+    };
+    let chosen = |rule, choice| Masquerade {
+        sources: vec!["10.0.0.4/30".parse().expect("a prefix")],
+        options: PoolOptions {
+            choice,
+            ..PoolOptions::default()
         },
         ..rule
     };
@@ -330,9 +401,33 @@ fn specs() -> Vec<PolicySpec> {
                     shared(masquerade(1, &["192.0.2.1"], (1000, 1011)), open),
                     shared(masquerade(2, &["192.0.2.1", "192.0.2.2"], (1000, 1011)), open),
                 ],
-                vec![web],
+                vec![web.clone()],
             )
         },
+        spec(
+            vec![
+                chosen(
+                    masquerade(1, &["192.0.2.1", "192.0.2.2"], (1000, 1015)),
+                    PortChoice::Blocks(PortBlocks {
+                        size: 4,
+                        count: 2,
+                        quarantine: 0,
+                    }),
+                ),
+                chosen(masquerade(2, &["192.0.2.3"], (1000, 1015)), PortChoice::Deterministic),
+            ],
+            vec![web],
+        ),
+        spec(
+            vec![Masquerade {
+                options: PoolOptions {
+                    mapping: Mapping::Overloading,
+                    ..PoolOptions::default()
+                },
+                ..masquerade(1, &["192.0.2.1"], (1000, 1003))
+            }],
+            vec![],
+        ),
     ]
 }
 

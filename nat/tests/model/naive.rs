@@ -88,8 +88,21 @@ impl Model {
         let offered = rule.options.mapping == Mapping::EndpointIndependent
             && rule.pool.contains(&lease.0.into())
             && (rule.ports.0..=rule.ports.1).contains(&lease.1)
+            && Self::determines(rule, inside.2, lease.0, lease.1)
             && self.forward_of(lease.0, inside.1, lease.1).is_none();
         offered.then_some(lease)
+    }
+
+    /// False if the rule determines ports and means another subscriber's.
+    fn determines(rule: &nat::Masquerade, source: u32, address: u32, port: u16) -> bool {
+        if rule.options.choice != nat::PortChoice::Deterministic {
+            return true;
+        }
+        // One prefix, one public address: as the specs have it.
+        let net = &rule.sources[0];
+        let each = (rule.ports.1 - rule.ports.0 + 1) >> (32 - net.prefix_len());
+        let place = source - u32::from(net.network());
+        rule.pool == [std::net::Ipv4Addr::from(address)] && u32::from((port - rule.ports.0) / each) == place
     }
 
     /// What static NAT makes of an address in one of its prefixes.
@@ -323,6 +336,7 @@ impl Model {
                 && self.rule(c.vpc, inside).is_some_and(|r| {
                     r.pool.contains(&address.into())
                         && (r.ports.0..=r.ports.1).contains(&port)
+                        && Self::determines(r, inside, address, port)
                         && (c.vrfs[0] != 0 || r.options.filtering == Filtering::EndpointIndependent)
                 });
         }
