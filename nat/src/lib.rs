@@ -45,8 +45,8 @@ pub use engine::{Engine, EngineConfig, EngineError};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use key::FlowKey;
 pub use policy::{
-    Filtering, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice, PortForward,
-    StaticNat, Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks,
+    PortChoice, PortForward, StaticNat, Timers,
 };
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};

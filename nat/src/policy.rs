@@ -1,5 +1,7 @@
 //! NAT policy: what an operator asks for, checked and arranged for lookup.
 
+mod forwards;
+mod maglev;
 mod spec;
 mod statics;
 
@@ -7,11 +9,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use foldhash::fast::FixedState;
-use net::{Ipv4Net, Prefix, VpcId, VrfId, protocol};
+use net::{Ipv4Net, Prefix, VpcId, VrfId};
 
+use forwards::Forwards;
+pub(crate) use forwards::Target;
 pub use spec::{
-    Filtering, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice, PortForward,
-    StaticNat, Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice,
+    PortForward, StaticNat, Timers,
 };
 use statics::Statics;
 
@@ -88,23 +92,13 @@ impl MasqueradeRule {
     }
 }
 
-/// Where a forwarded port leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) vrf: VrfId,
-    pub(crate) address: u32,
-    pub(crate) port: u16,
-}
-
 /// A checked NAT policy. Immutable; shared by the workers of a generation.
 #[derive(Debug, Clone)]
 pub struct Policy {
     rules: Vec<MasqueradeRule>,
     /// Indices into `rules`, in order, by VRF.
     by_vrf: HashMap<VrfId, Vec<u32>, FixedState>,
-    forwards: HashMap<(u32, u8, u16), Target, FixedState>,
-    /// Public ends by (VRF, target, protocol, target port); several forwards may share a target.
-    targets: HashMap<(VrfId, u32, u8, u16), u32, FixedState>,
+    forwards: Forwards,
     statics: Statics,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
@@ -135,8 +129,7 @@ impl Policy {
         let mut policy = Self {
             rules: Vec::with_capacity(spec.masquerade.len()),
             by_vrf: HashMap::default(),
-            forwards: HashMap::default(),
-            targets: HashMap::default(),
+            forwards: Forwards::default(),
             statics: Statics::default(),
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
@@ -230,41 +223,9 @@ impl Policy {
     }
 
     fn add_forward(&mut self, forward: &PortForward) -> Result<(), PolicyError> {
-        let PortForward {
-            vpc,
-            address,
-            protocol,
-            port,
-            target,
-            target_port,
-        } = *forward;
-        check_address(address)?;
-        check_address(target)?;
-        if !matches!(protocol, protocol::TCP | protocol::UDP) {
-            return Err(PolicyError::Protocol {
-                address,
-                port,
-                protocol,
-            });
-        }
-        if port == 0 || target_port == 0 {
-            return Err(PolicyError::ZeroPort(address));
-        }
-        let to = Target {
-            vrf: vpc.vrf(),
-            address: u32::from(target),
-            port: target_port,
-        };
-        if self.forwards.insert((u32::from(address), protocol, port), to).is_some() {
-            return Err(PolicyError::DuplicateForward {
-                address,
-                port,
-                protocol,
-            });
-        }
-        *self.targets.entry((to.vrf, to.address, protocol, to.port)).or_default() += 1;
-        self.public.entry(u32::from(address)).or_insert(false);
-        self.mark(to.vrf);
+        self.forwards.add(forward)?;
+        self.public.entry(u32::from(forward.address)).or_insert(false);
+        self.mark(forward.vpc.vrf());
         Ok(())
     }
 
@@ -316,19 +277,29 @@ impl Policy {
             .find(|(_, rule)| rule.covers(source))
     }
 
-    /// Where a public address and port lead.
-    pub(crate) fn forward(&self, address: u32, protocol: u8, port: u16) -> Option<Target> {
-        self.forwards.get(&(address, protocol, port)).copied()
+    /// True if a public address and port are forwarded.
+    pub(crate) fn is_forwarded(&self, address: u32, protocol: u8, port: u16) -> bool {
+        self.forwards.has(address, protocol, port)
     }
 
-    /// Every forwarded (address, protocol, port).
-    pub(crate) fn forwarded(&self) -> impl Iterator<Item = (u32, u8, u16)> + '_ {
-        self.forwards.keys().copied()
+    /// Where a public address and port lead a client.
+    pub(crate) fn forward(&self, address: u32, protocol: u8, port: u16, client: (u32, u16)) -> Option<Target> {
+        self.forwards.target(address, protocol, port, client)
+    }
+
+    /// True if a public address and port lead some client to this end.
+    pub(crate) fn leads_to(&self, address: u32, protocol: u8, port: u16, end: Target) -> bool {
+        self.forwards.leads_to(address, protocol, port, end)
+    }
+
+    /// Every forwarded address, protocol, and first and last port.
+    pub(crate) fn forwarded(&self) -> impl Iterator<Item = (u32, u8, (u16, u16))> + '_ {
+        self.forwards.all()
     }
 
     /// True if a port forward leads to this end.
     pub(crate) fn is_target(&self, vrf: VrfId, address: u32, protocol: u8, port: u16) -> bool {
-        !self.targets.is_empty() && self.targets.contains_key(&(vrf, address, protocol, port))
+        self.forwards.is_target(vrf, address, protocol, port)
     }
 
     /// True for a pool address or the public address of a port forward or of static NAT.
@@ -351,7 +322,7 @@ impl Policy {
     pub(crate) fn leads_back(&self, address: u32, protocol: u8, port: u16) -> bool {
         let shares =
             |rule: &MasqueradeRule| rule.options.mapping == Mapping::EndpointIndependent && rule.offers(address, port);
-        self.forward(address, protocol, port).is_some()
+        self.is_forwarded(address, protocol, port)
             || self.static_target(VrfId::DEFAULT, address).is_some()
             || (self.is_pool(address) && self.rules.iter().any(shares))
     }
@@ -440,9 +411,13 @@ mod tests {
             vpc: vpc(8),
             address: address("192.0.2.2"),
             protocol: 6,
-            port,
-            target: address("10.0.0.1"),
-            target_port: 80,
+            ports: (port, port),
+            targets: vec![ForwardTarget {
+                address: address("10.0.0.1"),
+                port: 80,
+                weight: 1,
+            }],
+            affinity: false,
         }
     }
 

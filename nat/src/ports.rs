@@ -175,12 +175,13 @@ impl Ports {
         for ports in self.addresses.iter_mut().flatten() {
             ports.sets.iter_mut().for_each(PortSet::unblock_all);
         }
-        for (address, protocol, port) in policy.forwarded() {
+        for (address, protocol, range) in policy.forwarded() {
             let number = self.numbers.get(&address).map(|n| *n as usize);
-            if let (Some(number), Some(slot)) = (number, self.slice.slot(port))
+            if let (Some(number), Some((first, last))) = (number, self.slice.slots_of(range))
                 && let Some(ports) = &mut self.addresses[number]
             {
-                ports.sets[protocol_index(protocol)].block(slot);
+                let set = &mut ports.sets[protocol_index(protocol)];
+                (first..=last).for_each(|slot| set.block(slot));
             }
         }
     }

@@ -293,9 +293,13 @@ impl Gateway {
                 vpc: vpc(1),
                 address: v4(FORWARDED),
                 protocol: 6,
-                port: 80,
-                target: v4(TENANT),
-                target_port: 8080,
+                ports: (80, 80),
+                targets: vec![nat::ForwardTarget {
+                    address: v4(TENANT),
+                    port: 8080,
+                    weight: 1,
+                }],
+                affinity: false,
             }],
             ..PolicySpec::default()
         });

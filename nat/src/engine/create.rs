@@ -126,7 +126,8 @@ impl Engine {
             address,
             port,
         };
-        if let Some(to) = self.policy.forward(destination, protocol, destination_port) {
+        let client = (packet.source, packet.source_port);
+        if let Some(to) = self.policy.forward(destination, protocol, destination_port, client) {
             return Ok(Some((inside(to.vrf, to.address, to.port), None)));
         }
         if let Some((vrf, address)) = self.policy.static_target(VrfId::DEFAULT, destination) {
@@ -343,7 +344,7 @@ impl Engine {
         if mapping == Mapping::EndpointIndependent
             && let Some(lease) = self.mappings.lease_of(&inside)
             && masquerade.offers_to(source, lease.address, lease.port)
-            && policy.forward(lease.address, protocol, lease.port).is_none()
+            && !policy.is_forwarded(lease.address, protocol, lease.port)
         {
             return Ok(lease);
         }

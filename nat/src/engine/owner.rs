@@ -9,7 +9,7 @@ impl Engine {
     /// Owner of what comes from the fabric to a public end, if the policy tells it apart.
     pub(super) fn owner_outside(&self, key: &FlowKey) -> Option<u16> {
         let (protocol, address, port) = (key.protocol(), key.destination(), key.destination_port());
-        let by_client = self.policy.forward(address, protocol, port).is_some()
+        let by_client = self.policy.is_forwarded(address, protocol, port)
             || self.policy.static_target(VrfId::DEFAULT, address).is_some();
         if by_client {
             Some(self.slice.client_owner(key.source(), key.source_port(), protocol))

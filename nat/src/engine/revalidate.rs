@@ -11,6 +11,7 @@ use super::Engine;
 use crate::connections::{NONE, Slot};
 use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
+use crate::policy::Target;
 use crate::resolve::{Resolution, Resolver};
 use crate::verdict::{EndReason, OffloadState, Outcome, RevalidationSummary};
 
@@ -234,17 +235,20 @@ impl Engine {
                 && policy.masquerade(vrf, source).is_some_and(|(_, rule)| {
                     rule.offers_to(source, address, cold.port) && (from_inside || rule.lets_in())
                 })
-                && policy.forward(address, protocol, cold.port).is_none();
+                && !policy.is_forwarded(address, protocol, cold.port);
         }
         if key.vrf() == VrfId::DEFAULT {
-            let end = (back.vrf(), back.source(), back.source_port());
-            let (address, port) = (key.destination(), key.destination_port());
-            return match policy.forward(address, protocol, port) {
-                Some(target) => end == (target.vrf, target.address, target.port),
-                None => policy
-                    .static_target(VrfId::DEFAULT, address)
-                    .is_some_and(|(vrf, inside)| end == (vrf, inside, port)),
+            let end = Target {
+                vrf: back.vrf(),
+                address: back.source(),
+                port: back.source_port(),
             };
+            let (address, port) = (key.destination(), key.destination_port());
+            if policy.is_forwarded(address, protocol, port) {
+                return policy.leads_to(address, protocol, port, end);
+            }
+            let inside = policy.static_target(VrfId::DEFAULT, address);
+            return inside == Some((end.vrf, end.address)) && end.port == port;
         }
         let seen_in = back.vrf();
         let source = policy.static_source(key.vrf(), seen_in, key.source());

@@ -96,21 +96,32 @@ pub struct StaticNat {
     pub peer: Option<VpcId>,
 }
 
-/// Destination NAT of one public address and port to a host of a VPC.
+/// Destination NAT of public ports to hosts of a VPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortForward {
-    /// VPC of the target.
+    /// VPC of the targets.
     pub vpc: VpcId,
     /// Public address.
     pub address: Ipv4Addr,
     /// TCP (6) or UDP (17).
     pub protocol: u8,
-    /// Public port.
+    /// First and last public port.
+    pub ports: (u16, u16),
+    /// Hosts in the VPC; each client goes to one of them.
+    pub targets: Vec<ForwardTarget>,
+    /// All connections of a client's address go to one target, not each to its own.
+    pub affinity: bool,
+}
+
+/// A host that public ports lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ForwardTarget {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port behind the first public port; the other ones follow.
     pub port: u16,
-    /// Host in the VPC.
-    pub target: Ipv4Addr,
-    /// Its port.
-    pub target_port: u16,
+    /// Its share of new connections, in proportion to the others'; 0 for none.
+    pub weight: u16,
 }
 
 /// Idle times after which a connection ends, in seconds.
@@ -192,9 +203,29 @@ pub enum PolicyError {
         /// Protocol as given.
         protocol: u8,
     },
-    /// Port 0 is not a port.
-    #[error("port forward of {0} has port 0 as port or target port: use 1 to 65535")]
+    /// Port 0 is not a port, and a range has no fewer than one.
+    #[error("port forward of {0} has port 0 as port or target port, or ends before it begins: use 1 to 65535")]
     ZeroPort(Ipv4Addr),
+    /// A port forward that leads nowhere, or to more hosts than are kept apart.
+    #[error(
+        "port forward of {address} has {targets} targets: name 1 to 512, at least one of them with a weight above 0"
+    )]
+    Targets {
+        /// Public address.
+        address: Ipv4Addr,
+        /// How many.
+        targets: usize,
+    },
+    /// A range that does not fit behind a target's port.
+    #[error(
+        "port forward to {address} begins at its port {port} and ends beyond 65535: begin lower, or forward fewer ports"
+    )]
+    TargetRange {
+        /// Target.
+        address: Ipv4Addr,
+        /// Its first port.
+        port: u16,
+    },
     /// Two forwards of one public port.
     #[error("{address}:{port} (protocol {protocol}) is forwarded twice: remove one")]
     DuplicateForward {

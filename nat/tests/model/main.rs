@@ -353,6 +353,10 @@ fn specs() -> Vec<PolicySpec> {
     };
     let (open, closed) = (Filtering::EndpointIndependent, Filtering::AddressAndPortDependent);
     let web = forward(2, TCP, "192.0.2.7", 80, "10.0.0.6", 1000);
+    let range = nat::PortForward {
+        ports: (1000, 1005),
+        ..forward(1, TCP, "192.0.2.7", 1000, "10.0.0.5", 2000)
+    };
     let dns = forward(1, UDP, "192.0.2.1", 1003, "10.0.0.7", 1001);
     let mut narrow = masquerade(1, &["192.0.2.2"], (1000, 1007));
     narrow.sources = vec!["10.0.0.6/31".parse().expect("a prefix")];
@@ -373,7 +377,7 @@ fn specs() -> Vec<PolicySpec> {
         ),
         spec(vec![narrow, masquerade(1, &["192.0.2.1"], (1000, 1015))], vec![dns]),
         spec(vec![masquerade(2, &["192.0.2.3"], (1000, 1003))], vec![]),
-        spec(vec![], vec![web.clone()]),
+        spec(vec![], vec![web.clone(), range]),
         PolicySpec {
             statics: vec![
                 fixed(1, "10.0.0.7/32", "192.0.2.9/32", None),

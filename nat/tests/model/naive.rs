@@ -150,8 +150,18 @@ impl Model {
     }
 
     pub fn forward_of(&self, address: u32, protocol: u8, port: u16) -> Option<(u16, u32, u16)> {
-        let matches = |f: &&nat::PortForward| (u32::from(f.address), f.protocol, f.port) == (address, protocol, port);
-        let to = |f: &nat::PortForward| (f.vpc.value(), u32::from(f.target), f.target_port);
+        let matches = |f: &&nat::PortForward| {
+            (u32::from(f.address), f.protocol) == (address, protocol) && (f.ports.0..=f.ports.1).contains(&port)
+        };
+        // The specs have one target each.
+        let to = |f: &nat::PortForward| {
+            let target = f.targets[0];
+            (
+                f.vpc.value(),
+                u32::from(target.address),
+                target.port + (port - f.ports.0),
+            )
+        };
         self.spec.port_forwards.iter().find(matches).map(to)
     }
 

@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nat::{
-    Engine, EngineConfig, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PortForward, Resolution,
-    Resolver, StaticNat, Verdict,
+    Engine, EngineConfig, ForwardTarget, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PortForward,
+    Resolution, Resolver, StaticNat, Verdict,
 };
 use net::{Drop, FragmentPart, Generation, NextHopId, RouteKind, VpcId, VrfId, parse_v4, protocol};
 
@@ -131,9 +131,13 @@ pub fn forward(of: u16, protocol: u8, address: &str, port: u16, target: &str, ta
         vpc: vpc(of),
         address,
         protocol,
-        port,
-        target: target.parse().expect("an address"),
-        target_port,
+        ports: (port, port),
+        targets: vec![ForwardTarget {
+            address: target.parse().expect("an address"),
+            port: target_port,
+            weight: 1,
+        }],
+        affinity: false,
     }
 }
 
