@@ -74,6 +74,9 @@ pub(crate) const TCP_TRANSITORY: u32 = 240;
 pub(crate) const UDP: u32 = 300;
 pub(crate) const ICMP: u32 = 60;
 
+pub(crate) const BLOCK_COUNT: u16 = 4;
+pub(crate) const BLOCK_QUARANTINE: u32 = 60;
+
 /// Every address of the host.
 pub(crate) fn bgp_listen() -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, BGP_PORT))

@@ -19,7 +19,10 @@ pub use bgp::{
     Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
     PrefixFilter, PrefixRule, Role,
 };
-pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
+pub use nat::{
+    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
+    Timers,
+};
 pub use rib::{BatchBounds, Distances, Rib};
 
 /// One whole configuration.
@@ -127,6 +130,7 @@ impl Config {
             set(&mut rule.sources);
             set(&mut rule.pool);
         }
+        self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
         self.nat
             .port_forwards
             .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));

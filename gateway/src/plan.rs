@@ -168,6 +168,28 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 sources: rule.sources.clone(),
                 pool: rule.pool.iter().flat_map(|net| every_address(*net)).collect(),
                 ports: (rule.ports.first(), rule.ports.last()),
+                options: nat::PoolOptions {
+                    mapping: match rule.mapping {
+                        config::Mapping::PerConnection => nat::Mapping::PerConnection,
+                        config::Mapping::Overloading => nat::Mapping::Overloading,
+                        config::Mapping::EndpointIndependent => nat::Mapping::EndpointIndependent,
+                    },
+                    filtering: match rule.filtering {
+                        config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+                        config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
+                    },
+                    strict_pairing: rule.pairing == config::Pairing::Strict,
+                    parity: rule.parity,
+                    choice: match rule.choice {
+                        config::PortChoice::Free => nat::PortChoice::Free,
+                        config::PortChoice::Deterministic => nat::PortChoice::Deterministic,
+                        config::PortChoice::Blocks(blocks) => nat::PortChoice::Blocks(nat::PortBlocks {
+                            size: blocks.size,
+                            count: blocks.count,
+                            quarantine: blocks.quarantine,
+                        }),
+                    },
+                },
             })
             .collect(),
         port_forwards: nat
@@ -183,6 +205,16 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 port: forward.port,
                 target: forward.target,
                 target_port: forward.target_port,
+            })
+            .collect(),
+        statics: nat
+            .statics
+            .iter()
+            .map(|rule| nat::StaticNat {
+                vpc: rule.vpc,
+                inside: rule.inside,
+                outside: rule.outside,
+                peer: rule.peer,
             })
             .collect(),
         timers: nat::Timers {

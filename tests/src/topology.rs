@@ -127,7 +127,7 @@ impl Topology {
         self.converged_with(&self.config(Memory::NoHuge))
     }
 
-    /// The same with another configuration.
+    /// The same with another configuration of the same network.
     ///
     /// # Panics
     /// If that does not happen.

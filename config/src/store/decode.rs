@@ -10,8 +10,8 @@ use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib,
-    RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
+    PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -79,6 +79,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         nat: Nat {
             timers,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
+            statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
             port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
         },
         api,
@@ -399,12 +400,46 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
     let vpc = fields.id::<VpcId, u16>()?;
     fields.number::<i64>()?; // the position: rows come in its order
     let ports = PortRange::new(fields.number()?, fields.number()?).ok_or_else(|| fields.damage())?;
+    let (mapping, filtering, pairing, parity) = (fields.word()?, fields.word()?, fields.word()?, fields.flag()?);
+    let deterministic = fields.flag()?;
+    let blocks = (
+        fields.number_optional()?,
+        fields.number_optional()?,
+        fields.number_optional()?,
+    );
+    let choice = match (deterministic, blocks) {
+        (false, (Some(size), Some(count), Some(quarantine))) => PortChoice::Blocks(PortBlocks {
+            size,
+            count,
+            quarantine,
+        }),
+        (true, (None, None, None)) => PortChoice::Deterministic,
+        (false, (None, None, None)) => PortChoice::Free,
+        _ => return Err(fields.damage()),
+    };
     let sources = list(rows, table::MASQUERADE_SOURCE, key, Fields::parse)?;
     Ok(Masquerade {
         vpc,
         sources,
         pool: list(rows, table::MASQUERADE_POOL, key, Fields::parse)?,
         ports,
+        mapping,
+        filtering,
+        pairing,
+        parity,
+        choice,
+    })
+}
+
+fn static_nat(fields: &mut Fields<'_>) -> Result<StaticNat, Damage> {
+    Ok(StaticNat {
+        vpc: fields.id::<VpcId, u16>()?,
+        peer: match fields.number::<u16>()? {
+            0 => None,
+            peer => Some(VpcId::new(peer).map_err(|_| fields.damage())?),
+        },
+        inside: fields.parse()?,
+        outside: fields.parse()?,
     })
 }
 

@@ -4,7 +4,9 @@ use std::fmt::Display;
 
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Filter, Nat, Password, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Vpc,
+};
 use crate::words::Word;
 
 /// The rows of a configuration.
@@ -244,8 +246,23 @@ fn nat(nat: &Nat, rows: &mut Rows) {
         position = if previous == Some(rule.vpc) { position + 1 } else { 0 };
         previous = Some(rule.vpc);
         let key = || [number(rule.vpc.value()), number(position)];
-        let ports = [number(rule.ports.first()), number(rule.ports.last())];
-        rows.add(table::MASQUERADE, key().into_iter().chain(ports).collect());
+        let blocks = match rule.choice {
+            PortChoice::Blocks(blocks) => Some(blocks),
+            PortChoice::Free | PortChoice::Deterministic => None,
+        };
+        let choices = [
+            number(rule.ports.first()),
+            number(rule.ports.last()),
+            text(rule.mapping.word()),
+            text(rule.filtering.word()),
+            text(rule.pairing.word()),
+            number(u8::from(rule.parity)),
+            number(u8::from(rule.choice == PortChoice::Deterministic)),
+            optional(blocks, |blocks| number(blocks.size)),
+            optional(blocks, |blocks| number(blocks.count)),
+            optional(blocks, |blocks| number(blocks.quarantine)),
+        ];
+        rows.add(table::MASQUERADE, key().into_iter().chain(choices).collect());
         for prefix in &rule.sources {
             rows.add(
                 table::MASQUERADE_SOURCE,
@@ -258,6 +275,17 @@ fn nat(nat: &Nat, rows: &mut Rows) {
                 key().into_iter().chain([text(prefix)]).collect(),
             );
         }
+    }
+    for rule in &nat.statics {
+        rows.add(
+            table::STATIC_NAT,
+            vec![
+                number(rule.vpc.value()),
+                number(rule.peer.map_or(0, |peer| peer.value())),
+                text(rule.inside),
+                text(rule.outside),
+            ],
+        );
     }
     for forward in &nat.port_forwards {
         rows.add(

@@ -63,9 +63,11 @@ tables! {
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");
     BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "family" "position") ("prefix" "ge" "le" "action");
-    MASQUERADE "masquerade" ("vpc" "position") ("first_port" "last_port");
+    MASQUERADE "masquerade" ("vpc" "position") ("first_port" "last_port" "mapping" "filtering" "pairing" "parity"
+        "deterministic" "block_size" "block_count" "block_quarantine");
     MASQUERADE_SOURCE "masquerade_source" ("vpc" "position" "prefix") ();
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
+    STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
     PORT_FORWARD "port_forward" ("address" "protocol" "port") ("vpc" "target" "target_port");
 }
 

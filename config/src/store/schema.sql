@@ -252,6 +252,17 @@ CREATE TABLE masquerade (
     position   INTEGER NOT NULL,
     first_port INTEGER NOT NULL,
     last_port  INTEGER NOT NULL,
+    mapping    TEXT    NOT NULL,
+    filtering  TEXT    NOT NULL,
+    pairing    TEXT    NOT NULL,
+    parity     INTEGER NOT NULL CHECK (parity IN (0, 1)),
+    deterministic    INTEGER NOT NULL CHECK (deterministic IN (0, 1)),
+    block_size       INTEGER, -- NULL: no blocks
+    block_count      INTEGER,
+    block_quarantine INTEGER,
+    CHECK ((block_size IS NULL) = (block_count IS NULL)),
+    CHECK ((block_size IS NULL) = (block_quarantine IS NULL)),
+    CHECK (block_size IS NULL OR deterministic = 0),
     PRIMARY KEY (vpc, position)
 ) STRICT;
 
@@ -269,6 +280,17 @@ CREATE TABLE masquerade_pool (
     prefix   TEXT    NOT NULL,
     PRIMARY KEY (vpc, position, prefix),
     FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+-- Seen as `outside` in a VRF: the default one, or that of a VPC.
+CREATE TABLE static_nat (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    seen_in INTEGER NOT NULL REFERENCES vrf (id) DEFERRABLE INITIALLY DEFERRED,
+    inside  TEXT    NOT NULL,
+    outside TEXT    NOT NULL,
+    PRIMARY KEY (vpc, seen_in, inside),
+    UNIQUE (seen_in, outside),
+    CHECK (vpc <> seen_in)
 ) STRICT;
 
 CREATE TABLE port_forward (

@@ -13,6 +13,7 @@ fn public_addresses_of_nat_win_over_everything() {
         sources: vec!["0.0.0.0/0".parse().expect("a net")],
         pool: vec![Ipv4Addr::new(203, 0, 113, 1)],
         ports: (1024, 65535),
+        options: nat::PoolOptions::default(),
     };
     let spec = nat::PolicySpec {
         masquerade: vec![rule],
