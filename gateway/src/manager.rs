@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteChange, RouteKind, Source, VrfId};
-use netlink_sync::{KernelNextHop, KernelRoute, Mirror};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteKind, Source, VrfId};
+use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
 
@@ -27,7 +27,7 @@ pub(crate) type Query = Box<dyn FnOnce(&mut Manager) + Send>;
 pub(crate) struct Inputs {
     pub(crate) bgp: mpsc::Receiver<bgp::Event>,
     pub(crate) kernel: mpsc::Receiver<Vec<KernelEvent>>,
-    pub(crate) fpm: mpsc::Receiver<Vec<RouteChange>>,
+    pub(crate) fpm: mpsc::Receiver<Vec<FpmEvent>>,
     pub(crate) dataplane: mpsc::UnboundedReceiver<dataplane::Event>,
     pub(crate) queries: mpsc::Receiver<Query>,
 }
@@ -88,8 +88,8 @@ impl Manager {
                     Some(events) => events.into_iter().for_each(|event| self.rib.kernel(event)),
                     None => break,
                 },
-                changes = inputs.fpm.recv() => match changes {
-                    Some(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+                events = inputs.fpm.recv() => match events {
+                    Some(events) => events.into_iter().for_each(|event| self.fpm(event)),
                     None => break,
                 },
                 event = inputs.dataplane.recv() => match event {
@@ -125,8 +125,8 @@ impl Manager {
                 events.into_iter().for_each(|event| self.rib.kernel(event));
                 any = true;
             }
-            if let Ok(changes) = inputs.fpm.try_recv() {
-                changes.into_iter().for_each(|change| self.rib.route(change));
+            if let Ok(events) = inputs.fpm.try_recv() {
+                events.into_iter().for_each(|event| self.fpm(event));
                 any = true;
             }
             if let Ok(event) = inputs.dataplane.try_recv() {
@@ -163,6 +163,13 @@ impl Manager {
                     self.mirror.end_of_start();
                 }
             }
+        }
+    }
+
+    fn fpm(&mut self, event: FpmEvent) {
+        match event {
+            FpmEvent::Route(change) => self.rib.route(change),
+            FpmEvent::NextHopObject(change) => self.rib.next_hop_object(change),
         }
     }
 

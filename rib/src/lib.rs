@@ -22,6 +22,7 @@ mod adjacency;
 mod buckets;
 mod connected;
 mod explain;
+mod fdb;
 mod group;
 mod interface;
 mod next_hop;

@@ -60,6 +60,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
     // Up to 4 are the kernel's own (RTPROT_STATIC).
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
+    within(
+        findings,
+        "kernel.audit-interval",
+        config.kernel.audit_interval,
+        1..=86_400,
+    );
     if let Some(fpm) = &config.fpm {
         if !fpm.listen.ip().is_loopback() {
             let reason = format!(

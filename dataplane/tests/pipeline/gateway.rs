@@ -337,6 +337,7 @@ impl Gateway {
             mac: None,
             mtu: 1500,
             up,
+            vni: None,
             present: true,
         }));
     }

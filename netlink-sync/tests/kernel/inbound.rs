@@ -87,27 +87,6 @@ fn what_is_there_at_start_and_what_comes_later_is_told() {
 }
 
 #[test]
-fn next_hop_objects_are_seen_through() {
-    in_namespace(|| async {
-        veth("va", "vb");
-        let mut world = World::start().await;
-        ip("nexthop add id 1 via 192.0.2.2 dev va");
-        ip("nexthop add id 2 via 192.0.2.3 dev va");
-        ip("nexthop add id 10 group 1/2");
-        ip("route add 10.0.0.0/8 nhid 10");
-        ip("route add 10.1.0.0/16 nhid 1");
-        world.until("both routes", |m| m.routes.len() == 2).await;
-        assert_eq!(world.model.route("10.0.0.0/8").map(|r| r.next_hops.len()), Some(2));
-        ip("nexthop del id 1");
-        world
-            .until("the object's removal to take its routes along", |m| {
-                m.route("10.1.0.0/16").is_none() && m.route("10.0.0.0/8").is_some_and(|r| r.next_hops.len() == 1)
-            })
-            .await;
-    });
-}
-
-#[test]
 fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
     in_namespace(|| async {
         veth("va", "vb");
@@ -127,14 +106,12 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
             .until("the route with that source to go", |m| m.route("10.2.0.0/16").is_none())
             .await;
         assert_eq!(world.model.routes.len(), 3);
-        let down = Instant::now();
         ip("link set vc down");
         world
             .until("the link's routes to go", |m| {
                 m.route("10.1.0.0/16").is_none() && m.route("10.3.0.0/16").is_some_and(|r| r.next_hops.len() == 1)
             })
             .await;
-        assert!(down.elapsed() < Duration::from_secs(2), "{:?}", down.elapsed());
         assert!(world.model.route("10.0.0.0/8").is_some());
         assert!(world.model.link("vc").is_some_and(|l| !l.up));
         assert!(
