@@ -108,6 +108,7 @@ fn rib() -> impl Strategy<Value = Rib> {
             size: size * 2,
             time: time * 2,
         },
+        publish_interval: time,
         distance: Distances {
             fixed,
             ebgp,

@@ -72,13 +72,9 @@ impl Manager {
 
     /// Runs until every input is closed.
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
-        let mut publish_again = false;
+        let mut again = None;
         loop {
-            let pause = if publish_again {
-                STALLED
-            } else {
-                Duration::from_secs(3_600)
-            };
+            let pause = again.unwrap_or(Duration::from_secs(3_600));
             tokio::select! {
                 event = inputs.bgp.recv() => match event {
                     Some(event) => self.bgp(event),
@@ -103,8 +99,22 @@ impl Manager {
                 () = tokio::time::sleep(pause) => {}
             }
             let closed = self.drain(&mut inputs);
-            publish_again = self.rib.pending() > 0 && !self.publish(closed);
+            again = self.advance(closed);
         }
+    }
+
+    /// Publishes what is pending if it may be; how soon to try again otherwise.
+    fn advance(&mut self, closed: Closed) -> Option<Duration> {
+        if self.rib.pending() == 0 {
+            return None;
+        }
+        let now = clock();
+        if closed == Closed::Drained
+            && let Some(until) = self.batches.wait(now)
+        {
+            return Some(until.duration_since(now));
+        }
+        (!self.publish(closed)).then_some(STALLED)
     }
 
     /// Takes in what waits, up to the bounds of a batch, and says what closed it.
@@ -235,7 +245,7 @@ impl Manager {
             }
         };
         let publish_us = clock().duration_since(began).as_micros() as u64;
-        self.batches.published(closed);
+        let closed = self.batches.published(closed, clock());
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());

@@ -452,11 +452,12 @@ pub fn generations(value: &Value) -> String {
     ];
     format!(
         "generation {}, revision {}, workers at {}\n\
-         batches: {} drained, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
+         batches: {} drained, {} paced, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
         text(value, &["current"]),
         text(value, &["revision"]),
         text(value, &["workers_seen"]),
         text(value, &["batches", "drained"]),
+        text(value, &["batches", "paced"]),
         text(value, &["batches", "size"]),
         text(value, &["batches", "bounds", "size"]),
         text(value, &["batches", "time"]),

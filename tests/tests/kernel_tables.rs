@@ -19,10 +19,10 @@ fn a_table_of_the_kernel_is_a_vpcs_and_the_rest_is_shown() {
         + "\n[kernel]\naudit-interval = 1\n";
     let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
     for line in [
-        format!("route add 10.77.0.0/24 via {TENANT} dev tp-red table 1001"),
-        format!("route add 10.78.0.0/24 via {TENANT} dev tp-red table 1002"),
+        format!("route add 10.77.0.0/24 via {TENANT} dev tp-red onlink table 1001"),
+        format!("route add 10.78.0.0/24 via {TENANT} dev tp-red onlink table 1002"),
         "rule add from 10.77.0.0/24 lookup 1002 priority 77".to_owned(),
-        format!("nexthop add id 5 via {TENANT} dev tp-red"),
+        format!("nexthop add id 5 via {TENANT} dev tp-red onlink"),
         "route add 10.79.0.0/24 nhid 5 table 1001".to_owned(),
     ] {
         net.gateway.ip(&line);

@@ -161,6 +161,7 @@ fn rib(rib: &Rib, findings: &mut Findings) {
         large.time,
         batch.time.max(1)..=10_000,
     );
+    within(findings, "rib.publish-interval-ms", rib.publish_interval, 0..=1_000);
     for (source, distance) in rib.distance.by_source() {
         within(findings, &format!("rib.distance.{source}"), distance, 1..=255);
     }

@@ -550,11 +550,14 @@ fn limits() {
         ["49: `audit-interval`: 0 is out of range"]
     );
     assert_eq!(
-        appended("[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\ndistance = { ibgp = 0 }\n"),
+        appended(
+            "[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\npublish-interval-ms = 1001\ndistance = { ibgp = 0 }\n"
+        ),
         [
             "49: `batch-size`: 0 is out of range",
             "51: `large-batch-time-ms`: 10 is out of range",
-            "52: `ibgp`: 0 is out of range"
+            "52: `publish-interval-ms`: 1001 is out of range",
+            "53: `ibgp`: 0 is out of range"
         ]
     );
     assert_eq!(

@@ -97,6 +97,7 @@ fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
     Ok(Rib {
         batch: bounds()?,
         large_batch: bounds()?,
+        publish_interval: fields.number()?,
         distance: Distances {
             fixed: fields.number()?,
             ebgp: fields.number()?,

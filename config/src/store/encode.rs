@@ -75,6 +75,7 @@ fn rib(rib: &Rib) -> Row {
         number(batch.time),
         number(large.size),
         number(large.time),
+        number(rib.publish_interval),
         number(distance.fixed),
         number(distance.ebgp),
         number(distance.ibgp),

@@ -34,7 +34,7 @@ macro_rules! tables {
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
         "kernel_protocol" "kernel_metric" "kernel_audit_interval" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
-    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "static_distance"
+    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "publish_interval_ms" "static_distance"
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
     VXLAN "vxlan" ("id") ("address" "port");

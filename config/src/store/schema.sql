@@ -27,6 +27,7 @@ CREATE TABLE rib (
     batch_time_ms       INTEGER NOT NULL,
     large_batch_size    INTEGER NOT NULL,
     large_batch_time_ms INTEGER NOT NULL,
+    publish_interval_ms INTEGER NOT NULL,
     static_distance     INTEGER NOT NULL,
     ebgp_distance       INTEGER NOT NULL,
     ibgp_distance       INTEGER NOT NULL,

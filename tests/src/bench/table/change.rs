@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use net::{Prefix, VrfId};
-use rib::{Reader, Rib, Tables};
+use rib::{Pace, Reader, Rib, Tables};
 
 use super::lookup::destinations;
 use super::world::{PEERS, announced, loaded, publish, thread_time};
@@ -18,6 +18,8 @@ use crate::bench::report::median;
 
 /// Changes a second under which the worker's loss is measured.
 const PACE: f64 = 20_000.0;
+/// Default of `rib.publish-interval-ms`.
+const INTERVAL: Duration = Duration::from_millis(5);
 /// Pairs of windows, without and with changes.
 const PAIRS: usize = 5;
 /// Changes of the latency's sample.
@@ -79,9 +81,10 @@ impl Source {
         self.rib.route(announced(prefix, peer as u8));
     }
 
-    /// At an even pace: what is due is one batch, as in the gateway's manager.
+    /// Evenly: what is due is one batch, published as the gateway's manager does it.
     fn paced(&mut self, window: Duration) {
         let start = Instant::now();
+        let mut pace = Pace::new(INTERVAL);
         let mut made = 0.0;
         while start.elapsed() < window {
             let due = start.elapsed().as_secs_f64() * PACE;
@@ -89,8 +92,9 @@ impl Source {
                 self.change();
                 made += 1.0;
             }
-            if self.rib.pending() > 0 {
+            if self.rib.pending() > 0 && pace.wait(Instant::now()).is_none() {
                 publish(&mut self.rib);
+                pace.published(Instant::now());
             }
             thread::sleep(PAUSE);
         }

@@ -31,10 +31,10 @@ pub fn run(sizes: &Sizes) -> Result<Figures, String> {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|error| format!("cannot make a network namespace: {error}"))?;
         for line in [
             "link set lo up",
-            "link add a type veth peer name b",
-            "link set a up",
-            "link set b up",
-            "address add 192.0.2.1/24 dev a",
+            "link add mirror0 type veth peer name mirror1",
+            "link set mirror0 up",
+            "link set mirror1 up",
+            "address add 192.0.2.1/24 dev mirror0",
         ] {
             ip(line.split(' '))?;
         }
