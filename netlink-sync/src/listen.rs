@@ -154,12 +154,12 @@ impl Listener {
     }
 
     /// Takes the datagram that was just read and what else is there.
-    async fn heard(&mut self, mut received: Received) -> Result<(), Stop> {
+    async fn heard(&mut self, received: Received) -> Result<(), Stop> {
         let mut events = Vec::new();
-        for _ in 0..BATCH {
-            self.take(received, &mut events);
+        self.take(received, &mut events);
+        for _ in 1..BATCH {
             match self.notify.try_receive().map_err(Stop::Socket)? {
-                Some(next) => received = next,
+                Some(next) => self.take(next, &mut events),
                 None => break,
             }
         }

@@ -122,6 +122,29 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
 }
 
 #[test]
+fn a_flood_that_the_buffer_holds_is_told_whole_without_help_of_audits() {
+    in_namespace(|| async {
+        veth("va", "vb");
+        let tuning = Tuning {
+            audit_interval: Duration::from_secs(3600),
+            ..Tuning::default()
+        };
+        let mut world = World::start_with(tuning, Duration::from_secs(3600)).await;
+        let batch: String = (0..3000)
+            .map(|n| format!("route add 10.{}.{}.0/24 via 192.0.2.2\n", n / 250, n % 250))
+            .collect();
+        ip_batch(&batch);
+        world.until("every route", |m| m.routes.len() == 3000).await;
+        let status = world.mirror.status();
+        assert_eq!(
+            (status.overruns, status.resyncs, status.audits),
+            (0, 0, 0),
+            "{status:?}"
+        );
+    });
+}
+
+#[test]
 fn an_overrun_ends_in_the_kernels_state() {
     in_namespace(|| async {
         veth("va", "vb");
