@@ -26,6 +26,9 @@ pub(crate) const LARGE_BATCH: BatchBounds = BatchBounds {
     time: 250,
 };
 
+/// Workers lose about a hundredth of their lookups to a stream of changes, and nobody notices the delay.
+pub(crate) const PUBLISH_INTERVAL: u32 = 5;
+
 /// Those that `net` gives.
 pub(crate) fn distances() -> Distances {
     Distances {
@@ -40,7 +43,9 @@ pub(crate) fn distances() -> Distances {
 pub(crate) const KERNEL_TABLE: u32 = 254;
 /// Nobody else's: iproute2 and FRR name 186 to 198 theirs.
 pub(crate) const KERNEL_PROTOCOL: u8 = 212;
-pub(crate) const KERNEL_METRIC: u32 = 20;
+/// Below zebra's 20: where both have a route, the host goes where the gateway does.
+pub(crate) const KERNEL_METRIC: u32 = 10;
+pub(crate) const KERNEL_AUDIT_INTERVAL: u32 = 30;
 
 /// As FRR connects when its configuration says nothing else.
 pub(crate) const FPM_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2620);

@@ -122,6 +122,7 @@ fn rib() -> impl Strategy<Value = Rib> {
             size: size * 2,
             time: time * 2,
         },
+        publish_interval: time,
         distance: Distances {
             fixed,
             ebgp,
@@ -133,10 +134,13 @@ fn rib() -> impl Strategy<Value = Rib> {
 }
 
 fn kernel() -> impl Strategy<Value = Kernel> {
-    (1..=u32::MAX, 5..=u8::MAX, any::<u32>()).prop_map(|(table, protocol, metric)| Kernel {
-        table,
-        protocol,
-        metric,
+    (1..=u32::MAX, 5..=u8::MAX, any::<u32>(), 1..=86_400_u32).prop_map(|(table, protocol, metric, audit_interval)| {
+        Kernel {
+            table,
+            protocol,
+            metric,
+            audit_interval,
+        }
     })
 }
 
@@ -222,6 +226,7 @@ struct DrawnVpc {
     mtu: u16,
     hosts: BTreeSet<u8>,
     vteps: BTreeSet<u8>,
+    kernel_table: bool,
 }
 
 fn vpc() -> impl Strategy<Value = DrawnVpc> {
@@ -235,16 +240,20 @@ fn vpc() -> impl Strategy<Value = DrawnVpc> {
         68..=9000_u16,
         hosts,
         vteps,
+        any::<bool>(),
     )
-        .prop_map(|(name, host_interface, vlan, mac, mtu, hosts, vteps)| DrawnVpc {
-            name,
-            host_interface,
-            vlan,
-            mac,
-            mtu,
-            hosts,
-            vteps,
-        })
+        .prop_map(
+            |(name, host_interface, vlan, mac, mtu, hosts, vteps, kernel_table)| DrawnVpc {
+                name,
+                host_interface,
+                vlan,
+                mac,
+                mtu,
+                hosts,
+                vteps,
+                kernel_table,
+            },
+        )
 }
 
 impl DrawnVpc {
@@ -273,6 +282,7 @@ impl DrawnVpc {
                 .iter()
                 .map(|host| subnet(Ipv4Addr::new(10, 0, 0, *host), 24))
                 .collect(),
+            kernel_table: self.kernel_table.then(|| 1000 + u32::from(id)),
         }
     }
 }

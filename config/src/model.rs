@@ -235,6 +235,8 @@ pub struct Vpc {
     pub mtu: u16,
     /// The gateway's addresses in the VPC with their subnets, ascending.
     pub addresses: Vec<IpNet>,
+    /// Kernel table whose routes, of other programs, are the VPC's.
+    pub kernel_table: Option<u32>,
 }
 
 /// How the packets of a VPC are told from those of others.
@@ -325,6 +327,8 @@ pub struct Kernel {
     pub protocol: u8,
     /// Metric of our routes.
     pub metric: u32,
+    /// Seconds from one comparison of the kernel's whole state with ours to the next.
+    pub audit_interval: u32,
 }
 
 /// `[fpm]`: the server of FRR's Forwarding Plane Manager interface.

@@ -429,18 +429,38 @@ pub fn kernel(value: &Value) -> String {
             text(value, &["fpm", "last_error"]),
         );
     }
+    out += &format!("{}\n", counters(value, &["next_hop_objects", "fdb_entries"]));
     for (title, list, columns) in [
-        ("refused", "refusals", ["prefix", "reason"]),
+        (
+            "its tables, of other programs",
+            "tables",
+            &["table", "vrf", "prefixes_v4", "prefixes_v6"][..],
+        ),
+        (
+            "its rules",
+            "rules",
+            &[
+                "family",
+                "priority",
+                "from",
+                "to",
+                "in_interface",
+                "out_interface",
+                "mark",
+                "action",
+            ],
+        ),
+        ("refused", "refusals", &["prefix", "reason"]),
         (
             "held, because somebody keeps taking them",
             "fights",
-            ["prefix", "losses"],
+            &["prefix", "losses"],
         ),
     ] {
         if rows(&value[list]).next().is_some() {
             out += &format!(
                 "\n{title}\n{}",
-                table(&columns, rows(&value[list]).map(|one| row(one, &columns)))
+                table(columns, rows(&value[list]).map(|one| row(one, columns)))
             );
         }
     }
@@ -497,11 +517,12 @@ pub fn generations(value: &Value) -> String {
     ];
     format!(
         "generation {}, revision {}, workers at {}\n\
-         batches: {} drained, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
+         batches: {} drained, {} paced, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
         text(value, &["current"]),
         text(value, &["revision"]),
         text(value, &["workers_seen"]),
         text(value, &["batches", "drained"]),
+        text(value, &["batches", "paced"]),
         text(value, &["batches", "size"]),
         text(value, &["batches", "bounds", "size"]),
         text(value, &["batches", "time"]),

@@ -10,7 +10,7 @@ use turnpike_tests::{Frr, Topology, Turnpiked, eventually};
 #[test]
 fn other_protocols_of_frr_meet_our_routes_in_the_kernel() {
     let net = Topology::new();
-    let config = net.config(Memory::NoHuge) + "\n[kernel]\nmetric = 30\n";
+    let config = net.config(Memory::NoHuge);
     let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
     gateway.await_sessions(SESSIONS);
     let statics = format!(
@@ -79,7 +79,7 @@ fn both_speak_bgp_to_each_other_over_loopback() {
         net.gateway.ip(&format!("address add {address}/32 dev lo"));
     }
     let peer = "\n[[bgp.peer]]\naddress = \"10.255.0.2\"\npassive = true\nasn = 65010\nfamilies = [\"ipv4-unicast\"]\n\
-                hold-time = 9\nconnect-retry = 1\n\n[kernel]\nmetric = 30\n";
+                hold-time = 9\nconnect-retry = 1\n";
     let gateway = Turnpiked::start(&net.gateway, &(net.config(Memory::NoHuge) + peer), &net.scratch);
     let bgp = format!(
         "route-map THROUGH permit 10\n set ip next-hop {}\n\

@@ -60,6 +60,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
     // Up to 4 are the kernel's own (RTPROT_STATIC).
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
+    within(
+        findings,
+        "kernel.audit-interval",
+        config.kernel.audit_interval,
+        1..=86_400,
+    );
     if let Some(fpm) = &config.fpm {
         if !fpm.listen.ip().is_loopback() {
             let reason = format!(
@@ -165,6 +171,7 @@ fn rib(rib: &Rib, findings: &mut Findings) {
         large.time,
         batch.time.max(1)..=10_000,
     );
+    within(findings, "rib.publish-interval-ms", rib.publish_interval, 0..=1_000);
     for (source, distance) in rib.distance.by_source() {
         within(findings, &format!("rib.distance.{source}"), distance, 1..=255);
     }

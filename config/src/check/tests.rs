@@ -634,6 +634,34 @@ fn port_forwards() {
 }
 
 #[test]
+fn kernel_tables() {
+    let table = |number: &str| replaced("name = \"blue\"", &format!("name = \"blue\"\nkernel-table = {number}"));
+    assert_eq!(table("1001"), [""; 0]);
+    assert_eq!(
+        table("254"),
+        ["24: `kernel-table`: 254 cannot be the table of vpc `blue`: it is main, whose routes are the default VRF's"]
+    );
+    assert_eq!(
+        table("255"),
+        ["24: `kernel-table`: 255 cannot be the table of vpc `blue`: the kernel keeps it for itself"]
+    );
+    let both = BASE.replace("vni = 100", "vni = 100\nkernel-table = 7");
+    let both = both.replace("name = \"blue\"", "name = \"blue\"\nkernel-table = 7");
+    assert_eq!(
+        problems(&both),
+        ["25: kernel table `7` is used twice: by vpc `red` and by vpc `blue`"]
+    );
+    let written = "[kernel]\ntable = 7\n";
+    assert_eq!(
+        problems(&(BASE.replace("vni = 100", "vni = 100\nkernel-table = 7") + written)),
+        [
+            "19: `kernel-table`: 7 cannot be the table of vpc `red`: it is where winners of the default VRF are written \
+          (`kernel.table`)"
+        ]
+    );
+}
+
+#[test]
 fn limits() {
     assert_eq!(appended("[nat.timers]\nudp = 0\n"), ["49: `udp`: 0 is out of range"]);
     assert_eq!(
@@ -641,11 +669,18 @@ fn limits() {
         ["49: `protocol`: 4 is out of range"]
     );
     assert_eq!(
-        appended("[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\ndistance = { ibgp = 0 }\n"),
+        appended("[kernel]\naudit-interval = 0\n"),
+        ["49: `audit-interval`: 0 is out of range"]
+    );
+    assert_eq!(
+        appended(
+            "[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\npublish-interval-ms = 1001\ndistance = { ibgp = 0 }\n"
+        ),
         [
             "49: `batch-size`: 0 is out of range",
             "51: `large-batch-time-ms`: 10 is out of range",
-            "52: `ibgp`: 0 is out of range"
+            "52: `publish-interval-ms`: 1001 is out of range",
+            "53: `ibgp`: 0 is out of range"
         ]
     );
     assert_eq!(

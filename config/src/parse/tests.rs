@@ -37,8 +37,9 @@ fn smallest_file_is_all_defaults() {
     assert_eq!(config.dataplane.connections, 65_536);
     assert_eq!(
         (config.kernel.table, config.kernel.protocol, config.kernel.metric),
-        (254, 212, 20)
+        (254, 212, 10)
     );
+    assert_eq!(config.kernel.audit_interval, 30);
     assert_eq!((config.rib.batch.size, config.rib.large_batch.size), (4_096, 200_000));
     assert_eq!((config.rib.distance.fixed, config.rib.distance.ibgp), (1, 200));
     assert_eq!(config.nat.timers.tcp_established, 7440);

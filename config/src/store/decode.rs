@@ -39,6 +39,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         table: fields.number()?,
         protocol: fields.number()?,
         metric: fields.number()?,
+        audit_interval: fields.number()?,
     };
     let timers = Timers {
         tcp_established: fields.number()?,
@@ -97,6 +98,7 @@ fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
     Ok(Rib {
         batch: bounds()?,
         large_batch: bounds()?,
+        publish_interval: fields.number()?,
         distance: Distances {
             fixed: fields.number()?,
             ebgp: fields.number()?,
@@ -220,6 +222,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
     let id = fields.id::<VpcId, u16>()?;
     let (name, host_interface) = (fields.text()?, fields.text()?);
     let (mac, mtu) = (fields.parse()?, fields.number()?);
+    let kernel_table = fields.number_optional()?;
     let vni = fields.number_optional::<u32>()?;
     let vlan_port = fields.parse_optional::<String>()?;
     let segment = match (vni, vlan_port) {
@@ -242,6 +245,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
         mac,
         mtu,
         addresses,
+        kernel_table,
     })
 }
 

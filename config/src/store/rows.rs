@@ -33,15 +33,15 @@ macro_rules! tables {
 
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
-        "kernel_protocol" "kernel_metric" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
-    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "static_distance"
+        "kernel_protocol" "kernel_metric" "kernel_audit_interval" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
+    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "publish_interval_ms" "static_distance"
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
     VXLAN "vxlan" ("id") ("address" "port");
     FPM "fpm" ("id") ("listen" "stale_time");
     PORT "port" ("name") ("device" "host_interface" "mac" "mtu" "offload");
     PORT_ADDRESS "port_address" ("port" "address") ();
-    VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "vni" "vlan_port" "vlan_id");
+    VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "kernel_table" "vni" "vlan_port" "vlan_id");
     VPC_ADDRESS "vpc_address" ("vpc" "address") ();
     VPC_VTEP "vpc_vtep" ("vpc" "address") ();
     VRF "vrf" ("id") ("vpc");

@@ -3,21 +3,22 @@
 -- and redoing it aborts. For the same reason no trigger may write a config table.
 
 CREATE TABLE settings (
-    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    gateway_name    TEXT    NOT NULL,
-    poll            TEXT    NOT NULL,
-    memory          TEXT    NOT NULL,
-    memory_mb       INTEGER NOT NULL,
-    buffers         INTEGER NOT NULL,
-    connections     INTEGER NOT NULL,
-    kernel_table    INTEGER NOT NULL,
-    kernel_protocol INTEGER NOT NULL,
-    kernel_metric   INTEGER NOT NULL,
-    tcp_established INTEGER NOT NULL,
-    tcp_transitory  INTEGER NOT NULL,
-    udp             INTEGER NOT NULL,
-    icmp            INTEGER NOT NULL,
-    api_socket      TEXT    NOT NULL
+    id                    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    gateway_name          TEXT    NOT NULL,
+    poll                  TEXT    NOT NULL,
+    memory                TEXT    NOT NULL,
+    memory_mb             INTEGER NOT NULL,
+    buffers               INTEGER NOT NULL,
+    connections           INTEGER NOT NULL,
+    kernel_table          INTEGER NOT NULL,
+    kernel_protocol       INTEGER NOT NULL,
+    kernel_metric         INTEGER NOT NULL,
+    kernel_audit_interval INTEGER NOT NULL,
+    tcp_established       INTEGER NOT NULL,
+    tcp_transitory        INTEGER NOT NULL,
+    udp                   INTEGER NOT NULL,
+    icmp                  INTEGER NOT NULL,
+    api_socket            TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE rib (
@@ -26,6 +27,7 @@ CREATE TABLE rib (
     batch_time_ms       INTEGER NOT NULL,
     large_batch_size    INTEGER NOT NULL,
     large_batch_time_ms INTEGER NOT NULL,
+    publish_interval_ms INTEGER NOT NULL,
     static_distance     INTEGER NOT NULL,
     ebgp_distance       INTEGER NOT NULL,
     ibgp_distance       INTEGER NOT NULL,
@@ -70,6 +72,7 @@ CREATE TABLE vpc (
     host_interface TEXT    NOT NULL UNIQUE,
     mac            TEXT    NOT NULL,
     mtu            INTEGER NOT NULL,
+    kernel_table   INTEGER UNIQUE,
     vni            INTEGER UNIQUE,
     vlan_port      TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED,
     vlan_id        INTEGER,

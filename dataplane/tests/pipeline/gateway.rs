@@ -343,6 +343,7 @@ impl Gateway {
             mac: None,
             mtu: 1500,
             up,
+            vni: None,
             present: true,
         }));
     }

@@ -49,6 +49,32 @@ fn deltas_add_up_until_they_are_forgotten() {
     }
 }
 
+/// What used the covering prefix is found by where it goes, and what the more specific one does not hold is left alone.
+#[test]
+fn a_more_specific_route_that_comes_or_goes_touches_what_it_holds() {
+    let mut b = Bench::new();
+    b.announce(VRF, "20.0.0.0/8", Source::Static, via("10.0.0.2"));
+    b.publish();
+    let touched = |delta: &nat::Delta, destination: [u8; 4]| delta.touches_v4(VRF, u32::from_be_bytes(destination));
+    for come in [true, false] {
+        match come {
+            true => b.announce(VRF, "20.1.0.0/16", Source::Static, via("10.0.1.2")),
+            false => b.withdraw(VRF, "20.1.0.0/16", Source::Static),
+        }
+        let delta = b.publish().delta;
+        assert_eq!(
+            b.way(VRF, "20.1.2.3"),
+            forward(if come { "10.0.1.2" } else { "10.0.0.2" })
+        );
+        assert!(touched(&delta, [20, 1, 2, 3]), "its way changed: {delta:?}");
+        assert!(
+            !touched(&delta, [20, 2, 2, 3]),
+            "it stays with the covering route: {delta:?}"
+        );
+        assert_eq!(delta.prefixes.len(), 1, "{delta:?}");
+    }
+}
+
 #[test]
 fn a_delta_too_long_to_list_says_everything() {
     let (rib, reader) = Rib::new(RibConfig {
