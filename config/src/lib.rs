@@ -40,9 +40,9 @@ pub use error::Error;
 pub use fault::Fault;
 pub use model::{
     Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm,
-    Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerPolicy, Poll, Port,
-    PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute, Timers,
-    Via, Vpc, Vxlan,
+    Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll,
+    Port, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute,
+    Timers, UnnumberedPeer, Via, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

@@ -16,8 +16,8 @@ use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
-    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
-    PrefixFilter, PrefixRule, Role,
+    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs, PeerPolicy,
+    PrefixFilter, PrefixRule, Role, UnnumberedPeer,
 };
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
 pub use rib::{BatchBounds, Distances, Rib};

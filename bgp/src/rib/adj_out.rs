@@ -163,7 +163,14 @@ impl AdjRibOut {
 
 /// The next hop to announce for a prefix: ourselves. `None` if we have no address that the peer could use.
 pub(super) fn next_hop_self(peer: &PeerInfo, prefix: &Prefix) -> Option<NextHop> {
-    let v6 = peer.local.v6.map(|v6| NextHop::from(IpAddr::V6(v6)));
+    let link_local = peer.local.link_local;
+    let v6 = match peer.local.v6 {
+        Some(global) => Some(NextHop {
+            address: IpAddr::V6(global),
+            link_local,
+        }),
+        None => link_local.map(|alone| NextHop::from(IpAddr::V6(alone))),
+    };
     if prefix.is_v4() {
         let v4 = peer.local.v4.map(|v4| NextHop::from(IpAddr::V4(v4)));
         v4.or_else(|| v6.filter(|_| peer.context.ipv6_next_hop_for_ipv4))

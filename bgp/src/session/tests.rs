@@ -22,7 +22,7 @@ const SEND_HOLD: Duration = Duration::from_secs(480);
 fn config() -> Config {
     Config {
         local_as: 65000,
-        remote_as: PEER_AS,
+        remote_as: PEER_AS.into(),
         router_id: Ipv4Addr::new(10, 0, 0, 1),
         hold_time: 90,
         connect_retry: Duration::from_secs(10),
@@ -375,7 +375,7 @@ fn an_internal_peer_with_our_identifier_is_refused_and_an_external_one_is_not() 
     assert_eq!(external.state(), State::OpenConfirm);
 
     let mut internal = Bench::new(Config {
-        remote_as: 65000,
+        remote_as: 65000.into(),
         ..config()
     });
     internal
@@ -469,7 +469,7 @@ fn two_speakers_that_connect_at_once_end_with_one_session() {
     let mut left = Bench::new(config());
     let mut right = Bench::new(Config {
         local_as: PEER_AS,
-        remote_as: 65000,
+        remote_as: 65000.into(),
         router_id: Ipv4Addr::new(10, 0, 0, 2),
         ..config()
     });

@@ -10,7 +10,7 @@ use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
-use crate::model::{Action, Family, GracefulRestart, Memory, Password, Poll, PortRange, Protocol, Role};
+use crate::model::{Action, Family, GracefulRestart, Memory, Password, PeerAs, Poll, PortRange, Protocol, Role};
 use crate::words::{DeadEnd, Word};
 
 /// Something that one TOML value says.
@@ -198,6 +198,20 @@ macro_rules! from_integer {
     )*};
 }
 from_integer!(u8, u16, u32);
+
+/// A number, or the word that stands for all others.
+impl FromToml for PeerAs {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        match value.as_str() {
+            None => u32::from_toml(key, value).map(Self::Number),
+            Some("external") => Ok(Self::External),
+            Some(text) => {
+                let example = "a number, or \"external\" for any AS but ours";
+                Err(invalid(key, format!("there is no AS `{text}`"), example))
+            }
+        }
+    }
+}
 
 macro_rules! from_number {
     ($($type:ty, $number:ty, $example:literal;)*) => {$(
