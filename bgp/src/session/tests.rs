@@ -619,3 +619,28 @@ proptest! {
         prop_assert!(matches!(bench.state(), State::Connect | State::Active));
     }
 }
+
+/// What the fuzzer starts from is taken without a panic, and leaves a session that its timers can move.
+#[test]
+fn the_streams_of_the_fuzzer_s_corpus_are_survived() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/stream");
+    let seeds: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus is part of the crate")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    assert!(seeds.len() >= 6, "{seeds:?}");
+    for seed in seeds {
+        let bytes = std::fs::read(&seed).expect("readable");
+        // The first octet says where the fuzzer cuts the rest.
+        for cut in [usize::from(bytes[0]), 1, 19, 20] {
+            let mut bench = Bench::in_state(State::OpenSent);
+            let (first, second) = bytes[1..].split_at(cut.min(bytes.len() - 1));
+            bench
+                .receive(OUT, Bytes::copy_from_slice(first))
+                .receive(OUT, Bytes::copy_from_slice(second));
+            for _ in 0..20 {
+                bench.expire();
+            }
+        }
+    }
+}
