@@ -24,6 +24,12 @@ pub enum Error {
     /// One range twice.
     #[error("the range {0} of dynamic peers is configured twice: remove one of the two")]
     DuplicateRange(Prefix),
+    /// One interface twice.
+    #[error("the interface {0} has two unnumbered peers: remove one of the two")]
+    DuplicateInterface(String),
+    /// The kernel wants the peer's address with the key.
+    #[error("the unnumbered peer on {0} has a password, and no address to sign for: remove it, or use ttl-security")]
+    UnnumberedPassword(String),
     /// A range for nobody.
     #[error("the range {0} of dynamic peers has a limit of 0: allow 1 or more, or remove it")]
     DynamicLimit(Prefix),

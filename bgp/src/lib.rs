@@ -27,7 +27,10 @@ pub mod session;
 mod view;
 pub mod wire;
 
-pub use config::{DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RestartMode, SpeakerConfig};
+pub use config::{
+    DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RemoteAs, RestartMode, SpeakerConfig,
+    UnnumberedPeer,
+};
 pub use error::Error;
 pub use family::Family;
 pub use io::{Event, Speaker};

@@ -35,8 +35,10 @@ pub struct State {
 pub struct PeerView {
     /// Its address.
     pub address: IpAddr,
-    /// Its AS.
-    pub remote_as: u32,
+    /// Its AS; `None` while it may be any and has not said it.
+    pub remote_as: Option<u32>,
+    /// The interface that it is the unnumbered peer of.
+    pub unnumbered: Option<String>,
     /// Its BGP identifier, while known.
     pub router_id: Option<Ipv4Addr>,
     /// The range that it is a dynamic peer of.

@@ -323,6 +323,15 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
+    /// What only a peer with an address can have.
+    #[error("{object} has a {key}, and no address")]
+    #[diagnostic(help("remove it, or use a [[bgp.peer]]; ttl-security = 1 keeps strangers away as well"))]
+    NeedsAddress {
+        /// The peer.
+        object: String,
+        /// The key.
+        key: &'static str,
+    },
     /// A role within the AS.
     #[error("bgp peer {peer} is internal and has a role")]
     #[diagnostic(help("remove the role: roles are those of two ASes to each other (RFC 9234)"))]

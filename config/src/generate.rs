@@ -12,9 +12,9 @@ use proptest::{collection, option, sample};
 
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm,
-    Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy, Poll, Port,
+    Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerAs, PeerPolicy, Poll, Port,
     PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
-    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -350,13 +350,22 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        (1..=256_u16, 0..=3600_u32),
+        (1..=256_u16, 0..=3600_u32, option::of(peer())),
         policies(),
         peers,
         dynamic,
     )
         .prop_map(
-            |(asn, router_id, listen, announce, (multipath, selection_deferral_time), policies, peers, dynamic)| Bgp {
+            |(
+                asn,
+                router_id,
+                listen,
+                announce,
+                (multipath, selection_deferral_time, unnumbered),
+                policies,
+                peers,
+                dynamic,
+            )| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -375,13 +384,27 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     })
                     .collect(),
                 dynamic: ranges(asn, dynamic),
+                // The first port is always there.
+                unnumbered: unnumbered.into_iter().map(|peer| at_port(within(asn, peer))).collect(),
             },
         )
 }
 
+fn at_port(peer: Peer) -> UnnumberedPeer {
+    UnnumberedPeer {
+        interface: "p0".to_owned(),
+        template: Peer {
+            address: Ipv6Addr::UNSPECIFIED.into(),
+            password: None,
+            local_address: None,
+            ..peer
+        },
+    }
+}
+
 /// A peer of a speaker of this AS: roles are for external ones.
 fn within(asn: u32, mut peer: Peer) -> Peer {
-    if peer.asn == asn {
+    if peer.asn == PeerAs::Number(asn) {
         (peer.role, peer.strict_role) = (None, false);
     }
     peer
@@ -457,36 +480,57 @@ fn session() -> impl Strategy<Value = Peer> {
     let secret = option::of("[ -~]{1,80}").prop_map(|text| text.map(|text| text.parse().expect("1 to 80 bytes")));
     let local = option::of(any::<u32>()).prop_map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()));
     let prefixes = (option::of(1..=u32::MAX), 1..=100_u8, option::of(1..=604_800_u32));
-    (numbers, any::<bool>(), families, distance, secret, local, prefixes).prop_map(
-        |((asn, port, hold_time, connect_retry), passive, families, distance, password, local_address, prefixes)| {
-            Peer {
-                address: Ipv4Addr::UNSPECIFIED.into(),
-                asn,
-                port,
-                local_address,
-                password,
-                ttl_security: distance.0,
-                multihop: distance.1,
-                passive,
-                hold_time,
-                send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
-                connect_retry,
-                families,
-                import: PeerPolicy::default(),
-                export: PeerPolicy::default(),
-                max_prefixes: prefixes.0,
-                max_prefixes_warn: prefixes.1,
-                max_prefixes_restart: prefixes.2,
-                graceful_restart: GracefulRestart::Helper,
-                restart_time: 120,
-                stale_time: 360,
-                long_lived_stale_time: 0,
-                role: None,
-                strict_role: false,
-                bfd: None,
-            }
-        },
+    (
+        numbers,
+        any::<(bool, bool)>(),
+        families,
+        distance,
+        secret,
+        local,
+        prefixes,
     )
+        .prop_map(
+            |(
+                (asn, port, hold_time, connect_retry),
+                (passive, external),
+                families,
+                distance,
+                password,
+                local_address,
+                prefixes,
+            )| {
+                Peer {
+                    address: Ipv4Addr::UNSPECIFIED.into(),
+                    asn: if external {
+                        PeerAs::External
+                    } else {
+                        PeerAs::Number(asn)
+                    },
+                    port,
+                    local_address,
+                    password,
+                    ttl_security: distance.0,
+                    multihop: distance.1,
+                    passive,
+                    hold_time,
+                    send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
+                    connect_retry,
+                    families,
+                    import: PeerPolicy::default(),
+                    export: PeerPolicy::default(),
+                    max_prefixes: prefixes.0,
+                    max_prefixes_warn: prefixes.1,
+                    max_prefixes_restart: prefixes.2,
+                    graceful_restart: GracefulRestart::Helper,
+                    restart_time: 120,
+                    stale_time: 360,
+                    long_lived_stale_time: 0,
+                    role: None,
+                    strict_role: false,
+                    bfd: None,
+                }
+            },
+        )
 }
 
 fn peer_policy() -> impl Strategy<Value = PeerPolicy> {

@@ -24,13 +24,27 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
         limit: dynamic.limit,
         template: peer(&dynamic.template, &speaker.policies),
     };
+    let unnumbered = |unnumbered: &config::UnnumberedPeer| {
+        let port = config.port(&unnumbered.interface)?;
+        Some(bgp::UnnumberedPeer {
+            interface: port.host_interface.clone(),
+            template: peer(&unnumbered.template, &speaker.policies),
+        })
+    };
+    speaker.unnumbered = bgp.unnumbered.iter().filter_map(unnumbered).collect();
     speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
     Ok(Some(speaker))
 }
 
 fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-    let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
+    let mut made = bgp::PeerConfig::new(
+        peer.address,
+        match peer.asn {
+            config::PeerAs::Number(number) => bgp::RemoteAs::Number(number),
+            config::PeerAs::External => bgp::RemoteAs::External,
+        },
+    );
     made.port = peer.port;
     made.passive = peer.passive;
     made.hold_time = peer.hold_time;
@@ -160,8 +174,9 @@ mod tests {
             policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
             peer = [
                 { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
-                { address = "192.0.2.9", asn = 65000, role = "rs-client", strict-role = true },
+                { address = "192.0.2.9", asn = "external", role = "rs-client", strict-role = true },
             ]
+            unnumbered = [{ interface = "fabric", asn = "external" }]
         "#;
         let checked = Candidate::new("t", text).check().expect("valid");
         let speaker = speaker(checked.config()).expect("compiles").expect("configured");
@@ -173,6 +188,8 @@ mod tests {
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);
+        assert_eq!(speaker.peers[1].remote_as, bgp::RemoteAs::External);
+        assert_eq!(speaker.unnumbered[0].interface, "tp-fabric");
         let role = |i: usize| (speaker.peers[i].role, speaker.peers[i].strict_role);
         assert_eq!([role(0), role(1)], [(None, false), (Some(bgp::Role::RsClient), true)]);
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use net::{Prefix, RouteChange};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -17,6 +17,7 @@ use super::Event;
 use super::deferral::Deferral;
 use super::listener::{Directory, Listeners, Stranger};
 use super::peer::{Gate, Message, News, Order, Peer, Shared, sleep_until};
+use super::unnumbered::{self, Found};
 use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
@@ -52,8 +53,20 @@ enum Turn<'a> {
     OwnerReady(Option<mpsc::Permit<'a, Event>>),
     Messages,
     Stranger(Stranger),
+    Found(Found),
     TaskEnded,
     Deferred,
+}
+
+/// What makes somebody a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    /// Its address is configured.
+    Address,
+    /// It has connected from a range of dynamic peers.
+    Range(Prefix),
+    /// It has advertised itself on the interface of an unnumbered peer.
+    Interface(String),
 }
 
 struct Handle {
@@ -63,8 +76,8 @@ struct Handle {
     up: bool,
     /// Its routes are kept while it restarts.
     kept: bool,
-    /// The range that it is a dynamic peer of.
-    dynamic: Option<Prefix>,
+    /// How it came to be a peer.
+    origin: Origin,
     /// The log has been warned that the peer announces many prefixes.
     warned: bool,
     orders: mpsc::UnboundedSender<Order>,
@@ -79,6 +92,10 @@ pub(super) struct Core {
     next_serial: u64,
     directory: Directory,
     strangers: mpsc::Receiver<Stranger>,
+    /// The tasks that look for unnumbered peers, by interface.
+    discoveries: BTreeMap<String, AbortOnDrop>,
+    to_found: mpsc::Sender<Found>,
+    found: mpsc::Receiver<Found>,
     dynamic_refused: u64,
     /// What is awaited before anything is announced.
     deferral: Option<Deferral>,
@@ -99,6 +116,7 @@ impl Core {
         let (to_core, inbox) = mpsc::channel(INBOX);
         let (to_stranger, strangers) = mpsc::channel(INBOX);
         let directory = Directory::new(to_stranger);
+        let (to_found, found) = mpsc::channel(INBOX);
         let mut listeners = Listeners::default();
         listeners.set(&config, &directory)?;
         let restarting = config.peers.iter();
@@ -114,6 +132,9 @@ impl Core {
             next_serial: 0,
             directory,
             strangers,
+            discoveries: BTreeMap::new(),
+            to_found,
+            found,
             dynamic_refused: 0,
             listeners,
             bfd: None,
@@ -142,6 +163,7 @@ impl Core {
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
+                Some(found) = self.found.recv() => Turn::Found(found),
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
                 () = sleep_until(self.deferral.as_ref().map(Deferral::deadline)) => Turn::Deferred,
             };
@@ -178,6 +200,7 @@ impl Core {
                     self.flush();
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
+                Turn::Found(found) => self.found(&found),
                 Turn::TaskEnded => {}
                 Turn::Deferred => self.end_deferral(),
             }
@@ -351,9 +374,9 @@ impl Core {
         let leaving: Vec<(IpAddr, Cease)> = self
             .peers
             .iter()
-            .filter_map(|(address, handle)| match wanted(&config, *address) {
+            .filter_map(|(address, handle)| match wanted(&config, handle) {
                 None => Some((*address, Cease::PeerDeconfigured)),
-                Some(peer) if !same_speaker || !peer.0.same_session(&handle.config) || peer.1 != handle.dynamic => {
+                Some(peer) if !same_speaker || !peer.0.same_session(&handle.config) || peer.1 != handle.origin => {
                     Some((*address, Cease::ConfigurationChange))
                 }
                 Some(_) => None,
@@ -371,16 +394,26 @@ impl Core {
         self.rib.set_originated(&config.originate);
         self.directory
             .set_ranges(config.dynamic.iter().map(|dynamic| dynamic.range).collect());
+        let looked_for = |interface: &String| config.unnumbered.iter().any(|peer| peer.interface == *interface);
+        self.discoveries.retain(|interface, _| looked_for(interface));
+        for unnumbered in &config.unnumbered {
+            let interface = unnumbered.interface.clone();
+            let to_found = self.to_found.clone();
+            self.discoveries.entry(interface.clone()).or_insert_with(|| {
+                let task = tokio::spawn(unnumbered::discover(interface, to_found));
+                AbortOnDrop(task.abort_handle())
+            });
+        }
         self.config = config;
         for peer in self.config.peers.clone() {
             if !self.peers.contains_key(&peer.address) {
-                self.add_peer(peer, None);
+                self.add_peer(peer, Origin::Address);
             }
         }
         self.flush();
         for (address, handle) in &mut self.peers {
             // Those that differ in more have gone, and come back as they are to be.
-            if let Some((peer, _)) = wanted(&self.config, *address).filter(|(peer, _)| *peer != handle.config) {
+            if let Some((peer, _)) = wanted(&self.config, handle).filter(|(peer, _)| *peer != handle.config) {
                 info!(peer = %address, "BGP policy changed");
                 self.rib.set_policies(*address, &peer.import, &peer.export);
                 let bfd_changed = handle.config.bfd != peer.bfd;
@@ -420,7 +453,7 @@ impl Core {
     }
 
     /// Adds a peer; the answer takes connections that it made.
-    fn add_peer(&mut self, config: PeerConfig, dynamic: Option<Prefix>) -> mpsc::Sender<TcpStream> {
+    fn add_peer(&mut self, config: PeerConfig, origin: Origin) -> mpsc::Sender<TcpStream> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let shared = Arc::new(Shared::default());
@@ -441,7 +474,7 @@ impl Core {
             serial,
             up: false,
             kept: false,
-            dynamic,
+            origin,
             warned: false,
             orders,
             shared,
@@ -467,7 +500,7 @@ impl Core {
         let present = self
             .peers
             .values()
-            .filter(|handle| handle.dynamic == Some(range))
+            .filter(|handle| handle.origin == Origin::Range(range))
             .count();
         if present >= limit {
             self.dynamic_refused += 1;
@@ -478,14 +511,46 @@ impl Core {
             warn!(%range, limit, "range of dynamic peers is full: further ones are refused");
         }
         info!(peer = %address, %range, "dynamic BGP peer");
-        let connections = self.add_peer(dynamic.peer(address), Some(range));
+        let connections = self.add_peer(dynamic.peer(address), Origin::Range(range));
         // The queue is empty, and its reader has just been started.
         drop(connections.try_send(stream));
     }
 
+    /// A router has advertised itself on the interface of an unnumbered peer. It takes the place of another there that
+    /// has no session.
+    fn found(&mut self, found: &Found) {
+        let interface = &found.interface;
+        let unnumbered = self.config.unnumbered.iter().find(|peer| peer.interface == *interface);
+        let Some(peer) = unnumbered.map(|peer| peer.peer(found.address, found.index)) else {
+            return;
+        };
+        let here = Origin::Interface(interface.clone());
+        let address = peer.address;
+        let known = self.peers.get(&address);
+        if let Some(known) = known.filter(|known| known.origin != here) {
+            debug!(peer = %address, interface, known = ?known.origin, "BGP peer of the same address elsewhere: ignored");
+            return;
+        }
+        if known.is_some_and(|known| known.config.interface == Some(found.index)) {
+            return;
+        }
+        let before: Vec<_> = self.peers.iter().filter(|(_, handle)| handle.origin == here).collect();
+        if before.iter().any(|(_, handle)| handle.up || handle.kept) && known.is_none() {
+            debug!(peer = %address, interface, "second router on the interface of an unnumbered BGP peer: ignored");
+            return;
+        }
+        let before: Vec<_> = before.into_iter().map(|(address, _)| *address).collect();
+        for gone in before {
+            self.remove_peer(gone, Cease::PeerDeconfigured);
+        }
+        info!(peer = %address, interface, "unnumbered BGP peer");
+        self.add_peer(peer, here);
+        self.flush();
+    }
+
     /// Forgets a dynamic peer that has no connection and whose routes are not kept.
     fn forget(&mut self, peer: IpAddr) {
-        let leaves = |handle: &Handle| handle.dynamic.is_some() && !handle.up && !handle.kept;
+        let leaves = |handle: &Handle| matches!(handle.origin, Origin::Range(_)) && !handle.up && !handle.kept;
         if self.peers.get(&peer).is_some_and(leaves) {
             self.remove_peer(peer, Cease::PeerDeconfigured);
         }
@@ -560,9 +625,19 @@ impl Core {
         let seconds = |at| now.saturating_duration_since(at).as_secs();
         PeerView {
             address: config.address,
-            remote_as: config.remote_as,
+            remote_as: config
+                .remote_as
+                .number()
+                .or(negotiated.map(|negotiated| negotiated.asn)),
+            unnumbered: match &handle.origin {
+                Origin::Interface(interface) => Some(interface.clone()),
+                Origin::Address | Origin::Range(_) => None,
+            },
             router_id: negotiated.map(|negotiated| negotiated.router_id),
-            dynamic: handle.dynamic,
+            dynamic: match handle.origin {
+                Origin::Range(range) => Some(range),
+                Origin::Address | Origin::Interface(_) => None,
+            },
             description: config.description.clone(),
             state: status.state.to_string(),
             uptime: status.established_at.filter(|_| established).map(seconds),
@@ -614,14 +689,27 @@ fn watch(bfd: &Bfd, handle: &Handle) {
     });
 }
 
-/// What a configuration says of the peer at an address, and the range if it is a dynamic one.
-fn wanted(config: &SpeakerConfig, address: IpAddr) -> Option<(PeerConfig, Option<Prefix>)> {
-    let own = config.peers.iter().find(|peer| peer.address == address);
-    let dynamic = || {
-        let dynamic = config.dynamic_at(address)?;
-        Some((dynamic.peer(address), Some(dynamic.range)))
-    };
-    own.map(|peer| (peer.clone(), None)).or_else(dynamic)
+/// What a configuration says of somebody who is a peer, and what makes it one.
+fn wanted(config: &SpeakerConfig, handle: &Handle) -> Option<(PeerConfig, Origin)> {
+    let address = handle.config.address;
+    if let Some(own) = config.peers.iter().find(|peer| peer.address == address) {
+        return Some((own.clone(), Origin::Address));
+    }
+    if let (Origin::Interface(interface), IpAddr::V6(v6)) = (&handle.origin, address) {
+        let here = config.unnumbered.iter().find(|peer| peer.interface == *interface)?;
+        return Some((here.peer(v6, handle.config.interface?), handle.origin.clone()));
+    }
+    let dynamic = config.dynamic_at(address)?;
+    Some((dynamic.peer(address), Origin::Range(dynamic.range)))
+}
+
+/// Ends a task when dropped.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Cuts changes into batches of bounded size; the changes of one prefix stay together.

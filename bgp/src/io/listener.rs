@@ -199,7 +199,9 @@ fn lowest_ttl(config: &SpeakerConfig, only_v4: bool) -> u8 {
 fn callers(config: &SpeakerConfig) -> impl Iterator<Item = (Prefix, &PeerConfig)> {
     let peers = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
     let ranges = config.dynamic.iter().map(|dynamic| (dynamic.range, &dynamic.template));
-    peers.chain(ranges)
+    let link_local = Prefix::containing(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0]), 10).expect("a length of IPv6");
+    let unnumbered = config.unnumbered.iter().map(move |peer| (link_local, &peer.template));
+    peers.chain(ranges).chain(unnumbered)
 }
 
 async fn accept(listener: Arc<TcpListener>, directory: Directory) {

@@ -1,7 +1,8 @@
 //! The edge: sockets, tasks and the clock around [`crate::session`] and [`crate::rib`].
 //!
 //! One task a peer (`peer.rs`) drives its session; one task (`core.rs`) owns the RIB and the channel of events; one task
-//! a listening address (`listener.rs`) hands accepted connections to the peers. Peers and core meet in a bounded
+//! a listening address (`listener.rs`) hands accepted connections to the peers; one an unnumbered peer (`unnumbered.rs`)
+//! looks for it on its interface. Peers and core meet in a bounded
 //! channel. When the reader of the events is slow, the core stops taking from the peers, their tasks stop reading their
 //! sockets, and TCP slows the routers down; keepalives are still sent, and questions still answered.
 
@@ -12,6 +13,7 @@ mod offer;
 mod options;
 mod peer;
 mod socket;
+mod unnumbered;
 
 use std::net::IpAddr;
 

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::{self, Future};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -153,7 +153,7 @@ impl Peer {
     ) -> Self {
         let session = Session::new(offer::session(speaker, &config), RandomState::new().hash_one(serial));
         Self {
-            ebgp: speaker.asn != config.remote_as,
+            ebgp: !config.remote_as.is_internal(speaker.asn),
             config,
             serial,
             gate,
@@ -314,12 +314,12 @@ impl Peer {
             .find(|socket| socket.id == id)
             .and_then(|s| s.stream.local_addr().ok());
         let local = socket::local_addresses(&self.config, session.map(|address| address.ip()));
-        if negotiated.capabilities.families.contains(&Family::Ipv6Unicast) && local.v6.is_none() {
+        if negotiated.capabilities.families.contains(&Family::Ipv6Unicast) && local.v6.or(local.link_local).is_none() {
             warn!(peer = %self.config.address, "no IPv6 address towards the peer: IPv6 prefixes are not announced");
         }
         let info = PeerInfo {
             address: self.config.address,
-            asn: self.config.remote_as,
+            asn: negotiated.asn,
             ebgp: self.ebgp,
             router_id: negotiated.router_id,
             interface: self.config.interface,
@@ -418,6 +418,13 @@ impl Peer {
             && let Err(error) = socket::limit_distance(&stream, v6, &self.config, self.ebgp)
         {
             warn!(peer = %self.config.address, %error, "cannot limit the distance of the peer: connection closed");
+            return;
+        }
+        if let (Ok(SocketAddr::V6(from)), Some(interface)) = (stream.peer_addr(), self.config.interface)
+            && from.ip().is_unicast_link_local()
+            && from.scope_id() != interface.0
+        {
+            debug!(peer = %self.config.address, "connection from the same address on another interface: closed");
             return;
         }
         let id = ConnectionId(self.next_connection);

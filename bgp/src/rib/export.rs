@@ -16,7 +16,14 @@ const LOCAL_PREF: u32 = 100;
 
 /// The next hop to announce for a prefix: ourselves. `None` if we have no address that the peer could use.
 fn next_hop_self(audience: &Audience, prefix: &Prefix) -> Option<NextHop> {
-    let v6 = audience.v6.map(|v6| NextHop::from(IpAddr::V6(v6)));
+    let link_local = audience.link_local;
+    let v6 = match audience.v6 {
+        Some(global) => Some(NextHop {
+            address: IpAddr::V6(global),
+            link_local,
+        }),
+        None => link_local.map(|alone| NextHop::from(IpAddr::V6(alone))),
+    };
     if prefix.is_v4() {
         let v4 = audience.v4.map(|v4| NextHop::from(IpAddr::V4(v4)));
         v4.or_else(|| v6.filter(|_| audience.context.ipv6_next_hop_for_ipv4))

@@ -34,6 +34,7 @@ pub(super) struct Audience {
     pub(super) long_lived: bool,
     pub(super) v4: Option<Ipv4Addr>,
     pub(super) v6: Option<Ipv6Addr>,
+    pub(super) link_local: Option<Ipv6Addr>,
     /// The peer, if the policy may ask who it is.
     pub(super) neighbor: Option<IpAddr>,
 }
@@ -49,6 +50,7 @@ impl Audience {
             long_lived: info.long_lived,
             v4: info.local.v4,
             v6: info.local.v6,
+            link_local: info.local.link_local,
             neighbor: info.export.asks_for_neighbor().then_some(info.address),
         }
     }

@@ -57,6 +57,8 @@ pub struct LocalAddresses {
     pub v4: Option<Ipv4Addr>,
     /// IPv6, global, to announce as next hop.
     pub v6: Option<Ipv6Addr>,
+    /// IPv6, link-local, to announce beside it or alone, on a session between such addresses.
+    pub link_local: Option<Ipv6Addr>,
 }
 
 impl LocalAddresses {

@@ -49,6 +49,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             session: Some(ip("192.0.2.253")),
             v4: Some(Ipv4Addr::new(192, 0, 2, 254)),
             v6: Some("2001:db8::254".parse().expect("ip")),
+            link_local: None,
         },
     }
 }

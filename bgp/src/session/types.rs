@@ -10,7 +10,7 @@ use net::Prefix;
 
 use super::{ConnectionId, Direction, Negotiated};
 use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
-use crate::{Family, Role};
+use crate::{Family, RemoteAs, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -42,7 +42,7 @@ pub struct Config {
     /// Own AS.
     pub local_as: u32,
     /// The peer's AS.
-    pub remote_as: u32,
+    pub remote_as: RemoteAs,
     /// Own BGP identifier.
     pub router_id: Ipv4Addr,
     /// Proposed hold time, seconds.
@@ -71,7 +71,7 @@ pub struct Config {
 impl Config {
     /// True for a session within the AS.
     pub const fn is_ibgp(&self) -> bool {
-        self.local_as == self.remote_as
+        self.remote_as.is_internal(self.local_as)
     }
 }
 

@@ -106,6 +106,9 @@ impl RawUpdate {
             .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
         faults.extend(parsed.update.attributes.iter().filter_map(zero_only_to_customer));
+        if !context.ibgp {
+            faults.extend(parsed.update.attributes.iter().filter_map(internal_only));
+        }
         let library::ParsedUpdate {
             withdrawn,
             mut attributes,
@@ -263,6 +266,24 @@ fn zero_only_to_customer(attribute: &PathAttribute) -> Option<Fault> {
         outcome: Outcome::TreatAsWithdraw,
         detail: "ONLY_TO_CUSTOMER holds AS 0".to_owned(),
         bytes: Bytes::from_static(&[0; 4]),
+    })
+}
+
+/// An attribute that an external peer has no business with: discarded, whatever it says (RFC 7606 sections 7.5, 7.9 and
+/// 7.10).
+fn internal_only(attribute: &PathAttribute) -> Option<Fault> {
+    let (PathAttribute::LocalPref(_) | PathAttribute::OriginatorId(_) | PathAttribute::ClusterList(_)) = attribute
+    else {
+        return None;
+    };
+    let mut bytes = Vec::new();
+    // For the log: without its bytes if they cannot be written again.
+    let _ = library::attribute::encode_path_attributes(std::slice::from_ref(attribute), &mut bytes, true, false);
+    Some(Fault {
+        attribute: attribute.type_code(),
+        outcome: Outcome::AttributeDiscard,
+        detail: "attribute is for internal sessions".to_owned(),
+        bytes: bytes.into(),
     })
 }
 

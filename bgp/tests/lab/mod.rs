@@ -281,6 +281,16 @@ impl Lab {
         vtysh.stdin(Stdio::null()).output().await.expect("vtysh runs").stdout
     }
 
+    /// Leaves the link with link-local addresses alone.
+    pub(crate) fn unnumber(&self) {
+        for (namespace, host) in [(&self.speaker, 1), (&self.router, 2)] {
+            ip(&format!("-n {namespace} address delete 10.99.0.{host}/24 dev fabric"));
+            ip(&format!(
+                "-n {namespace} address delete 2001:db8:99::{host}/64 dev fabric"
+            ));
+        }
+    }
+
     /// A connection attempt from the router's namespace with a TTL of its own: true if it is made.
     pub(crate) fn connect_from_router(&self, to: &str, ttl: u32) -> impl FnOnce() -> bool + Send + use<> {
         let namespace = File::open(Path::new("/run/netns").join(&self.router)).expect("namespace");

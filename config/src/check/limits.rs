@@ -89,6 +89,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             within(findings, &format!("{path}.limit"), dynamic.limit, 1..=100_000);
             peer(&dynamic.template, &path, findings);
         }
+        for (index, unnumbered) in bgp.unnumbered.iter().enumerate() {
+            peer(&unnumbered.template, &format!("bgp.unnumbered[{index}]"), findings);
+        }
     }
     timers(&config.nat.timers, findings);
     for (index, forward) in config.nat.port_forwards.iter().enumerate() {

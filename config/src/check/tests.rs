@@ -436,6 +436,30 @@ fn bgp_dynamic_peers() {
 }
 
 #[test]
+fn bgp_unnumbered_peers() {
+    let with = |lines: &str| {
+        let peer = format!("[[bgp.unnumbered]]\nasn = \"external\"\n{lines}");
+        problems(&BASE.replace("[[nat.masquerade]]", &format!("{peer}[[nat.masquerade]]")))
+    };
+    assert_eq!(with("interface = \"fabric\"\n"), NONE);
+    assert_eq!(with("interface = \"nowhere\"\n"), ["41: no port is called `nowhere`"]);
+    assert_eq!(
+        with("interface = \"fabric\"\npassword = \"x\"\nlocal-address = \"fe80::1\"\n"),
+        [
+            "42: bgp unnumbered `fabric` has a password, and no address",
+            "43: bgp unnumbered `fabric` has a local-address, and no address"
+        ]
+    );
+    let twice = with("interface = \"fabric\"\n[[bgp.unnumbered]]\nasn = 65000\ninterface = \"fabric\"\n");
+    assert_eq!(twice.len(), 1, "{twice:?}");
+    assert!(twice[0].contains("interface of an unnumbered bgp peer"), "{twice:?}");
+    assert_eq!(
+        replaced("asn = 65000", "asn = \"internal\""),
+        ["38: `asn`: there is no AS `internal`"]
+    );
+}
+
+#[test]
 fn bgp_peers() {
     assert_eq!(
         replaced("asn = 65000", "asn = 65000\nfamilies = []\nport = 0"),

@@ -31,6 +31,38 @@ pub struct Bgp {
     pub peers: Vec<Peer>,
     /// `[[bgp.dynamic]]`, by prefix.
     pub dynamic: Vec<DynamicPeers>,
+    /// `[[bgp.unnumbered]]`, by interface.
+    pub unnumbered: Vec<UnnumberedPeer>,
+}
+
+/// `[[bgp.unnumbered]]`: the router at the other end of a port, known by its link-local address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UnnumberedPeer {
+    /// Name of the port.
+    pub interface: String,
+    /// What is true of the peer. Its address is `::`, and it has neither a password nor a local address.
+    pub template: Peer,
+}
+
+/// Which AS a peer is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerAs {
+    /// This one.
+    Number(u32),
+    /// Any but ours.
+    External,
+}
+
+impl PeerAs {
+    /// The number, if it is given.
+    pub const fn number(self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::External => None,
+        }
+    }
 }
 
 /// `[[bgp.dynamic]]`: peers that are known by a range of addresses.
@@ -52,7 +84,7 @@ pub struct Peer {
     /// Its address, in the default VRF.
     pub address: IpAddr,
     /// Its autonomous system; the session is internal if it equals ours.
-    pub asn: u32,
+    pub asn: PeerAs,
     /// TCP port to connect to.
     pub port: u16,
     /// Address to connect from; `None` lets the kernel choose.

@@ -1,7 +1,7 @@
 //! Reads `[bgp]`. Peer groups end here: a peer of the model says all that its group says.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use net::Prefix;
 use net::policy::PrefixRange;
@@ -11,8 +11,8 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter,
-    PrefixRule, Role,
+    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy, PrefixFilter,
+    PrefixRule, Role, UnnumberedPeer,
 };
 use crate::words::Word;
 
@@ -30,6 +30,9 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let groups = groups(reader);
     let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, &groups));
     let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| dynamic(reader, &groups));
+    let unnumbered = reader.tables("unnumbered", "bgp unnumbered", "interface", |reader| {
+        unnumbered(reader, &groups)
+    });
     let bgp = asn.zip(router_id).map(|(asn, router_id)| Bgp {
         asn,
         router_id,
@@ -40,6 +43,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         policies,
         peers,
         dynamic,
+        unnumbered,
     });
     (bgp, incomplete)
 }
@@ -47,7 +51,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
 /// What a peer may say itself or leave to its group.
 #[derive(Clone)]
 struct Settings {
-    asn: Option<u32>,
+    asn: Option<PeerAs>,
     port: u16,
     local_address: Option<IpAddr>,
     password: Option<Password>,
@@ -189,6 +193,19 @@ fn dynamic(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> 
         template: Peer {
             address: prefix.net().network(),
             passive: true,
+            ..template
+        },
+    })
+}
+
+fn unnumbered(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> Option<UnnumberedPeer> {
+    let interface = reader.required("interface");
+    let template = member(reader, groups);
+    let (interface, template) = (interface?, template?);
+    Some(UnnumberedPeer {
+        interface,
+        template: Peer {
+            address: Ipv6Addr::UNSPECIFIED.into(),
             ..template
         },
     })

@@ -11,7 +11,8 @@ use toml::de::DeValue;
 
 use crate::fault::Fault;
 use crate::model::{
-    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, Poll, PortRange, Protocol, Role,
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
+    Role,
 };
 use crate::words::{DeadEnd, Word};
 
@@ -200,6 +201,20 @@ macro_rules! from_integer {
     )*};
 }
 from_integer!(u8, u16, u32);
+
+/// A number, or the word that stands for all others.
+impl FromToml for PeerAs {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        match value.as_str() {
+            None => u32::from_toml(key, value).map(Self::Number),
+            Some("external") => Ok(Self::External),
+            Some(text) => {
+                let example = "a number, or \"external\" for any AS but ours";
+                Err(invalid(key, format!("there is no AS `{text}`"), example))
+            }
+        }
+    }
+}
 
 macro_rules! from_number {
     ($($type:ty, $number:ty, $example:literal;)*) => {$(

@@ -1,6 +1,6 @@
 //! Rows become a configuration. What the rows cannot mean is damage, and is said as such.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use net::{Prefix, VlanId, Vni, VpcId, VrfId};
@@ -10,8 +10,9 @@ use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
-    PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Kernel, Masquerade, Nat, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
+    PrefixFilter, PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc,
+    Vxlan,
 };
 use crate::words::Word;
 
@@ -280,11 +281,12 @@ fn route(rows: &Rows, fields: &mut Fields<'_>) -> Result<StaticRoute, Damage> {
 }
 
 fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
-    let (mut peers, mut dynamic) = (Vec::new(), Vec::new());
+    let (mut peers, mut dynamic, mut unnumbered) = (Vec::new(), Vec::new(), Vec::new());
     for found in list(rows, table::BGP_PEER, &[ONE], |fields| peer(rows, fields))? {
         match found {
             Member::One(peer) => peers.push(*peer),
             Member::Range(range) => dynamic.push(*range),
+            Member::Unnumbered(peer) => unnumbered.push(*peer),
         }
     }
     Ok(Bgp {
@@ -297,6 +299,7 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         policies: policy::policies(rows)?,
         peers,
         dynamic,
+        unnumbered,
     })
 }
 
@@ -304,6 +307,7 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
 enum Member {
     One(Box<Peer>),
     Range(Box<DynamicPeers>),
+    Unnumbered(Box<UnnumberedPeer>),
 }
 
 fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
@@ -324,7 +328,7 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
     let mut peer = Peer {
         families: list(rows, table::BGP_PEER_FAMILY, &key, Fields::word)?,
         address: Ipv4Addr::UNSPECIFIED.into(),
-        asn: fields.number()?,
+        asn: fields.number_optional()?.map_or(PeerAs::External, PeerAs::Number),
         port: fields.number()?,
         passive: fields.flag()?,
         hold_time: fields.number()?,
@@ -347,7 +351,15 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         strict_role: fields.flag()?,
         bfd: bfd(fields)?,
     };
-    let Some(limit) = fields.number_optional()? else {
+    let (limit, interface) = (fields.number_optional()?, fields.parse_optional()?);
+    if let Some(interface) = interface {
+        peer.address = Ipv6Addr::UNSPECIFIED.into();
+        return Ok(Member::Unnumbered(Box::new(UnnumberedPeer {
+            interface,
+            template: peer,
+        })));
+    }
+    let Some(limit) = limit else {
         peer.address = address.parse().map_err(|_| fields.damage())?;
         return Ok(Member::One(Box::new(peer)));
     };

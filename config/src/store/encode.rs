@@ -177,22 +177,27 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
     }
     policy::rows(&bgp.policies, rows);
     for item in &bgp.peers {
-        peer(item, &item.address.to_string(), None, rows);
+        peer(item, &item.address.to_string(), None, None, rows);
     }
     for dynamic in &bgp.dynamic {
         let key = dynamic.prefix.to_string();
-        peer(&dynamic.template, &key, Some(dynamic.limit), rows);
+        peer(&dynamic.template, &key, Some(dynamic.limit), None, rows);
+    }
+    for unnumbered in &bgp.unnumbered {
+        let interface = unnumbered.interface.as_str();
+        let key = format!("interface {interface}");
+        peer(&unnumbered.template, &key, None, Some(interface), rows);
     }
 }
 
-/// A peer under its address, or dynamic peers under their prefix.
-fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows) {
+/// A peer under its address, dynamic peers under their prefix, or an unnumbered peer under its interface.
+fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, interface: Option<&str>, rows: &mut Rows) {
     rows.add(
         table::BGP_PEER,
         vec![
             ONE,
             text(address),
-            number(peer.asn),
+            optional(peer.asn.number(), number),
             number(peer.port),
             number(peer.passive),
             number(peer.hold_time),
@@ -215,6 +220,7 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             optional(peer.bfd.map(|bfd| bfd.min_rx_ms), number),
             optional(peer.bfd.map(|bfd| bfd.multiplier), number),
             optional(dynamic_limit, number),
+            optional(interface, text),
         ],
     );
     for family in &peer.families {

@@ -191,8 +191,8 @@ CREATE TABLE bgp_clause (
 
 CREATE TABLE bgp_peer (
     bgp            INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
-    address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers
-    asn            INTEGER NOT NULL,
+    address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers; with interface: that, once more
+    asn            INTEGER, -- NULL: any but ours
     port           INTEGER NOT NULL,
     passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
     hold_time      INTEGER NOT NULL,
@@ -215,6 +215,7 @@ CREATE TABLE bgp_peer (
     bfd_min_rx_ms        INTEGER,
     bfd_multiplier       INTEGER,
     dynamic_limit        INTEGER, -- NULL: one peer
+    interface            TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED, -- of an unnumbered peer
     PRIMARY KEY (bgp, address),
     CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
 ) STRICT;
