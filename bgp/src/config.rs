@@ -8,6 +8,7 @@ use std::time::Duration;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::bfd;
+use crate::bmp::BmpConfig;
 use crate::policy::{Policy, PolicyTable};
 use crate::{Error, Family};
 
@@ -39,6 +40,10 @@ pub struct SpeakerConfig {
     pub peers: Vec<PeerConfig>,
     /// Who else may connect.
     pub dynamic: Vec<DynamicPeers>,
+    /// Who is told what peers announce, over BMP.
+    pub bmp: Vec<BmpConfig>,
+    /// What collectors know the speaker by.
+    pub name: String,
 }
 
 /// Peers that are known by a range of addresses alone: each is there from the moment that it connects until its session
@@ -191,6 +196,8 @@ impl SpeakerConfig {
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),
+            bmp: Vec::new(),
+            name: String::new(),
         }
     }
 
@@ -219,6 +226,15 @@ impl SpeakerConfig {
             }
             peer.check_address()?;
             peer.check()?;
+        }
+        let mut collectors = HashSet::new();
+        for bmp in &self.bmp {
+            if !collectors.insert(bmp.collector) {
+                return Err(Error::DuplicateCollector(bmp.collector));
+            }
+            if !bmp.pre_policy && !bmp.post_policy {
+                return Err(Error::IdleCollector(bmp.collector));
+            }
         }
         let mut ranges = HashSet::new();
         for dynamic in &self.dynamic {

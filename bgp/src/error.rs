@@ -118,6 +118,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// One collector twice.
+    #[error("BMP collector {0} is configured twice: remove one of the two")]
+    DuplicateCollector(SocketAddr),
+    /// A collector that is told no routes.
+    #[error("BMP collector {0} gets routes neither before nor after policy: choose one, or both")]
+    IdleCollector(SocketAddr),
     /// Another BFD daemon, most likely FRR's, or no right to bind.
     #[error(
         "cannot listen for BFD on UDP port {port}: {source}; end the other BFD daemon (FRR's bfdd), take `bfd` from the \

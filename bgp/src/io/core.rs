@@ -16,10 +16,11 @@ use super::Event;
 use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
 use crate::bfd::{Bfd, BfdState, Wanted};
+use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
-use crate::wire::{Cease, Notification};
+use crate::wire::{Cease, Context, Notification};
 use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
@@ -37,6 +38,7 @@ pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
     Bfd(oneshot::Sender<BfdState>),
+    Bmp(oneshot::Sender<Vec<BmpView>>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -49,6 +51,7 @@ enum Turn<'a> {
     OwnerReady(Option<mpsc::Permit<'a, Event>>),
     Messages,
     Stranger(Stranger),
+    Collector(Request),
     TaskEnded,
 }
 
@@ -79,6 +82,7 @@ pub(super) struct Core {
     listeners: Listeners,
     /// While a peer has it.
     bfd: Option<Bfd>,
+    collectors: Stations,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
@@ -104,6 +108,7 @@ impl Core {
             dynamic_refused: 0,
             listeners,
             bfd: None,
+            collectors: Stations::new(),
             to_core,
             inbox,
             events,
@@ -129,6 +134,7 @@ impl Core {
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
+                request = self.collectors.request() => Turn::Collector(request),
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
             };
             match turn {
@@ -140,6 +146,7 @@ impl Core {
                         bfd.view(reply);
                     }
                 }
+                Turn::Command(Some(Command::Bmp(reply))) => drop(reply.send(self.collectors.view())),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
@@ -163,6 +170,7 @@ impl Core {
                     self.flush();
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
+                Turn::Collector(request) => self.collector(request),
                 Turn::TaskEnded => {}
             }
         }
@@ -173,16 +181,33 @@ impl Core {
             return;
         };
         match news {
-            News::Up(epoch, info) => {
+            News::Up(epoch, info, opened) => {
                 handle.up = true;
-                handle.kept = false;
+                let kept = std::mem::take(&mut handle.kept);
                 let mut info = *info;
+                let watched = Watched {
+                    identity: Identity {
+                        address: peer,
+                        asn: info.asn,
+                        router_id: info.router_id,
+                    },
+                    opened: *opened,
+                    context: Context {
+                        four_octet_as: true,
+                        ..info.context.clone()
+                    },
+                    since: bmp::now(),
+                };
                 // They may have changed since the session's task was started.
                 info.import.clone_from(&handle.config.import);
                 info.export.clone_from(&handle.config.export);
                 let queue = self.rib.peer_up(info);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
+                self.collectors.peer_up(watched);
+                if kept && self.collectors.are_listening() {
+                    self.collectors.routes(self.rib.every_learned(Some(peer)));
+                }
                 self.pending.push_back(Event::PeerUp { peer });
             }
             News::Update(update) => {
@@ -202,14 +227,15 @@ impl Core {
                 }
                 if let Some(family) = end_of_rib {
                     self.flush();
+                    self.collectors.end_of_rib(peer, family);
                     self.pending.push_back(Event::EndOfRib { peer, family });
                 }
             }
             News::Refresh(family) => self.rib.refresh(peer, family),
-            News::Down(reason, kept) => {
+            News::Down(reason, kept, ended) => {
                 handle.up = false;
                 handle.kept = !kept.is_empty();
-                self.down(peer, reason, &kept);
+                self.down(peer, reason, &kept, ended);
             }
             News::Alone => self.forget(peer),
             News::StaleExpired => {
@@ -222,19 +248,25 @@ impl Core {
     }
 
     /// Withdraws what the peer told, but for `kept` families, then says that it is down.
-    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family]) {
+    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family], ended: Ended) {
         if kept.is_empty() {
             self.rib.peer_down(peer);
         } else {
             self.rib.peer_restarts(peer, kept);
         }
         self.flush();
+        self.collectors.peer_down(peer, ended);
         let kept = kept.to_vec();
         self.pending.push_back(Event::PeerDown { peer, reason, kept });
     }
 
     /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
     fn flush(&mut self) {
+        if self.collectors.are_listening() {
+            self.collectors.routes(self.rib.take_learned());
+        } else {
+            self.rib.watch(false);
+        }
         let changes = self.rib.take_changes();
         self.pending.extend(batches(changes).into_iter().map(Event::Routes));
         for handle in self.peers.values().filter(|handle| handle.up) {
@@ -247,6 +279,30 @@ impl Core {
                 .is_empty()
             {
                 handle.shared.wake.notify_one();
+            }
+        }
+    }
+
+    /// A collector's task asks something.
+    fn collector(&mut self, request: Request) {
+        match request {
+            Request::Join(collector, reply) => {
+                // What is known of before is in what it is told first.
+                self.flush();
+                self.rib.watch(true);
+                self.collectors.join(collector, self.rib.every_learned(None), reply);
+            }
+            Request::Statistics(collector) => {
+                let counts = |peer: IpAddr| Counts {
+                    treated_as_withdraw: self.peers.get(&peer).map_or(0, Handle::treated_as_withdraw),
+                    received: self
+                        .rib
+                        .counters(peer)
+                        .iter()
+                        .map(|counters| (counters.family, u64::from(counters.received)))
+                        .collect(),
+                };
+                self.collectors.statistics(collector, counts);
             }
         }
     }
@@ -299,7 +355,9 @@ impl Core {
             self.rib.set_originated(&[]);
             self.flush();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+            self.rib.watch(self.collectors.are_listening());
         }
+        self.collectors.set(&config.bmp, &config.name);
         self.rib.set_multipath(config.multipath);
         self.rib.set_originated(&config.originate);
         self.directory
@@ -436,7 +494,7 @@ impl Core {
         // A task that has ended needs no order.
         let _ = handle.orders.send(Order::Stop(notification));
         if handle.up {
-            self.down(address, reason, &[]);
+            self.down(address, reason, &[], Ended::Deconfigured);
         } else {
             // It may be away for a restart.
             self.rib.peer_down(address);
@@ -450,6 +508,7 @@ impl Core {
             let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.collectors.stop().await;
         if let Some(bfd) = self.bfd.take() {
             bfd.stop().await;
         }
@@ -506,6 +565,13 @@ impl Core {
             last_error: status.statistics.last_error,
             bfd: None,
         }
+    }
+}
+
+impl Handle {
+    fn treated_as_withdraw(&self) -> u64 {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.statistics.treated_as_withdraw
     }
 }
 

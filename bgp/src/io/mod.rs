@@ -6,6 +6,7 @@
 //! sockets, and TCP slows the routers down; keepalives are still sent, and questions still answered.
 
 mod core;
+mod first_message;
 mod listener;
 mod offer;
 mod options;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::core::{Command, Core};
 use crate::bfd::BfdState;
+use crate::bmp::BmpView;
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
@@ -132,6 +134,16 @@ impl Speaker {
         let (reply, answer) = oneshot::channel();
         let command = Command::Covering(address, reply);
         self.commands.send(command).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The BMP collectors.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn bmp(&self) -> Vec<BmpView> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Bmp(reply)).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }
 

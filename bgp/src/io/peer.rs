@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::{self, Future};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -18,9 +18,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::first_message::FirstMessage;
 use super::{offer, socket};
+use crate::bmp::{Ended, Opened};
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
-use crate::session::{ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
+use crate::session::{ConnectionId, Direction, Ending, Event, Negotiated, Output, Session, State, Statistics};
 use crate::wire::{Cease, GracefulRestart, Notification, Outcome, Update};
 use crate::{Family, PeerConfig, SpeakerConfig};
 
@@ -44,12 +46,12 @@ pub(super) struct Message {
 
 #[derive(Debug)]
 pub(super) enum News {
-    /// Established; the epoch tells this session from the one before.
-    Up(u64, Box<PeerInfo>),
+    /// Established, with these OPENs; the epoch tells this session from the one before.
+    Up(u64, Box<PeerInfo>, Box<Opened>),
     Update(Update),
     Refresh(Family),
-    /// Ended; the peer's routes of these families are kept.
-    Down(String, Vec<Family>),
+    /// Ended, how; the peer's routes of these families are kept.
+    Down(String, Vec<Family>, Ended),
     /// What was kept is void.
     StaleExpired,
     /// The last connection has ended, and none is being made.
@@ -89,6 +91,8 @@ struct Socket {
     id: ConnectionId,
     stream: TcpStream,
     unsent: BytesMut,
+    /// The first message each way: sent, received.
+    opens: [FirstMessage; 2],
 }
 
 enum Ready {
@@ -262,6 +266,7 @@ impl Peer {
                 Output::AbortConnect => self.connecting = None,
                 Output::Send(id, bytes) => {
                     if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.id == id) {
+                        socket.opens[0].feed(&bytes);
                         socket.unsent.extend_from_slice(&bytes);
                     }
                 }
@@ -274,7 +279,14 @@ impl Peer {
                 Output::Established(id, negotiated) => self.up(id, &negotiated),
                 Output::Update(update) => self.update(update),
                 Output::Refresh(family) => self.backlog.push_back(News::Refresh(family)),
-                Output::Down(reason, kept) => self.backlog.push_back(News::Down(reason, kept)),
+                Output::Down(reason, kept) => {
+                    let ended = match &self.session.statistics().last_ending {
+                        Some(Ending::Sent(notification)) => Ended::Local(notification.encode()),
+                        Some(Ending::Received(notification)) => Ended::Remote(notification.encode()),
+                        Some(Ending::Closed) | None => Ended::Closed,
+                    };
+                    self.backlog.push_back(News::Down(reason, kept, ended));
+                }
                 Output::StaleExpired => self.backlog.push_back(News::StaleExpired),
                 Output::Transition { from, to, reason } => {
                     info!(peer = %self.config.address, %from, %to, %reason, "BGP session");
@@ -315,7 +327,27 @@ impl Peer {
             max_prefixes: self.config.max_prefixes.map(|max| max.limit),
             local,
         };
-        self.backlog.push_back(News::Up(self.epoch, Box::new(info)));
+        let opened = self.opened(id);
+        self.backlog
+            .push_back(News::Up(self.epoch, Box::new(info), Box::new(opened)));
+    }
+
+    /// How the session came about, for those who watch it.
+    fn opened(&self, id: ConnectionId) -> Opened {
+        let socket = self.sockets.iter().find(|socket| socket.id == id);
+        let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let open = |at: usize| socket.map_or_else(Bytes::new, |socket| socket.opens[at].message());
+        Opened {
+            local: socket
+                .and_then(|socket| socket.stream.local_addr().ok())
+                .unwrap_or(unknown),
+            remote_port: socket
+                .and_then(|socket| socket.stream.peer_addr().ok())
+                .unwrap_or(unknown)
+                .port(),
+            sent: open(0),
+            received: open(1),
+        }
     }
 
     /// Passes an UPDATE on. A peer that sends a fault sends many of it: the log has the first of each attribute in a session.
@@ -390,13 +422,18 @@ impl Peer {
             id,
             stream,
             unsent: BytesMut::new(),
+            opens: Default::default(),
         });
         self.session.handle(Event::Connected(id, direction), now());
     }
 
     fn read(&mut self, i: usize) {
-        let socket = &self.sockets[i];
-        let event = match socket.stream.try_read(&mut self.buffer) {
+        let socket = &mut self.sockets[i];
+        let read = socket.stream.try_read(&mut self.buffer);
+        if let Ok(n) = read {
+            socket.opens[1].feed(&self.buffer[..n]);
+        }
+        let event = match read {
             Ok(0) => Event::Closed(socket.id, "peer closed the connection".to_owned()),
             Ok(n) => Event::Received(socket.id, Bytes::copy_from_slice(&self.buffer[..n])),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -8,6 +8,7 @@
 mod adj_out;
 mod decision;
 mod intern;
+mod monitor;
 mod path;
 mod restart;
 mod view;
@@ -28,6 +29,7 @@ use crate::{Family, FamilyCounters};
 
 pub use adj_out::{OutQueue, Outgoing};
 pub use decision::decide;
+pub use monitor::Learned;
 pub use path::{Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
 /// The peer announced more prefixes than it may.
@@ -68,6 +70,8 @@ pub struct Rib {
     attributes: Interner<Attributes>,
     routes: Interner<(Source, Route)>,
     dirty: HashSet<Prefix>,
+    /// Changes of the adj-rib-ins, while somebody watches them.
+    learned: Option<Vec<Learned>>,
 }
 
 impl Rib {
@@ -84,6 +88,7 @@ impl Rib {
             attributes: Interner::default(),
             routes: Interner::default(),
             dirty: HashSet::new(),
+            learned: None,
         }
     }
 
@@ -329,6 +334,9 @@ impl Rib {
             ..self.import(info, prefix, attributes)
         };
         let eligible = path.is_eligible();
+        if let Some(learned) = &mut self.learned {
+            learned.push(Learned::new(info.address, prefix, &path));
+        }
         let entry = self.table.entry(prefix).or_default();
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
             Some(known) => Some(std::mem::replace(known, path)),
@@ -398,6 +406,9 @@ impl Rib {
             return;
         };
         let removed = entry.paths.remove(at);
+        if let (Some(learned), Some(peer)) = (&mut self.learned, &removed.peer) {
+            learned.push(Learned::gone(peer.address, *prefix));
+        }
         self.paths -= 1;
         self.dirty.insert(*prefix);
         self.uncount(prefix, &removed);

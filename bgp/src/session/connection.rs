@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Negotiated, State};
+use super::{Ending, Negotiated, State};
 use crate::wire::Notification;
 
 /// Hold time while the peer's OPEN is awaited: "a large value" (RFC 4271 section 8.2.2, OpenSent).
@@ -114,6 +114,14 @@ impl Failure {
         Self {
             reason: format!("peer sent {notification}"),
             end: End::Theirs(notification),
+        }
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        match &self.end {
+            End::Ours(notification) => Ending::Sent(notification.clone()),
+            End::Theirs(notification) => Ending::Received(notification.clone()),
+            End::Tcp => Ending::Closed,
         }
     }
 
