@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
     PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
@@ -330,9 +330,10 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         policies(),
         peers,
         dynamic,
+        collectors(),
     )
         .prop_map(
-            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic)| Bgp {
+            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic, bmp)| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -350,8 +351,22 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     })
                     .collect(),
                 dynamic: ranges(dynamic),
+                bmp,
             },
         )
+}
+
+fn collectors() -> impl Strategy<Value = Vec<Bmp>> {
+    let drawn = (any::<bool>(), any::<bool>(), 0..=86_400_u32);
+    collection::btree_map((any::<u32>(), 1..=u16::MAX), drawn, 0..3).prop_map(|drawn| {
+        let collector = |((address, port), (pre, post, statistics_interval)): ((u32, u16), (bool, bool, u32))| Bmp {
+            collector: SocketAddr::from((Ipv4Addr::from(address), port)),
+            pre_policy: pre || !post,
+            post_policy: post,
+            statistics_interval,
+        };
+        drawn.into_iter().map(collector).collect()
+    })
 }
 
 /// Prefixes that are equal once their host bits are gone count once.

@@ -39,10 +39,10 @@ pub use candidate::{Candidate, Checked, Committed};
 pub use error::Error;
 pub use fault::Fault;
 pub use model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm,
-    Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerPolicy, Poll, Port,
-    PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via,
-    Vpc, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter,
+    Fpm, Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerPolicy, Poll,
+    Port, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers,
+    Via, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

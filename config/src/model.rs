@@ -16,7 +16,7 @@ use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
+    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
     PrefixFilter, PrefixRule,
 };
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
@@ -104,6 +104,7 @@ impl Config {
             set(&mut bgp.announce);
             bgp.peers.sort_by_key(|peer| peer.address);
             bgp.dynamic.sort_by_key(|dynamic| dynamic.prefix);
+            bgp.bmp.sort_by_key(|bmp| bmp.collector);
             let templates = bgp.dynamic.iter_mut().map(|dynamic| &mut dynamic.template);
             bgp.peers
                 .iter_mut()

@@ -249,6 +249,40 @@ pub fn bfd(value: &Value) -> String {
     out
 }
 
+/// `turnpike show bmp`.
+pub fn bmp(value: &Value) -> String {
+    let collectors = rows(value).map(|collector| {
+        row(
+            collector,
+            &[
+                "collector",
+                "connected",
+                "uptime",
+                "connects",
+                "cut_off",
+                "messages",
+                "bytes",
+                "waiting",
+                "last_error",
+            ],
+        )
+    });
+    table(
+        &[
+            "collector",
+            "connected",
+            "up (s)",
+            "connects",
+            "cut off",
+            "messages",
+            "bytes",
+            "waiting",
+            "last error",
+        ],
+        collectors,
+    )
+}
+
 /// `turnpike show bgp routes`: a paragraph for each path.
 pub fn bgp_routes(value: &Value) -> String {
     let mut out = String::new();
@@ -625,6 +659,15 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("term ours matches, set med 7, then accept\n"), "{shown}");
+    }
+
+    #[test]
+    fn collectors_are_listed() {
+        let collector = json!({"collector": "192.0.2.50:1790", "connected": true, "uptime": 7, "connects": 1, "cut_off": 0,
+            "messages": 12, "bytes": 3456, "waiting": 0, "unencodable": 0, "last_error": null});
+        let shown = bmp(&json!([collector]));
+        assert!(shown.contains("192.0.2.50:1790  true"), "{shown}");
+        assert_eq!(bmp(&json!([])), "none\n");
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
         .route("/v1/bfd", get(bfd))
+        .route("/v1/bmp", get(bmp))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
@@ -389,6 +390,13 @@ async fn bfd(State(shared): State<Arc<Shared>>) -> Shown<bgp::bfd::BfdState> {
     Ok(Json(match &shared.speaker {
         Some(speaker) => speaker.bfd().await,
         None => bgp::bfd::BfdState::default(),
+    }))
+}
+
+async fn bmp(State(shared): State<Arc<Shared>>) -> Shown<Vec<bgp::BmpView>> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.bmp().await,
+        None => Vec::new(),
     }))
 }
 

@@ -362,6 +362,16 @@ fn bgp() {
             "39: `multiplier`: 0 is out of range"
         ]
     );
+    let collectors = "[[bgp.bmp]]\ncollector = \"192.0.2.5:1790\"\npre-policy = false\npost-policy = false
+[[bgp.bmp]]\ncollector = \"192.0.2.5:1790\"\nstatistics-interval = 86401\n[[bgp.peer]]";
+    assert_eq!(
+        replaced("[[bgp.peer]]", collectors),
+        [
+            "39: bmp collector 192.0.2.5:1790 gets routes neither before nor after policy",
+            "41: bmp collector `192.0.2.5:1790` is used twice: by collector number 1 and by collector number 2",
+            "42: `statistics-interval`: 86401 is out of range"
+        ]
+    );
     assert_eq!(
         replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
         ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]

@@ -28,6 +28,22 @@ pub struct Bgp {
     pub peers: Vec<Peer>,
     /// `[[bgp.dynamic]]`, by prefix.
     pub dynamic: Vec<DynamicPeers>,
+    /// `[[bgp.bmp]]`, by collector.
+    pub bmp: Vec<Bmp>,
+}
+
+/// `[[bgp.bmp]]`: a collector that is told what peers announce (RFC 7854).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bmp {
+    /// Where it listens.
+    pub collector: SocketAddr,
+    /// It is told routes as they come.
+    pub pre_policy: bool,
+    /// It is told routes as import policy leaves them.
+    pub post_policy: bool,
+    /// Seconds between statistics reports; 0 for none.
+    pub statistics_interval: u32,
 }
 
 /// `[[bgp.dynamic]]`: peers that are known by a range of addresses.

@@ -11,7 +11,7 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter,
+    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter,
     PrefixRule,
 };
 use crate::words::Word;
@@ -29,6 +29,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let groups = groups(reader);
     let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, &groups));
     let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| dynamic(reader, &groups));
+    let bmp = reader.tables("bmp", "bgp bmp", "collector", bmp);
     let bgp = asn.zip(router_id).map(|(asn, router_id)| Bgp {
         asn,
         router_id,
@@ -38,6 +39,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         policies,
         peers,
         dynamic,
+        bmp,
     });
     (bgp, incomplete)
 }
@@ -180,6 +182,18 @@ fn dynamic(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> 
             passive: true,
             ..template
         },
+    })
+}
+
+fn bmp(reader: &mut Reader<'_, '_>) -> Option<Bmp> {
+    let collector = reader.required("collector");
+    let (pre_policy, post_policy) = (reader.or("pre-policy", true), reader.or("post-policy", true));
+    let statistics_interval = reader.or("statistics-interval", defaults::STATISTICS_INTERVAL);
+    Some(Bmp {
+        collector: collector?,
+        pre_policy,
+        post_policy,
+        statistics_interval,
     })
 }
 

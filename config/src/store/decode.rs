@@ -9,7 +9,7 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib,
     RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
@@ -284,6 +284,16 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         policies: policy::policies(rows)?,
         peers,
         dynamic,
+        bmp: list(rows, table::BGP_BMP, &[ONE], bmp)?,
+    })
+}
+
+fn bmp(fields: &mut Fields<'_>) -> Result<Bmp, Damage> {
+    Ok(Bmp {
+        collector: fields.parse()?,
+        pre_policy: fields.flag()?,
+        post_policy: fields.flag()?,
+        statistics_interval: fields.number()?,
     })
 }
 

@@ -163,6 +163,8 @@ enum Show {
     },
     /// BFD sessions with BGP peers.
     Bfd(Output),
+    /// BMP collectors, and what they were told.
+    Bmp(Output),
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
     /// The kernel mirror, and what FRR pushed over FPM.
@@ -254,6 +256,7 @@ fn request(show: &Show) -> (String, bool, Render) {
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
         }
         Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
+        Show::Bmp(output) => ("/v1/bmp".to_owned(), output.json, render::bmp),
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
         Show::Kernel { prefix, output } => (
             format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),
