@@ -19,6 +19,7 @@ mod config;
 mod error;
 mod family;
 mod io;
+pub mod mrt;
 pub mod policy;
 pub mod rib;
 pub mod session;

@@ -1,5 +1,6 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
+mod dump;
 mod policy;
 
 use std::collections::HashMap;
@@ -99,6 +100,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/bfd", get(bfd))
         .route("/v1/bmp", get(bmp))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
+        .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/kernel", get(kernel))

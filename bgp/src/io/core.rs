@@ -17,6 +17,7 @@ use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
 use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
+use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
@@ -39,6 +40,7 @@ pub(super) enum Command {
     State(oneshot::Sender<State>),
     Bfd(oneshot::Sender<BfdState>),
     Bmp(oneshot::Sender<Vec<BmpView>>),
+    Snapshot(Table, oneshot::Sender<Snapshot>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -147,6 +149,7 @@ impl Core {
                     }
                 }
                 Turn::Command(Some(Command::Bmp(reply))) => drop(reply.send(self.collectors.view())),
+                Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));

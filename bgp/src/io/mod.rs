@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::core::{Command, Core};
 use crate::bfd::BfdState;
 use crate::bmp::BmpView;
+use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
@@ -144,6 +145,17 @@ impl Speaker {
     pub async fn bmp(&self) -> Vec<BmpView> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Bmp(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The paths of a table, for an MRT dump.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn snapshot(&self, table: Table) -> Snapshot {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Snapshot(table, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }
 

@@ -31,6 +31,21 @@ enum Command {
     /// Try BGP policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Write tables to files.
+    #[command(subcommand)]
+    Dump(Dump),
+}
+
+#[derive(Subcommand)]
+enum Dump {
+    /// BGP's paths as an MRT table dump (RFC 6396): what each peer announced, before policy.
+    Mrt {
+        /// The file; an older one is replaced once the new one is whole.
+        file: PathBuf,
+        /// The best path to each prefix instead, after policy.
+        #[arg(long)]
+        loc_rib: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -218,6 +233,12 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
                 output.json,
                 render::explain_route as Render,
             )
+        }
+        Command::Dump(Dump::Mrt { file, loc_rib }) => {
+            let table = if *loc_rib { "loc-rib" } else { "adj-rib-in" };
+            let path = format!("/v1/dump/mrt?table={table}");
+            let written = client::download(&arguments.socket, &path, file).await?;
+            return Ok(format!("{written} bytes written to {}\n", file.display()));
         }
         Command::Policy(PolicyCommand::Test(test)) => (test.path(), test.output.json, render::policy_test as Render),
     };
