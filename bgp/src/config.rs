@@ -10,6 +10,7 @@ use net::{IfIndex, Prefix, VrfId};
 use crate::bfd;
 use crate::bmp::BmpConfig;
 use crate::policy::{Policy, PolicyTable};
+use crate::rpki::CacheConfig;
 use crate::{Error, Family};
 
 /// TCP port of BGP (RFC 4271 section 3).
@@ -42,6 +43,8 @@ pub struct SpeakerConfig {
     pub dynamic: Vec<DynamicPeers>,
     /// Who is told what peers announce, over BMP.
     pub bmp: Vec<BmpConfig>,
+    /// Who says which AS may originate what.
+    pub rpki: Vec<CacheConfig>,
     /// What collectors know the speaker by.
     pub name: String,
 }
@@ -197,6 +200,7 @@ impl SpeakerConfig {
             peers: Vec::new(),
             dynamic: Vec::new(),
             bmp: Vec::new(),
+            rpki: Vec::new(),
             name: String::new(),
         }
     }
@@ -226,6 +230,10 @@ impl SpeakerConfig {
             }
             peer.check_address()?;
             peer.check()?;
+        }
+        let mut caches = HashSet::new();
+        if let Some(twice) = self.rpki.iter().find(|cache| !caches.insert(cache.cache)) {
+            return Err(Error::DuplicateCache(twice.cache));
         }
         let mut collectors = HashSet::new();
         for bmp in &self.bmp {

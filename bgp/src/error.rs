@@ -118,6 +118,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// One cache twice.
+    #[error("RPKI cache {0} is configured twice: remove one of the two")]
+    DuplicateCache(SocketAddr),
     /// One collector twice.
     #[error("BMP collector {0} is configured twice: remove one of the two")]
     DuplicateCollector(SocketAddr),

@@ -22,6 +22,7 @@ mod io;
 pub mod mrt;
 pub mod policy;
 pub mod rib;
+pub mod rpki;
 pub mod session;
 mod view;
 pub mod wire;

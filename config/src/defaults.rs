@@ -58,6 +58,7 @@ pub(crate) const GRACEFUL_RESTART: GracefulRestart = GracefulRestart::Helper;
 pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
 pub(crate) const CONNECT_RETRY: u16 = 5;
+pub(crate) const RPKI_PREFERENCE: u8 = 100;
 /// Seconds.
 pub(crate) const STATISTICS_INTERVAL: u32 = 60;
 /// As FRR's.

@@ -13,7 +13,7 @@ use proptest::{collection, option, sample};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerPolicy, Poll, Port, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, RpkiCache, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -331,9 +331,10 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         peers,
         dynamic,
         collectors(),
+        caches(),
     )
         .prop_map(
-            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic, bmp)| Bgp {
+            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic, bmp, rpki)| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -352,8 +353,19 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .collect(),
                 dynamic: ranges(dynamic),
                 bmp,
+                rpki,
             },
         )
+}
+
+fn caches() -> impl Strategy<Value = Vec<RpkiCache>> {
+    collection::btree_map((any::<u32>(), 1..=u16::MAX), any::<u8>(), 0..3).prop_map(|drawn| {
+        let cache = |((address, port), preference): ((u32, u16), u8)| RpkiCache {
+            cache: SocketAddr::from((Ipv4Addr::from(address), port)),
+            preference,
+        };
+        drawn.into_iter().map(cache).collect()
+    })
 }
 
 fn collectors() -> impl Strategy<Value = Vec<Bmp>> {
@@ -553,8 +565,9 @@ fn term() -> impl Strategy<Value = Term> {
             Condition::Neighbor(vec![parsed("192.0.2.1"), parsed("2001:db8::1")]),
             Condition::V4(true),
             Condition::Source(vec![parsed("announced"), parsed("ebgp")]),
+            Condition::Rpki(vec![parsed("invalid"), parsed("not-found")]),
         ],
-        0..=8,
+        0..=9,
     );
     let changes = sample::subsequence(
         vec![

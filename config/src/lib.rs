@@ -41,8 +41,8 @@ pub use fault::Fault;
 pub use model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter,
     Fpm, Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerPolicy, Poll,
-    Port, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers,
-    Via, Vpc, Vxlan,
+    Port, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, RpkiCache, Segment,
+    StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

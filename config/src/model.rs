@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use bgp::{
     Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
-    PrefixFilter, PrefixRule,
+    PrefixFilter, PrefixRule, RpkiCache,
 };
 pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
 pub use rib::{BatchBounds, Distances, Rib};
@@ -105,6 +105,7 @@ impl Config {
             bgp.peers.sort_by_key(|peer| peer.address);
             bgp.dynamic.sort_by_key(|dynamic| dynamic.prefix);
             bgp.bmp.sort_by_key(|bmp| bmp.collector);
+            bgp.rpki.sort_by_key(|rpki| rpki.cache);
             let templates = bgp.dynamic.iter_mut().map(|dynamic| &mut dynamic.template);
             bgp.peers
                 .iter_mut()

@@ -99,6 +99,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/bgp", get(bgp_state))
         .route("/v1/bfd", get(bfd))
         .route("/v1/bmp", get(bmp))
+        .route("/v1/rpki", get(rpki))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
@@ -399,6 +400,13 @@ async fn bmp(State(shared): State<Arc<Shared>>) -> Shown<Vec<bgp::BmpView>> {
     Ok(Json(match &shared.speaker {
         Some(speaker) => speaker.bmp().await,
         None => Vec::new(),
+    }))
+}
+
+async fn rpki(State(shared): State<Arc<Shared>>) -> Shown<bgp::rpki::RpkiState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.rpki().await,
+        None => bgp::rpki::RpkiState::default(),
     }))
 }
 

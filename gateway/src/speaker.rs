@@ -24,6 +24,11 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
         template: peer(&dynamic.template, &speaker.policies),
     };
     speaker.name.clone_from(&config.gateway.name);
+    let cache = |rpki: &config::RpkiCache| bgp::rpki::CacheConfig {
+        cache: rpki.cache,
+        preference: rpki.preference,
+    };
+    speaker.rpki = bgp.rpki.iter().map(cache).collect();
     let collector = |bmp: &config::Bmp| bgp::BmpConfig {
         pre_policy: bmp.pre_policy,
         post_policy: bmp.post_policy,

@@ -20,6 +20,7 @@ use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watc
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
+use crate::rpki::{Caches, RpkiState};
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Context, Notification};
 use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
@@ -41,6 +42,7 @@ pub(super) enum Command {
     Bfd(oneshot::Sender<BfdState>),
     Bmp(oneshot::Sender<Vec<BmpView>>),
     Snapshot(Table, oneshot::Sender<Snapshot>),
+    Rpki(oneshot::Sender<RpkiState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -54,6 +56,7 @@ enum Turn<'a> {
     Messages,
     Stranger(Stranger),
     Collector(Request),
+    Rpki,
     TaskEnded,
 }
 
@@ -85,6 +88,7 @@ pub(super) struct Core {
     /// While a peer has it.
     bfd: Option<Bfd>,
     collectors: Stations,
+    caches: Caches,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
@@ -111,6 +115,7 @@ impl Core {
             listeners,
             bfd: None,
             collectors: Stations::new(),
+            caches: Caches::new(),
             to_core,
             inbox,
             events,
@@ -137,6 +142,7 @@ impl Core {
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 request = self.collectors.request() => Turn::Collector(request),
+                () = self.caches.changed() => Turn::Rpki,
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
             };
             match turn {
@@ -150,6 +156,7 @@ impl Core {
                 }
                 Turn::Command(Some(Command::Bmp(reply))) => drop(reply.send(self.collectors.view())),
                 Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
+                Turn::Command(Some(Command::Rpki(reply))) => drop(reply.send(self.caches.view())),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
@@ -174,6 +181,7 @@ impl Core {
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
                 Turn::Collector(request) => self.collector(request),
+                Turn::Rpki => self.validate(),
                 Turn::TaskEnded => {}
             }
         }
@@ -286,6 +294,12 @@ impl Core {
         }
     }
 
+    /// What the RPKI says has changed, or who says it.
+    fn validate(&mut self) {
+        self.rib.set_vrps(self.caches.vrps());
+        self.flush();
+    }
+
     /// A collector's task asks something.
     fn collector(&mut self, request: Request) {
         match request {
@@ -361,6 +375,8 @@ impl Core {
             self.rib.watch(self.collectors.are_listening());
         }
         self.collectors.set(&config.bmp, &config.name);
+        self.caches.set(&config.rpki);
+        self.rib.set_vrps(self.caches.vrps());
         self.rib.set_multipath(config.multipath);
         self.rib.set_originated(&config.originate);
         self.directory
@@ -409,7 +425,7 @@ impl Core {
                     })?,
             ),
         };
-        Ok(question.answer(program, self.config.asn, received))
+        Ok(question.answer(program, self.config.asn, received, self.rib.vrps()))
     }
 
     /// Adds a peer; the answer takes connections that it made.
@@ -512,6 +528,7 @@ impl Core {
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
         self.collectors.stop().await;
+        self.caches.stop().await;
         if let Some(bfd) = self.bfd.take() {
             bfd.stop().await;
         }

@@ -23,6 +23,7 @@ use crate::bfd::BfdState;
 use crate::bmp::BmpView;
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
+use crate::rpki::RpkiState;
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
 /// What the speaker tells its owner.
@@ -145,6 +146,16 @@ impl Speaker {
     pub async fn bmp(&self) -> Vec<BmpView> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Bmp(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The RPKI caches.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn rpki(&self) -> RpkiState {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Rpki(reply)).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }
 

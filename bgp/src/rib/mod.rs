@@ -11,6 +11,7 @@ mod intern;
 mod monitor;
 mod path;
 mod restart;
+mod validation;
 mod view;
 
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ use net::policy::{Community, RouteSource};
 use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
+use crate::rpki::VrpSet;
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
@@ -70,6 +72,8 @@ pub struct Rib {
     attributes: Interner<Attributes>,
     routes: Interner<(Source, Route)>,
     dirty: HashSet<Prefix>,
+    /// What the RPKI says, while it says anything.
+    vrps: Option<Arc<VrpSet>>,
     /// Changes of the adj-rib-ins, while somebody watches them.
     learned: Option<Vec<Learned>>,
 }
@@ -88,6 +92,7 @@ impl Rib {
             attributes: Interner::default(),
             routes: Interner::default(),
             dirty: HashSet::new(),
+            vrps: None,
             learned: None,
         }
     }
@@ -116,12 +121,16 @@ impl Rib {
             let attributes = self
                 .attributes
                 .intern(Attributes::originated(wire::NextHop::from(IpAddr::V4(self.router_id))));
+            let marks = Marks {
+                validity: self.validity(prefix, &attributes),
+                ..Marks::default()
+            };
             let path = Path {
                 peer: None,
                 source: RouteSource::Announced,
                 received: Arc::clone(&attributes),
                 attributes,
-                marks: Marks::default(),
+                marks,
                 standing: Standing::Lost(Step::Originated),
                 stale: false,
             };
@@ -367,7 +376,10 @@ impl Rib {
         let mut route = PolicyRoute {
             prefix,
             attributes: Cow::Borrowed(received),
-            marks: Marks::default(),
+            marks: Marks {
+                validity: self.validity(&prefix, received),
+                ..Marks::default()
+            },
             neighbor: Some(info.address),
             source,
             local_as: self.asn,

@@ -79,6 +79,7 @@ fn view(prefix: &Prefix, path: &Path) -> PathView {
         weight: path.marks.weight,
         tag: path.marks.tag,
         blackhole: path.marks.blackhole,
+        rpki: path.marks.validity.to_string(),
         changed_by_policy: !Arc::ptr_eq(&path.received, &path.attributes),
     }
 }

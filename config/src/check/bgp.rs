@@ -162,6 +162,18 @@ fn duplicates(bgp: &Bgp, findings: &mut Findings) {
         second,
         remedy: "keep one [[bgp.peer]] for each address",
     });
+    let claims = bgp.rpki.iter().enumerate().map(|(index, rpki)| Claim {
+        value: rpki.cache,
+        path: format!("bgp.rpki[{index}].cache"),
+        owner: format!("cache number {}", index + 1),
+    });
+    unique(claims, findings, |cache, first, second| Fault::Duplicate {
+        what: "rpki cache",
+        value: cache.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.rpki]] for each cache",
+    });
     let claims = bgp.bmp.iter().enumerate().map(|(index, bmp)| Claim {
         value: bmp.collector,
         path: format!("bgp.bmp[{index}].collector"),

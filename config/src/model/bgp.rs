@@ -30,6 +30,18 @@ pub struct Bgp {
     pub dynamic: Vec<DynamicPeers>,
     /// `[[bgp.bmp]]`, by collector.
     pub bmp: Vec<Bmp>,
+    /// `[[bgp.rpki]]`, by cache.
+    pub rpki: Vec<RpkiCache>,
+}
+
+/// `[[bgp.rpki]]`: a cache that says which AS may originate what (RFC 8210).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RpkiCache {
+    /// Where it listens.
+    pub cache: SocketAddr,
+    /// Lower is preferred.
+    pub preference: u8,
 }
 
 /// `[[bgp.bmp]]`: a collector that is told what peers announce (RFC 7854).

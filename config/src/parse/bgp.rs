@@ -12,7 +12,7 @@ use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
     Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter,
-    PrefixRule,
+    PrefixRule, RpkiCache,
 };
 use crate::words::Word;
 
@@ -30,6 +30,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, &groups));
     let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| dynamic(reader, &groups));
     let bmp = reader.tables("bmp", "bgp bmp", "collector", bmp);
+    let rpki = reader.tables("rpki", "bgp rpki", "cache", rpki);
     let bgp = asn.zip(router_id).map(|(asn, router_id)| Bgp {
         asn,
         router_id,
@@ -40,6 +41,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         peers,
         dynamic,
         bmp,
+        rpki,
     });
     (bgp, incomplete)
 }
@@ -182,6 +184,15 @@ fn dynamic(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> 
             passive: true,
             ..template
         },
+    })
+}
+
+fn rpki(reader: &mut Reader<'_, '_>) -> Option<RpkiCache> {
+    let cache = reader.required("cache");
+    let preference = reader.or("preference", defaults::RPKI_PREFERENCE);
+    Some(RpkiCache {
+        cache: cache?,
+        preference,
     })
 }
 

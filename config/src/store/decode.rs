@@ -11,7 +11,7 @@ use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib,
-    RouteTarget, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    RouteTarget, RpkiCache, Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -285,6 +285,14 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         peers,
         dynamic,
         bmp: list(rows, table::BGP_BMP, &[ONE], bmp)?,
+        rpki: list(rows, table::BGP_RPKI, &[ONE], rpki)?,
+    })
+}
+
+fn rpki(fields: &mut Fields<'_>) -> Result<RpkiCache, Damage> {
+    Ok(RpkiCache {
+        cache: fields.parse()?,
+        preference: fields.number()?,
     })
 }
 

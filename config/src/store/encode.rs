@@ -168,6 +168,10 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
     for item in &bgp.peers {
         peer(item, &item.address.to_string(), None, rows);
     }
+    for rpki in &bgp.rpki {
+        let row = [ONE, text(rpki.cache), number(rpki.preference)];
+        rows.add(table::BGP_RPKI, row.to_vec());
+    }
     for bmp in &bgp.bmp {
         let row = [
             ONE,

@@ -59,6 +59,7 @@ tables! {
         "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
         "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit");
+    BGP_RPKI "bgp_rpki" ("bgp" "cache") ("preference");
     BGP_BMP "bgp_bmp" ("bgp" "collector") ("pre_policy" "post_policy" "statistics_interval");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");

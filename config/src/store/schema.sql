@@ -212,6 +212,13 @@ CREATE TABLE bgp_peer (
     CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
 ) STRICT;
 
+CREATE TABLE bgp_rpki (
+    bgp        INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    cache      TEXT    NOT NULL,
+    preference INTEGER NOT NULL,
+    PRIMARY KEY (bgp, cache)
+) STRICT;
+
 CREATE TABLE bgp_bmp (
     bgp                 INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
     collector           TEXT    NOT NULL,

@@ -180,6 +180,8 @@ enum Show {
     Bfd(Output),
     /// BMP collectors, and what they were told.
     Bmp(Output),
+    /// RPKI caches, and what they hold.
+    Rpki(Output),
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
     /// The kernel mirror, and what FRR pushed over FPM.
@@ -278,6 +280,7 @@ fn request(show: &Show) -> (String, bool, Render) {
         }
         Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
         Show::Bmp(output) => ("/v1/bmp".to_owned(), output.json, render::bmp),
+        Show::Rpki(output) => ("/v1/rpki".to_owned(), output.json, render::rpki),
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
         Show::Kernel { prefix, output } => (
             format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),
