@@ -15,6 +15,7 @@ rust_minimum=1.95
 packages="
     libdpdk-dev dpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
     frr bird2 gobgpd openbgpd exabgp iproute2 ethtool iputils-ping curl util-linux
+    pmacct bgpdump stayrtr
 "
 
 root=$(cd "$(dirname "$0")" && pwd)

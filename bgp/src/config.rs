@@ -8,7 +8,9 @@ use std::time::Duration;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::bfd;
+use crate::bmp::BmpConfig;
 use crate::policy::{Policy, PolicyTable};
+use crate::rpki::CacheConfig;
 use crate::{Error, Family, Role};
 
 /// TCP port of BGP (RFC 4271 section 3).
@@ -46,6 +48,12 @@ pub struct SpeakerConfig {
     pub dynamic: Vec<DynamicPeers>,
     /// Neighbours without configured addresses.
     pub unnumbered: Vec<UnnumberedPeer>,
+    /// Who is told what peers announce, over BMP.
+    pub bmp: Vec<BmpConfig>,
+    /// Who says which AS may originate what.
+    pub rpki: Vec<CacheConfig>,
+    /// What collectors know the speaker by.
+    pub name: String,
 }
 
 /// The router at the other end of an interface, whose link-local address its router advertisements tell (RFC 4861): it is
@@ -277,6 +285,9 @@ impl SpeakerConfig {
             peers: Vec::new(),
             dynamic: Vec::new(),
             unnumbered: Vec::new(),
+            bmp: Vec::new(),
+            rpki: Vec::new(),
+            name: String::new(),
         }
     }
 
@@ -305,6 +316,19 @@ impl SpeakerConfig {
             }
             peer.check_address()?;
             peer.check(self.asn)?;
+        }
+        let mut caches = HashSet::new();
+        if let Some(twice) = self.rpki.iter().find(|cache| !caches.insert(cache.cache)) {
+            return Err(Error::DuplicateCache(twice.cache));
+        }
+        let mut collectors = HashSet::new();
+        for bmp in &self.bmp {
+            if !collectors.insert(bmp.collector) {
+                return Err(Error::DuplicateCollector(bmp.collector));
+            }
+            if !bmp.pre_policy && !bmp.post_policy {
+                return Err(Error::IdleCollector(bmp.collector));
+            }
         }
         let mut ranges = HashSet::new();
         for dynamic in &self.dynamic {

@@ -142,6 +142,8 @@ pub struct PathView {
     pub tag: u32,
     /// Policy has traffic to it discarded.
     pub blackhole: bool,
+    /// What the RPKI says of its origin: valid, invalid or not-found.
+    pub rpki: String,
     /// Import policy changed its attributes: those shown are after policy.
     pub changed_by_policy: bool,
 }

@@ -66,6 +66,9 @@ pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
 pub(crate) const LONG_LIVED_STALE_TIME: u32 = 0;
 pub(crate) const CONNECT_RETRY: u16 = 5;
+pub(crate) const RPKI_PREFERENCE: u8 = 100;
+/// Seconds.
+pub(crate) const STATISTICS_INTERVAL: u32 = 60;
 /// As FRR's.
 pub(crate) const BFD: Bfd = Bfd {
     min_tx_ms: 300,

@@ -1,6 +1,6 @@
 //! Every way in which a configuration can be wrong.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use miette::Diagnostic;
 use net::{IpNet, Ipv4Net, Prefix, VlanId, Vni, VpcId};
@@ -352,6 +352,13 @@ pub enum Fault {
     BfdDistance {
         /// The peer.
         peer: IpAddr,
+    },
+    /// A collector that is told nothing.
+    #[error("bmp collector {collector} gets routes neither before nor after policy")]
+    #[diagnostic(help("set pre-policy or post-policy, or both, or remove the collector"))]
+    IdleCollector {
+        /// The collector.
+        collector: SocketAddr,
     },
     /// A group that is not there.
     #[error("there is no [[bgp.peer-group]] `{name}`")]

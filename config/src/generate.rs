@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm,
-    Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerAs, PeerPolicy, Poll, Port,
-    PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
-    Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
+    Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerAs, PeerPolicy, Poll,
+    Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
+    RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -354,6 +354,8 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         policies(),
         peers,
         dynamic,
+        collectors(),
+        caches(),
     )
         .prop_map(
             |(
@@ -365,6 +367,8 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 policies,
                 peers,
                 dynamic,
+                bmp,
+                rpki,
             )| Bgp {
                 asn,
                 router_id: router_id.into(),
@@ -386,6 +390,8 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 dynamic: ranges(asn, dynamic),
                 // The first port is always there.
                 unnumbered: unnumbered.into_iter().map(|peer| at_port(within(asn, peer))).collect(),
+                bmp,
+                rpki,
             },
         )
 }
@@ -408,6 +414,29 @@ fn within(asn: u32, mut peer: Peer) -> Peer {
         (peer.role, peer.strict_role) = (None, false);
     }
     peer
+}
+
+fn caches() -> impl Strategy<Value = Vec<RpkiCache>> {
+    collection::btree_map((any::<u32>(), 1..=u16::MAX), any::<u8>(), 0..3).prop_map(|drawn| {
+        let cache = |((address, port), preference): ((u32, u16), u8)| RpkiCache {
+            cache: SocketAddr::from((Ipv4Addr::from(address), port)),
+            preference,
+        };
+        drawn.into_iter().map(cache).collect()
+    })
+}
+
+fn collectors() -> impl Strategy<Value = Vec<Bmp>> {
+    let drawn = (any::<bool>(), any::<bool>(), 0..=86_400_u32);
+    collection::btree_map((any::<u32>(), 1..=u16::MAX), drawn, 0..3).prop_map(|drawn| {
+        let collector = |((address, port), (pre, post, statistics_interval)): ((u32, u16), (bool, bool, u32))| Bmp {
+            collector: SocketAddr::from((Ipv4Addr::from(address), port)),
+            pre_policy: pre || !post,
+            post_policy: post,
+            statistics_interval,
+        };
+        drawn.into_iter().map(collector).collect()
+    })
 }
 
 /// Prefixes that are equal once their host bits are gone count once.
@@ -629,8 +658,9 @@ fn term() -> impl Strategy<Value = Term> {
             Condition::Neighbor(vec![parsed("192.0.2.1"), parsed("2001:db8::1")]),
             Condition::V4(true),
             Condition::Source(vec![parsed("announced"), parsed("ebgp")]),
+            Condition::Rpki(vec![parsed("invalid"), parsed("not-found")]),
         ],
-        0..=8,
+        0..=9,
     );
     let changes = sample::subsequence(
         vec![

@@ -16,8 +16,8 @@ use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs, PeerPolicy,
-    PrefixFilter, PrefixRule, Role, UnnumberedPeer,
+    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs,
+    PeerPolicy, PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
 };
 pub use nat::{
     Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
@@ -107,6 +107,8 @@ impl Config {
             set(&mut bgp.announce);
             bgp.peers.sort_by_key(|peer| peer.address);
             bgp.dynamic.sort_by_key(|dynamic| dynamic.prefix);
+            bgp.bmp.sort_by_key(|bmp| bmp.collector);
+            bgp.rpki.sort_by_key(|rpki| rpki.cache);
             let templates = bgp.dynamic.iter_mut().map(|dynamic| &mut dynamic.template);
             bgp.peers
                 .iter_mut()

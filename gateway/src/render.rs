@@ -261,6 +261,77 @@ pub fn bfd(value: &Value) -> String {
     out
 }
 
+/// `turnpike show bmp`.
+pub fn bmp(value: &Value) -> String {
+    let collectors = rows(value).map(|collector| {
+        row(
+            collector,
+            &[
+                "collector",
+                "connected",
+                "uptime",
+                "connects",
+                "cut_off",
+                "messages",
+                "bytes",
+                "waiting",
+                "last_error",
+            ],
+        )
+    });
+    table(
+        &[
+            "collector",
+            "connected",
+            "up (s)",
+            "connects",
+            "cut off",
+            "messages",
+            "bytes",
+            "waiting",
+            "last error",
+        ],
+        collectors,
+    )
+}
+
+/// `turnpike show rpki`.
+pub fn rpki(value: &Value) -> String {
+    let caches = rows(&value["caches"]).map(|cache| {
+        row(
+            cache,
+            &[
+                "cache",
+                "preference",
+                "in_use",
+                "connected",
+                "vrps",
+                "session",
+                "serial",
+                "expires_in",
+                "updates",
+                "last_error",
+            ],
+        )
+    });
+    let caches = table(
+        &[
+            "cache",
+            "preference",
+            "in use",
+            "connected",
+            "vrps",
+            "session",
+            "serial",
+            "expires in (s)",
+            "updates",
+            "last error",
+        ],
+        caches,
+    );
+    format!("{} VRPs in use\n\n{caches}", text(value, &["vrps"]))
+}
+
 /// `turnpike show bgp routes`: a paragraph for each path.
 pub fn bgp_routes(value: &Value) -> String {
     let mut out = String::new();
@@ -661,6 +732,24 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("term ours matches, set med 7, then accept\n"), "{shown}");
+    }
+
+    #[test]
+    fn caches_are_listed() {
+        let cache = json!({"cache": "192.0.2.51:323", "preference": 10, "in_use": true, "connected": true, "vrps": 7,
+            "session": 1, "serial": 2, "expires_in": 7200, "updates": 3, "connects": 1, "last_error": null});
+        let shown = rpki(&json!({"vrps": 7, "caches": [cache]}));
+        assert!(shown.starts_with("7 VRPs in use\n\n"), "{shown}");
+        assert!(shown.contains("192.0.2.51:323  10"), "{shown}");
+    }
+
+    #[test]
+    fn collectors_are_listed() {
+        let collector = json!({"collector": "192.0.2.50:1790", "connected": true, "uptime": 7, "connects": 1, "cut_off": 0,
+            "messages": 12, "bytes": 3456, "waiting": 0, "unencodable": 0, "last_error": null});
+        let shown = bmp(&json!([collector]));
+        assert!(shown.contains("192.0.2.50:1790  true"), "{shown}");
+        assert_eq!(bmp(&json!([])), "none\n");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
+mod dump;
 mod policy;
 
 use std::collections::HashMap;
@@ -97,8 +98,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
         .route("/v1/bfd", get(bfd))
+        .route("/v1/bmp", get(bmp))
+        .route("/v1/rpki", get(rpki))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/bgp/refresh", post(policy::refresh))
+        .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/kernel", get(kernel))
@@ -394,6 +398,20 @@ async fn bfd(State(shared): State<Arc<Shared>>) -> Shown<bgp::bfd::BfdState> {
     Ok(Json(match &shared.speaker {
         Some(speaker) => speaker.bfd().await,
         None => bgp::bfd::BfdState::default(),
+    }))
+}
+
+async fn bmp(State(shared): State<Arc<Shared>>) -> Shown<Vec<bgp::BmpView>> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.bmp().await,
+        None => Vec::new(),
+    }))
+}
+
+async fn rpki(State(shared): State<Arc<Shared>>) -> Shown<bgp::rpki::RpkiState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.rpki().await,
+        None => bgp::rpki::RpkiState::default(),
     }))
 }
 

@@ -32,6 +32,19 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
         })
     };
     speaker.unnumbered = bgp.unnumbered.iter().filter_map(unnumbered).collect();
+    speaker.name.clone_from(&config.gateway.name);
+    let cache = |rpki: &config::RpkiCache| bgp::rpki::CacheConfig {
+        cache: rpki.cache,
+        preference: rpki.preference,
+    };
+    speaker.rpki = bgp.rpki.iter().map(cache).collect();
+    let collector = |bmp: &config::Bmp| bgp::BmpConfig {
+        pre_policy: bmp.pre_policy,
+        post_policy: bmp.post_policy,
+        statistics: (bmp.statistics_interval > 0).then(|| Duration::from_secs(u64::from(bmp.statistics_interval))),
+        ..bgp::BmpConfig::new(bmp.collector)
+    };
+    speaker.bmp = bgp.bmp.iter().map(collector).collect();
     speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
     Ok(Some(speaker))
 }

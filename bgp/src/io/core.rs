@@ -19,10 +19,13 @@ use super::listener::{Directory, Listeners, Stranger};
 use super::peer::{Gate, Message, News, Order, Peer, Shared, sleep_until};
 use super::unnumbered::{self, Found};
 use crate::bfd::{Bfd, BfdState, Wanted};
+use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
+use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
+use crate::rpki::{Caches, RpkiState};
 use crate::session::State as SessionState;
-use crate::wire::{Cease, Notification};
+use crate::wire::{Cease, Context, Notification};
 use crate::{Error, Family, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
@@ -40,6 +43,9 @@ pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
     Bfd(oneshot::Sender<BfdState>),
+    Bmp(oneshot::Sender<Vec<BmpView>>),
+    Snapshot(Table, oneshot::Sender<Snapshot>),
+    Rpki(oneshot::Sender<RpkiState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
@@ -54,6 +60,8 @@ enum Turn<'a> {
     Messages,
     Stranger(Stranger),
     Found(Found),
+    Collector(Request),
+    Rpki,
     TaskEnded,
     Deferred,
 }
@@ -103,6 +111,8 @@ pub(super) struct Core {
     listeners: Listeners,
     /// While a peer has it.
     bfd: Option<Bfd>,
+    collectors: Stations,
+    caches: Caches,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
@@ -138,6 +148,8 @@ impl Core {
             dynamic_refused: 0,
             listeners,
             bfd: None,
+            collectors: Stations::new(),
+            caches: Caches::new(),
             to_core,
             inbox,
             events,
@@ -164,6 +176,8 @@ impl Core {
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(found) = self.found.recv() => Turn::Found(found),
+                request = self.collectors.request() => Turn::Collector(request),
+                () = self.caches.changed() => Turn::Rpki,
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
                 () = sleep_until(self.deferral.as_ref().map(Deferral::deadline)) => Turn::Deferred,
             };
@@ -176,6 +190,9 @@ impl Core {
                         bfd.view(reply);
                     }
                 }
+                Turn::Command(Some(Command::Bmp(reply))) => drop(reply.send(self.collectors.view())),
+                Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
+                Turn::Command(Some(Command::Rpki(reply))) => drop(reply.send(self.caches.view())),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
@@ -201,6 +218,8 @@ impl Core {
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
                 Turn::Found(found) => self.found(&found),
+                Turn::Collector(request) => self.collector(request),
+                Turn::Rpki => self.validate(),
                 Turn::TaskEnded => {}
                 Turn::Deferred => self.end_deferral(),
             }
@@ -216,16 +235,33 @@ impl Core {
             return;
         };
         match news {
-            News::Up(epoch, info, ending) => {
+            News::Up(epoch, info, opened, ending) => {
                 handle.up = true;
-                handle.kept = false;
+                let kept = std::mem::take(&mut handle.kept);
                 let mut info = *info;
+                let watched = Watched {
+                    identity: Identity {
+                        address: peer,
+                        asn: info.asn,
+                        router_id: info.router_id,
+                    },
+                    opened: *opened,
+                    context: Context {
+                        four_octet_as: true,
+                        ..info.context.clone()
+                    },
+                    since: bmp::now(),
+                };
                 // They may have changed since the session's task was started.
                 info.import.clone_from(&handle.config.import);
                 info.export.clone_from(&handle.config.export);
                 let queue = self.rib.peer_up(info);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
+                self.collectors.peer_up(watched);
+                if kept && self.collectors.are_listening() {
+                    self.collectors.routes(self.rib.every_learned(Some(peer)));
+                }
                 self.pending.push_back(Event::PeerUp { peer });
                 if let Some(deferral) = &mut self.deferral {
                     deferral.up(peer, &ending);
@@ -249,6 +285,7 @@ impl Core {
                 }
                 if let Some(family) = end_of_rib {
                     self.flush();
+                    self.collectors.end_of_rib(peer, family);
                     self.pending.push_back(Event::EndOfRib { peer, family });
                     if let Some(deferral) = &mut self.deferral {
                         deferral.end_of_rib(peer, family);
@@ -259,10 +296,10 @@ impl Core {
             News::Refresh(family) => self.rib.refresh(peer, family),
             News::RefreshBegins(family) => self.rib.refresh_begins(peer, family),
             News::RefreshEnds(family) => self.rib.refresh_ends(peer, family),
-            News::Down(reason, kept) => {
+            News::Down(reason, kept, ended) => {
                 handle.up = false;
                 handle.kept = !kept.is_empty();
-                self.down(peer, reason, &kept);
+                self.down(peer, reason, &kept, ended);
             }
             News::Alone => self.forget(peer),
             News::LongLived(families) => {
@@ -312,19 +349,25 @@ impl Core {
     }
 
     /// Withdraws what the peer told, but for `kept` families, then says that it is down.
-    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family]) {
+    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family], ended: Ended) {
         if kept.is_empty() {
             self.rib.peer_down(peer);
         } else {
             self.rib.peer_restarts(peer, kept);
         }
         self.flush();
+        self.collectors.peer_down(peer, ended);
         let kept = kept.to_vec();
         self.pending.push_back(Event::PeerDown { peer, reason, kept });
     }
 
     /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
     fn flush(&mut self) {
+        if self.collectors.are_listening() {
+            self.collectors.routes(self.rib.take_learned());
+        } else {
+            self.rib.watch(false);
+        }
         let changes = self.rib.take_changes();
         self.pending.extend(batches(changes).into_iter().map(Event::Routes));
         for handle in self.peers.values().filter(|handle| handle.up) {
@@ -337,6 +380,36 @@ impl Core {
                 .is_empty()
             {
                 handle.shared.wake.notify_one();
+            }
+        }
+    }
+
+    /// What the RPKI says has changed, or who says it.
+    fn validate(&mut self) {
+        self.rib.set_vrps(self.caches.vrps());
+        self.flush();
+    }
+
+    /// A collector's task asks something.
+    fn collector(&mut self, request: Request) {
+        match request {
+            Request::Join(collector, reply) => {
+                // What is known of before is in what it is told first.
+                self.flush();
+                self.rib.watch(true);
+                self.collectors.join(collector, self.rib.every_learned(None), reply);
+            }
+            Request::Statistics(collector) => {
+                let counts = |peer: IpAddr| Counts {
+                    treated_as_withdraw: self.peers.get(&peer).map_or(0, Handle::treated_as_withdraw),
+                    received: self
+                        .rib
+                        .counters(peer)
+                        .iter()
+                        .map(|counters| (counters.family, u64::from(counters.received)))
+                        .collect(),
+                };
+                self.collectors.statistics(collector, counts);
             }
         }
     }
@@ -389,7 +462,11 @@ impl Core {
             self.rib.set_originated(&[]);
             self.flush();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+            self.rib.watch(self.collectors.are_listening());
         }
+        self.collectors.set(&config.bmp, &config.name);
+        self.caches.set(&config.rpki);
+        self.rib.set_vrps(self.caches.vrps());
         self.rib.set_multipath(config.multipath);
         self.rib.set_originated(&config.originate);
         self.directory
@@ -449,7 +526,7 @@ impl Core {
                     })?,
             ),
         };
-        Ok(question.answer(program, self.config.asn, received))
+        Ok(question.answer(program, self.config.asn, received, self.rib.vrps()))
     }
 
     /// Adds a peer; the answer takes connections that it made.
@@ -574,7 +651,7 @@ impl Core {
         // A task that has ended needs no order.
         let _ = handle.orders.send(Order::Stop(notification));
         if handle.up {
-            self.down(address, reason, &[]);
+            self.down(address, reason, &[], Ended::Deconfigured);
         } else {
             // It may be away for a restart.
             self.rib.peer_down(address);
@@ -588,6 +665,8 @@ impl Core {
             let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.collectors.stop().await;
+        self.caches.stop().await;
         if let Some(bfd) = self.bfd.take() {
             bfd.stop().await;
         }
@@ -668,6 +747,13 @@ impl Core {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+impl Handle {
+    fn treated_as_withdraw(&self) -> u64 {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.statistics.treated_as_withdraw
+    }
 }
 
 /// Has BFD watch a peer as its configuration says, or watch it no more.

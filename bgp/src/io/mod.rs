@@ -8,6 +8,7 @@
 
 mod core;
 mod deferral;
+mod first_message;
 mod listener;
 mod offer;
 mod options;
@@ -22,7 +23,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::core::{Command, Core};
 use crate::bfd::BfdState;
+use crate::bmp::BmpView;
+use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
+use crate::rpki::RpkiState;
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
 /// What the speaker tells its owner.
@@ -147,6 +151,37 @@ impl Speaker {
     pub async fn covering(&self, address: IpAddr) -> Vec<RouteView> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Covering(address, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The BMP collectors.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn bmp(&self) -> Vec<BmpView> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Bmp(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The RPKI caches.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn rpki(&self) -> RpkiState {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Rpki(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The paths of a table, for an MRT dump.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn snapshot(&self, table: Table) -> Snapshot {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Snapshot(table, reply);
         self.commands.send(command).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }

@@ -9,11 +9,13 @@ mod decision;
 mod export;
 mod group;
 mod intern;
+mod monitor;
 mod out_queue;
 mod path;
 mod refresh;
 mod restart;
 mod table;
+mod validation;
 mod view;
 
 use std::borrow::Cow;
@@ -28,11 +30,13 @@ use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
 use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
+use crate::rpki::VrpSet;
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
 pub use decision::decide;
 pub use group::GroupWork;
+pub use monitor::Learned;
 pub use out_queue::{Batch, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
@@ -82,6 +86,10 @@ pub struct Rib {
     routes: Interner<(Source, Route)>,
     /// Positions to decide, in order of arrival.
     dirty: Vec<u32>,
+    /// What the RPKI says, while it says anything.
+    vrps: Option<Arc<VrpSet>>,
+    /// Changes of the adj-rib-ins, while somebody watches them.
+    learned: Option<Vec<Learned>>,
 }
 
 impl Rib {
@@ -100,6 +108,8 @@ impl Rib {
             attributes: Interner::default(),
             routes: Interner::default(),
             dirty: Vec::new(),
+            vrps: None,
+            learned: None,
         }
     }
 
@@ -131,8 +141,8 @@ impl Rib {
             let path = Path {
                 peer: None,
                 source: RouteSource::Announced,
+                changed: self.own_marks(prefix, &attributes),
                 received: attributes,
-                changed: None,
                 standing: Standing::Lost(Step::Originated),
                 stale: false,
             };
@@ -436,6 +446,9 @@ impl Rib {
         let eligible = path.is_eligible();
         let at = self.table.make(prefix);
         let entry = self.table.at_mut(at);
+        if let Some(learned) = &mut self.learned {
+            learned.push(Learned::new(info.address, prefix, &path));
+        }
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
             Some(known) => Some(std::mem::replace(known, path)),
             None => {
@@ -467,7 +480,10 @@ impl Rib {
         let mut route = PolicyRoute {
             prefix,
             attributes: Cow::Borrowed(received),
-            marks: Marks::default(),
+            marks: Marks {
+                validity: self.validity(&prefix, received),
+                ..Marks::default()
+            },
             neighbor: Some(info.address),
             source,
             local_as: self.asn,
@@ -508,6 +524,9 @@ impl Rib {
             return;
         };
         let removed = entry.paths.remove(at);
+        if let (Some(learned), Some(peer)) = (&mut self.learned, &removed.peer) {
+            learned.push(Learned::gone(peer.address, *prefix));
+        }
         self.paths -= 1;
         mark(&mut self.dirty, position, entry);
         self.uncount(prefix, &removed);

@@ -35,7 +35,7 @@ use crate::wire::{self, Attributes, Cease, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
 pub use negotiation::Negotiated;
-pub use types::{Config, Event, Output, State, Statistics};
+pub use types::{Config, Ending, Event, Output, State, Statistics};
 
 /// Longest wait for a TCP connection before it is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -441,6 +441,7 @@ impl Session {
         }
         self.outputs.push_back(Output::Close(id));
         self.statistics.last_error = Some(failure.reason.clone());
+        self.statistics.last_ending = Some(failure.ending());
         if connection.state == State::Established {
             self.statistics.flaps += 1;
             self.established_at = None;

@@ -175,4 +175,17 @@ pub struct Statistics {
     pub flaps: u64,
     /// Why a connection last failed.
     pub last_error: Option<String>,
+    /// How a connection last ended.
+    pub last_ending: Option<Ending>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By this NOTIFICATION of ours.
+    Sent(Notification),
+    /// By this NOTIFICATION of the peer.
+    Received(Notification),
+    /// TCP broke, or was closed without a word.
+    Closed,
 }

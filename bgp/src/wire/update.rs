@@ -392,6 +392,35 @@ pub fn encode_announcement(
         .collect()
 }
 
+/// Writes the attributes of one path to `prefix` for a table dump: AS numbers of 4 octets, and of MP_REACH_NLRI the next hop
+/// alone (RFC 6396 section 4.3.4); `None` if they have no form on the wire.
+pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u8>> {
+    const MP_REACH_NLRI: u8 = 14;
+    const OPTIONAL: u8 = 0x80;
+    let mut list = attributes.to_list();
+    if let IpAddr::V4(address) = attributes.next_hop.address
+        && prefix.is_v4()
+    {
+        list.push(PathAttribute::NextHop(address));
+        list.sort_by_key(PathAttribute::type_code);
+    }
+    let mut written = Vec::new();
+    library::attribute::encode_path_attributes(&list, &mut written, true, false).ok()?;
+    let v6 = match attributes.next_hop.address {
+        IpAddr::V4(_) if prefix.is_v4() => None,
+        IpAddr::V4(v4) => Some(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => Some(v6),
+    };
+    if let Some(v6) = v6 {
+        let link_local = attributes.next_hop.link_local.map(|address| address.octets());
+        let hops = [&v6.octets()[..], link_local.as_ref().map_or(&[], |octets| &octets[..])].concat();
+        let length = hops.len() as u8;
+        written.extend([OPTIONAL, MP_REACH_NLRI, length + 1, length]);
+        written.extend(hops);
+    }
+    u16::try_from(written.len()).is_ok().then_some(written)
+}
+
 /// Writes withdrawals of `prefixes`, all of one family, in as few messages as they need.
 pub fn encode_withdrawal(prefixes: &[Prefix], context: &Context) -> Vec<Bytes> {
     let room = usize::from(context.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD;

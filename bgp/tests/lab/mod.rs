@@ -113,6 +113,11 @@ pub(crate) async fn speak_and_die(config: SpeakerConfig, enough: impl AsyncFnOnc
 pub(crate) struct Daemon(Child);
 
 impl Daemon {
+    /// Has a process that a test started killed with the lab.
+    pub(crate) const fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Stops it, or lets it go on: its sockets stay open meanwhile.
     pub(crate) fn freeze(&self, frozen: bool) {
         let id = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));

@@ -32,6 +32,14 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         check_peer(&unnumbered.template, bgp, &object, &path, findings);
         check_policies(bgp, &unnumbered.template, &path, findings);
     }
+    for (index, bmp) in bgp.bmp.iter().enumerate() {
+        if !bmp.pre_policy && !bmp.post_policy {
+            let fault = Fault::IdleCollector {
+                collector: bmp.collector,
+            };
+            findings.at(format!("bgp.bmp[{index}].post-policy"), fault);
+        }
+    }
     duplicates(bgp, findings);
     policy::check(&bgp.policies, findings);
 }
@@ -190,6 +198,30 @@ fn duplicates(bgp: &Bgp, findings: &mut Findings) {
         first,
         second,
         remedy: "keep one [[bgp.peer]] for each address",
+    });
+    let claims = bgp.rpki.iter().enumerate().map(|(index, rpki)| Claim {
+        value: rpki.cache,
+        path: format!("bgp.rpki[{index}].cache"),
+        owner: format!("cache number {}", index + 1),
+    });
+    unique(claims, findings, |cache, first, second| Fault::Duplicate {
+        what: "rpki cache",
+        value: cache.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.rpki]] for each cache",
+    });
+    let claims = bgp.bmp.iter().enumerate().map(|(index, bmp)| Claim {
+        value: bmp.collector,
+        path: format!("bgp.bmp[{index}].collector"),
+        owner: format!("collector number {}", index + 1),
+    });
+    unique(claims, findings, |collector, first, second| Fault::Duplicate {
+        what: "bmp collector",
+        value: collector.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.bmp]] for each collector",
     });
     let claims = bgp.dynamic.iter().enumerate().map(|(index, dynamic)| Claim {
         value: dynamic.prefix,

@@ -84,6 +84,20 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
         }
+        for (index, rpki) in bgp.rpki.iter().enumerate() {
+            let path = format!("bgp.rpki[{index}].cache");
+            within(findings, &path, rpki.cache.port(), 1..=u16::MAX);
+        }
+        for (index, bmp) in bgp.bmp.iter().enumerate() {
+            let at = |key: &str| format!("bgp.bmp[{index}].{key}");
+            within(findings, &at("collector"), bmp.collector.port(), 1..=u16::MAX);
+            within(
+                findings,
+                &at("statistics-interval"),
+                bmp.statistics_interval,
+                0..=86_400,
+            );
+        }
         for (index, dynamic) in bgp.dynamic.iter().enumerate() {
             let path = format!("bgp.dynamic[{index}]");
             within(findings, &format!("{path}.limit"), dynamic.limit, 1..=100_000);

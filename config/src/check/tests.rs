@@ -370,6 +370,21 @@ fn bgp() {
             "39: `multiplier`: 0 is out of range"
         ]
     );
+    let caches = "[[bgp.rpki]]\ncache = \"192.0.2.5:323\"\n[[bgp.rpki]]\ncache = \"192.0.2.5:323\"\n[[bgp.peer]]";
+    assert_eq!(
+        replaced("[[bgp.peer]]", caches),
+        ["39: rpki cache `192.0.2.5:323` is used twice: by cache number 1 and by cache number 2"]
+    );
+    let collectors = "[[bgp.bmp]]\ncollector = \"192.0.2.5:1790\"\npre-policy = false\npost-policy = false
+[[bgp.bmp]]\ncollector = \"192.0.2.5:1790\"\nstatistics-interval = 86401\n[[bgp.peer]]";
+    assert_eq!(
+        replaced("[[bgp.peer]]", collectors),
+        [
+            "39: bmp collector 192.0.2.5:1790 gets routes neither before nor after policy",
+            "41: bmp collector `192.0.2.5:1790` is used twice: by collector number 1 and by collector number 2",
+            "42: `statistics-interval`: 86401 is out of range"
+        ]
+    );
     assert_eq!(
         replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
         ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]
@@ -778,10 +793,11 @@ fn policies_and_sets() {
         ["59: no as-path-set is called `b`", "59: no community-set is called `a`"]
     );
     assert_eq!(
-        term("match = { neighbor = [], source = [] }"),
+        term("match = { neighbor = [], source = [], rpki = [] }"),
         [
             "59: term `t` of policy `x`: `neighbor` is empty",
-            "59: term `t` of policy `x`: `source` is empty"
+            "59: term `t` of policy `x`: `source` is empty",
+            "59: term `t` of policy `x`: `rpki` is empty"
         ]
     );
     assert_eq!(term("set = { prepend = 0 }"), ["59: `prepend`: 0 is out of range"]);

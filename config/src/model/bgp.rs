@@ -33,6 +33,10 @@ pub struct Bgp {
     pub dynamic: Vec<DynamicPeers>,
     /// `[[bgp.unnumbered]]`, by interface.
     pub unnumbered: Vec<UnnumberedPeer>,
+    /// `[[bgp.bmp]]`, by collector.
+    pub bmp: Vec<Bmp>,
+    /// `[[bgp.rpki]]`, by cache.
+    pub rpki: Vec<RpkiCache>,
 }
 
 /// `[[bgp.unnumbered]]`: the router at the other end of a port, known by its link-local address.
@@ -63,6 +67,30 @@ impl PeerAs {
             Self::External => None,
         }
     }
+}
+
+/// `[[bgp.rpki]]`: a cache that says which AS may originate what (RFC 8210).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RpkiCache {
+    /// Where it listens.
+    pub cache: SocketAddr,
+    /// Lower is preferred.
+    pub preference: u8,
+}
+
+/// `[[bgp.bmp]]`: a collector that is told what peers announce (RFC 7854).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bmp {
+    /// Where it listens.
+    pub collector: SocketAddr,
+    /// It is told routes as they come.
+    pub pre_policy: bool,
+    /// It is told routes as import policy leaves them.
+    pub post_policy: bool,
+    /// Seconds between statistics reports; 0 for none.
+    pub statistics_interval: u32,
 }
 
 /// `[[bgp.dynamic]]`: peers that are known by a range of addresses.

@@ -11,8 +11,8 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy, PrefixFilter,
-    PrefixRule, Role, UnnumberedPeer,
+    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy,
+    PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
 };
 use crate::words::Word;
 
@@ -33,6 +33,8 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let unnumbered = reader.tables("unnumbered", "bgp unnumbered", "interface", |reader| {
         unnumbered(reader, &groups)
     });
+    let bmp = reader.tables("bmp", "bgp bmp", "collector", bmp);
+    let rpki = reader.tables("rpki", "bgp rpki", "cache", rpki);
     let bgp = asn.zip(router_id).map(|(asn, router_id)| Bgp {
         asn,
         router_id,
@@ -43,6 +45,8 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         policies,
         peers,
         dynamic,
+        bmp,
+        rpki,
         unnumbered,
     });
     (bgp, incomplete)
@@ -208,6 +212,27 @@ fn unnumbered(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) 
             address: Ipv6Addr::UNSPECIFIED.into(),
             ..template
         },
+    })
+}
+
+fn rpki(reader: &mut Reader<'_, '_>) -> Option<RpkiCache> {
+    let cache = reader.required("cache");
+    let preference = reader.or("preference", defaults::RPKI_PREFERENCE);
+    Some(RpkiCache {
+        cache: cache?,
+        preference,
+    })
+}
+
+fn bmp(reader: &mut Reader<'_, '_>) -> Option<Bmp> {
+    let collector = reader.required("collector");
+    let (pre_policy, post_policy) = (reader.or("pre-policy", true), reader.or("post-policy", true));
+    let statistics_interval = reader.or("statistics-interval", defaults::STATISTICS_INTERVAL);
+    Some(Bmp {
+        collector: collector?,
+        pre_policy,
+        post_policy,
+        statistics_interval,
     })
 }
 

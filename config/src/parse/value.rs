@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use net::policy::{
-    AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource, Then,
+    AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource,
+    Then, Validity,
 };
 use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
@@ -276,7 +277,7 @@ macro_rules! from_net_word {
         }
     )*};
 }
-from_net_word!(Origin, RouteSource, Then);
+from_net_word!(Origin, RouteSource, Then, Validity);
 
 impl FromToml for AsPathPattern {
     fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {

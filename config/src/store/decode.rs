@@ -9,10 +9,10 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     Kernel, Masquerade, Nat, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc,
-    Vxlan,
+    PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer,
+    Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -300,6 +300,24 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         peers,
         dynamic,
         unnumbered,
+        bmp: list(rows, table::BGP_BMP, &[ONE], bmp)?,
+        rpki: list(rows, table::BGP_RPKI, &[ONE], rpki)?,
+    })
+}
+
+fn rpki(fields: &mut Fields<'_>) -> Result<RpkiCache, Damage> {
+    Ok(RpkiCache {
+        cache: fields.parse()?,
+        preference: fields.number()?,
+    })
+}
+
+fn bmp(fields: &mut Fields<'_>) -> Result<Bmp, Damage> {
+    Ok(Bmp {
+        collector: fields.parse()?,
+        pre_policy: fields.flag()?,
+        post_policy: fields.flag()?,
+        statistics_interval: fields.number()?,
     })
 }
 

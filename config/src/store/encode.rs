@@ -179,6 +179,20 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
     for item in &bgp.peers {
         peer(item, &item.address.to_string(), None, None, rows);
     }
+    for rpki in &bgp.rpki {
+        let row = [ONE, text(rpki.cache), number(rpki.preference)];
+        rows.add(table::BGP_RPKI, row.to_vec());
+    }
+    for bmp in &bgp.bmp {
+        let row = [
+            ONE,
+            text(bmp.collector),
+            number(bmp.pre_policy),
+            number(bmp.post_policy),
+            number(bmp.statistics_interval),
+        ];
+        rows.add(table::BGP_BMP, row.to_vec());
+    }
     for dynamic in &bgp.dynamic {
         let key = dynamic.prefix.to_string();
         peer(&dynamic.template, &key, Some(dynamic.limit), None, rows);

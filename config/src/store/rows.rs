@@ -60,6 +60,8 @@ tables! {
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
         "long_lived_stale_time" "role" "strict_role"
         "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit" "interface");
+    BGP_RPKI "bgp_rpki" ("bgp" "cache") ("preference");
+    BGP_BMP "bgp_bmp" ("bgp" "collector") ("pre_policy" "post_policy" "statistics_interval");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");
     BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "family" "position") ("prefix" "ge" "le" "action");

@@ -220,6 +220,22 @@ CREATE TABLE bgp_peer (
     CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
 ) STRICT;
 
+CREATE TABLE bgp_rpki (
+    bgp        INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    cache      TEXT    NOT NULL,
+    preference INTEGER NOT NULL,
+    PRIMARY KEY (bgp, cache)
+) STRICT;
+
+CREATE TABLE bgp_bmp (
+    bgp                 INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    collector           TEXT    NOT NULL,
+    pre_policy          INTEGER NOT NULL CHECK (pre_policy IN (0, 1)),
+    post_policy         INTEGER NOT NULL CHECK (post_policy IN (0, 1)),
+    statistics_interval INTEGER NOT NULL, -- seconds; 0: no reports
+    PRIMARY KEY (bgp, collector)
+) STRICT;
+
 CREATE TABLE bgp_peer_family (
     peer   TEXT NOT NULL REFERENCES bgp_peer (address) DEFERRABLE INITIALLY DEFERRED,
     family TEXT NOT NULL,

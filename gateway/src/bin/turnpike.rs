@@ -34,6 +34,21 @@ enum Command {
     /// Try BGP policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Write tables to files.
+    #[command(subcommand)]
+    Dump(Dump),
+}
+
+#[derive(Subcommand)]
+enum Dump {
+    /// BGP's paths as an MRT table dump (RFC 6396): what each peer announced, before policy.
+    Mrt {
+        /// The file; an older one is replaced once the new one is whole.
+        file: PathBuf,
+        /// The best path to each prefix instead, after policy.
+        #[arg(long)]
+        loc_rib: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -177,6 +192,10 @@ enum Show {
     },
     /// BFD sessions with BGP peers.
     Bfd(Output),
+    /// BMP collectors, and what they were told.
+    Bmp(Output),
+    /// RPKI caches, and what they hold.
+    Rpki(Output),
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
     /// The kernel mirror, and what FRR pushed over FPM.
@@ -240,6 +259,12 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
                 render::explain_route as Render,
             )
         }
+        Command::Dump(Dump::Mrt { file, loc_rib }) => {
+            let table = if *loc_rib { "loc-rib" } else { "adj-rib-in" };
+            let path = format!("/v1/dump/mrt?table={table}");
+            let written = client::download(&arguments.socket, &path, file).await?;
+            return Ok(format!("{written} bytes written to {}\n", file.display()));
+        }
         Command::Policy(PolicyCommand::Test(test)) => (test.path(), test.output.json, render::policy_test as Render),
     };
     let value = client::get(&arguments.socket, &path).await?;
@@ -277,6 +302,8 @@ fn request(show: &Show) -> (String, bool, Render) {
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
         }
         Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
+        Show::Bmp(output) => ("/v1/bmp".to_owned(), output.json, render::bmp),
+        Show::Rpki(output) => ("/v1/rpki".to_owned(), output.json, render::rpki),
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
         Show::Kernel { prefix, output } => (
             format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),

@@ -48,7 +48,7 @@ pub(super) async fn test(
     answer.map(Json).map_err(failed)
 }
 
-fn speaker(shared: &Shared) -> Result<&Speaker, Failure> {
+pub(super) fn speaker(shared: &Shared) -> Result<&Speaker, Failure> {
     let none = || {
         let text = "BGP is not configured: add [bgp] to the configuration";
         Failure(StatusCode::NOT_FOUND, text.to_owned())
