@@ -64,8 +64,9 @@ impl Told {
 }
 
 impl PartialEq for Told {
+    /// Attributes are interned: equal ones are at one address.
     fn eq(&self, other: &Self) -> bool {
-        self.attributes == other.attributes && self.origin() == other.origin()
+        Arc::ptr_eq(&self.attributes, &other.attributes) && self.origin() == other.origin()
     }
 }
 
@@ -272,7 +273,7 @@ impl Group {
         let mut prefixes = 0;
         for change in &self.changes {
             let (before, after) = (visible(&change.before), visible(&change.after));
-            if before != after {
+            if before.as_ref().map(Arc::as_ptr) != after.as_ref().map(Arc::as_ptr) {
                 words.add(change.prefix, after);
                 prefixes += 1;
             }

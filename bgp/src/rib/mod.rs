@@ -204,8 +204,17 @@ impl Rib {
         }
         for announcement in update.announced {
             let attributes = self.attributes.intern(announcement.attributes);
+            let mut made: Option<Path> = None;
             for prefix in announcement.prefixes {
-                self.insert(&info, prefix, &attributes, false);
+                let path = match &made {
+                    Some(path) => path.clone(),
+                    None => self.import(&info, prefix, &attributes),
+                };
+                // All of one family.
+                if made.is_none() && info.import.of(&prefix).is_uniform() {
+                    made = Some(path.clone());
+                }
+                self.insert(&info, prefix, path);
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -242,7 +251,11 @@ impl Rib {
                 Some((entry.prefix, Arc::clone(&path.received), path.stale))
             });
             for (prefix, received, stale) in theirs.collect::<Vec<_>>() {
-                self.insert(&info, prefix, &received, stale);
+                let path = Path {
+                    stale,
+                    ..self.import(&info, prefix, &received)
+                };
+                self.insert(&info, prefix, path);
             }
         } else {
             for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
@@ -280,6 +293,8 @@ impl Rib {
     /// one prefix next to each other and withdrawals first.
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
         let mut changes = Vec::new();
+        // Neighbouring prefixes often go the same way.
+        let mut recent: Option<Arc<(Source, Route)>> = None;
         for at in std::mem::take(&mut self.dirty) {
             let entry = self.table.at_mut(at);
             entry.dirty = false;
@@ -290,8 +305,11 @@ impl Rib {
                     group.flush();
                 }
             }
-            let wanted = installed(&entry.paths).map(|route| self.routes.intern(route));
-            if entry.announced != wanted {
+            let wanted = installed(&entry.paths).map(|route| match &recent {
+                Some(recent) if **recent == route => Arc::clone(recent),
+                _ => Arc::clone(recent.insert(self.routes.intern(route))),
+            });
+            if entry.announced.as_ref().map(Arc::as_ptr) != wanted.as_ref().map(Arc::as_ptr) {
                 let change = |source, route| RouteChange {
                     vrf: self.vrf,
                     prefix: entry.prefix,
@@ -416,11 +434,7 @@ impl Rib {
         }));
     }
 
-    fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>, stale: bool) {
-        let path = Path {
-            stale,
-            ..self.import(info, prefix, attributes)
-        };
+    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, path: Path) {
         let eligible = path.is_eligible();
         let at = self.table.make(prefix);
         let entry = self.table.at_mut(at);
@@ -512,6 +526,12 @@ impl Rib {
     }
 }
 
+impl intern::Compact for (Source, Route) {
+    fn compact(&mut self) {
+        self.1.next_hops.shrink_to_fit();
+    }
+}
+
 /// What the gateway has to know of a prefix: nothing if no path is used, or if the prefix is our own.
 fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     let best = paths.iter().find(|path| path.standing == Standing::Best)?;
@@ -528,6 +548,11 @@ fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     }
     let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
     let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
+    if used.len() == 1 {
+        let mut route = Route::unicast(next_hop(best));
+        route.metric = metric;
+        return Some((source, route));
+    }
     let weights = weights(&used);
     let mut next_hops: Vec<NextHop> = Vec::new();
     for (path, weight) in used.into_iter().zip(weights) {
@@ -555,7 +580,7 @@ fn weights(used: &[&Path]) -> Vec<u16> {
         told.filter(|bandwidth| *bandwidth > 0.0)
     };
     let told: Option<Vec<f32>> = used.iter().map(bandwidth).collect();
-    let Some(told) = told.filter(|told| told.len() > 1 && told.windows(2).any(|pair| pair[0] != pair[1])) else {
+    let Some(told) = told.filter(|told| told.windows(2).any(|pair| pair[0] != pair[1])) else {
         return vec![1; used.len()];
     };
     let widest = told.iter().copied().fold(0.0, f32::max);
