@@ -115,6 +115,8 @@ pub(super) struct Group {
     /// By position in the table.
     told: Vec<Option<Told>>,
     counts: Counts,
+    /// Prefixes that members are not told, summed over the members.
+    exclusions: u32,
     changes: Vec<Change>,
     /// Members with an exclusion in the changes.
     irregular: BTreeSet<IpAddr>,
@@ -131,6 +133,7 @@ impl Group {
             asns: HashMap::default(),
             told: Vec::new(),
             counts: Counts::default(),
+            exclusions: 0,
             changes: Vec::new(),
             irregular: BTreeSet::new(),
             memo: None,
@@ -155,6 +158,7 @@ impl Group {
                 excluded[Family::of(&table.at(at).prefix).index()] += 1;
             }
         }
+        self.exclusions += excluded.iter().sum::<u32>();
         let member = Member {
             asn: info.asn,
             queue,
@@ -169,6 +173,7 @@ impl Group {
         let Some(member) = self.members.remove(&address) else {
             return;
         };
+        self.exclusions -= member.excluded.iter().sum::<u32>();
         if let Some(addresses) = self.asns.get_mut(&member.asn) {
             addresses.retain(|known| *known != address);
             if addresses.is_empty() {
@@ -217,14 +222,16 @@ impl Group {
         }
         let before = std::mem::replace(&mut self.told[position], wanted.clone());
         let family = Family::of(&entry.prefix).index();
-        for (told, sign) in [(&before, u32::MAX), (&wanted, 1)] {
-            let Some(told) = told else { continue };
-            self.counts[family] = self.counts[family].wrapping_add(sign);
+        self.counts[family] = self.counts[family] + u32::from(wanted.is_some()) - u32::from(before.is_some());
+        // Most groups exclude nothing from anybody: then there is no need to look at paths that nobody thinks of any more.
+        if let Some(told) = before.as_ref().filter(|_| self.exclusions > 0) {
             for address in self.excluded_members(told) {
-                if let Some(member) = self.members.get_mut(&address) {
-                    member.excluded[family] = member.excluded[family].wrapping_add(sign);
-                }
-                self.irregular.insert(address);
+                self.exclude(address, family, false);
+            }
+        }
+        if let Some(told) = &wanted {
+            for address in self.excluded_members(told) {
+                self.exclude(address, family, true);
             }
         }
         self.changes.push(Change {
@@ -232,6 +239,17 @@ impl Group {
             before,
             after: wanted,
         });
+    }
+
+    /// Counts one prefix more, or less, that a member is not told.
+    fn exclude(&mut self, address: IpAddr, family: usize, more: bool) {
+        if let Some(member) = self.members.get_mut(&address) {
+            let counts = [&mut member.excluded[family], &mut self.exclusions];
+            counts
+                .into_iter()
+                .for_each(|count| *count = if more { *count + 1 } else { *count - 1 });
+        }
+        self.irregular.insert(address);
     }
 
     /// Changes that the members have not heard of.
