@@ -8,6 +8,7 @@ use std::time::Duration;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::policy::{Policy, PolicyTable};
+use crate::rib::Rules;
 use crate::{Error, Family};
 
 /// TCP port of BGP (RFC 4271 section 3).
@@ -30,8 +31,11 @@ pub struct SpeakerConfig {
     pub listen: Vec<SocketAddr>,
     /// Prefixes to announce as ours.
     pub originate: Vec<Prefix>,
-    /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
-    pub multipath: u8,
+    /// What is chosen of the decision process.
+    pub rules: Rules,
+    /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
+    /// taken to be reachable and equally far.
+    pub track_next_hops: bool,
     /// Every named policy, for dry runs; peers hold those they use.
     pub policies: PolicyTable,
     /// Whom to speak with.
@@ -184,7 +188,8 @@ impl SpeakerConfig {
             vrf: VrfId::DEFAULT,
             listen: Vec::new(),
             originate: Vec::new(),
-            multipath: 1,
+            rules: Rules::default(),
+            track_next_hops: false,
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),

@@ -49,6 +49,7 @@ pub(crate) const FPM_STALE_TIME: u32 = 120;
 
 pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;
+pub(crate) const MULTIPATH_INTERNAL: u16 = 1;
 pub(crate) const DYNAMIC_PEERS: u32 = 100;
 pub(crate) const HOLD_TIME: u16 = 90;
 /// RFC 9687 section 3.

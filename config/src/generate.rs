@@ -326,13 +326,13 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        1..=256_u16,
+        (1..=256_u16, 1..=256_u16, any::<bool>(), any::<bool>()),
         policies(),
         peers,
         dynamic,
     )
         .prop_map(
-            |(asn, router_id, listen, announce, multipath, policies, peers, dynamic)| Bgp {
+            |(asn, router_id, listen, announce, rules, policies, peers, dynamic)| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -340,7 +340,10 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
                     .collect(),
                 announce: announce.into_iter().map(prefix).collect(),
-                multipath,
+                multipath: rules.0,
+                multipath_internal: rules.1,
+                always_compare_med: rules.2,
+                prefer_oldest: rules.3,
                 policies,
                 peers: peers
                     .into_iter()

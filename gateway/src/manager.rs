@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::api::GenerationView;
 use crate::batch::{Batches, Closed};
+use crate::next_hops::NextHops;
 
 /// Generations that `show generations` remembers.
 const HISTORY: usize = 256;
@@ -43,6 +44,7 @@ pub(crate) struct Manager {
     revision: Revision,
     epoch: Instant,
     pub(crate) batches: Batches,
+    pub(crate) next_hops: NextHops,
     pub(crate) history: VecDeque<GenerationView>,
     /// Part that failed, and its last words.
     failures: mpsc::UnboundedSender<(String, String)>,
@@ -65,6 +67,7 @@ impl Manager {
             revision,
             epoch: clock(),
             batches,
+            next_hops: NextHops::default(),
             history: VecDeque::with_capacity(HISTORY),
             failures,
         }
@@ -104,6 +107,9 @@ impl Manager {
             }
             let closed = self.drain(&mut inputs);
             publish_again = self.rib.pending() > 0 && !self.publish(closed);
+            if !publish_again {
+                self.next_hops.answer(&self.rib);
+            }
         }
     }
 
@@ -142,6 +148,7 @@ impl Manager {
     fn bgp(&mut self, event: bgp::Event) {
         match event {
             bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+            bgp::Event::NextHops(wanted) => self.next_hops.wanted(&wanted),
             bgp::Event::PeerUp { peer } => {
                 tracing::info!(%peer, "BGP session established");
                 self.batches.peer_up(peer, clock());
@@ -230,6 +237,9 @@ impl Manager {
         let publish_us = clock().duration_since(began).as_micros() as u64;
         self.batches.published(closed);
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
+        for winner in &published.winners {
+            self.next_hops.changed(winner.vrf, &winner.prefix);
+        }
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());
         for (interface, address) in published.wanted {

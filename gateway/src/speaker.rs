@@ -15,7 +15,13 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
     let mut speaker = bgp::SpeakerConfig::new(bgp.asn, bgp.router_id);
     speaker.listen.clone_from(&bgp.listen);
     speaker.originate.clone_from(&bgp.announce);
-    speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
+    speaker.rules = bgp::rib::Rules {
+        multipath: u8::try_from(bgp.multipath).unwrap_or(u8::MAX),
+        multipath_internal: u8::try_from(bgp.multipath_internal).unwrap_or(u8::MAX),
+        always_compare_med: bgp.always_compare_med,
+        prefer_oldest: bgp.prefer_oldest,
+    };
+    speaker.track_next_hops = true;
     speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {

@@ -26,6 +26,7 @@ mod group;
 mod interface;
 mod next_hop;
 mod publish;
+mod reach;
 mod reader;
 mod resolve;
 mod rewrite;

@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::Event;
 use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
+use super::{Event, NextHopAnswers};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
@@ -47,6 +47,7 @@ enum Turn<'a> {
     OwnerReady(Option<mpsc::Permit<'a, Event>>),
     Messages,
     Stranger(Stranger),
+    NextHops(NextHopAnswers),
     TaskEnded,
 }
 
@@ -78,12 +79,19 @@ pub(super) struct Core {
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
+    next_hops: mpsc::UnboundedReceiver<NextHopAnswers>,
+    /// Ends of tables whose next hops the owner has not said all of: they are no earlier than the routes.
+    held: Vec<Event>,
     /// Events that the owner did not take yet. While there is any, nothing is taken from the peers.
     pending: VecDeque<Event>,
 }
 
 impl Core {
-    pub(super) fn new(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+    pub(super) fn new(
+        config: SpeakerConfig,
+        events: mpsc::Sender<Event>,
+        next_hops: mpsc::UnboundedReceiver<NextHopAnswers>,
+    ) -> Result<Self, Error> {
         config.check()?;
         let (to_core, inbox) = mpsc::channel(INBOX);
         let (to_stranger, strangers) = mpsc::channel(INBOX);
@@ -102,6 +110,8 @@ impl Core {
             to_core,
             inbox,
             events,
+            next_hops,
+            held: Vec::new(),
             pending: VecDeque::new(),
             config: SpeakerConfig {
                 peers: Vec::new(),
@@ -121,6 +131,7 @@ impl Core {
                 biased;
                 command = commands.recv() => Turn::Command(command),
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
+                Some(answers) = self.next_hops.recv() => Turn::NextHops(answers),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
@@ -152,6 +163,10 @@ impl Core {
                     self.flush();
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
+                Turn::NextHops(answers) => {
+                    self.rib.next_hops_are(&answers);
+                    self.flush();
+                }
                 Turn::TaskEnded => {}
             }
         }
@@ -194,8 +209,8 @@ impl Core {
                     }
                 }
                 if let Some(family) = end_of_rib {
+                    self.held.push(Event::EndOfRib { peer, family });
                     self.flush();
-                    self.pending.push_back(Event::EndOfRib { peer, family });
                 }
             }
             News::Refresh(family) => self.rib.refresh(peer, family),
@@ -216,6 +231,8 @@ impl Core {
 
     /// Withdraws what the peer told, but for `kept` families, then says that it is down.
     fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family]) {
+        self.held
+            .retain(|event| !matches!(event, Event::EndOfRib { peer: ended, .. } if *ended == peer));
         if kept.is_empty() {
             self.rib.peer_down(peer);
         } else {
@@ -230,6 +247,10 @@ impl Core {
     fn flush(&mut self) {
         let changes = self.rib.take_changes();
         self.pending.extend(batches(changes).into_iter().map(Event::Routes));
+        self.pending.extend(self.rib.wanted_next_hops().map(Event::NextHops));
+        if !self.held.is_empty() && !self.rib.awaits_next_hops() {
+            self.pending.extend(self.held.drain(..));
+        }
         for handle in self.peers.values().filter(|handle| handle.up) {
             if !handle
                 .shared
@@ -273,8 +294,10 @@ impl Core {
             self.rib.set_originated(&[]);
             self.flush();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+            self.held.clear();
         }
-        self.rib.set_multipath(config.multipath);
+        self.rib.track_next_hops(config.track_next_hops);
+        self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
         self.directory
             .set_ranges(config.dynamic.iter().map(|dynamic| dynamic.range).collect());

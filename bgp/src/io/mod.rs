@@ -12,6 +12,7 @@ mod options;
 mod peer;
 mod socket;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use net::{Prefix, RouteChange};
@@ -48,12 +49,19 @@ pub enum Event {
         /// The family.
         family: Family,
     },
+    /// The next hops to say something of, now and whenever it changes, through [`Speaker::next_hops`]. Routes by those that
+    /// nothing was said of yet wait, and so does the end of their table.
+    NextHops(BTreeSet<IpAddr>),
 }
+
+/// Metric of the route to each of some next hops; `None` for one that is unreachable.
+pub type NextHopAnswers = Vec<(IpAddr, Option<u32>)>;
 
 /// A running speaker. Dropping it ends the sessions like [`Speaker::shutdown`], without waiting.
 #[derive(Debug)]
 pub struct Speaker {
     commands: mpsc::Sender<Command>,
+    next_hops: mpsc::UnboundedSender<NextHopAnswers>,
 }
 
 /// Why a question to the core is always answered.
@@ -66,10 +74,11 @@ impl Speaker {
     /// # Errors
     /// A configuration that cannot work, or an address that cannot be listened on.
     pub async fn start(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
-        let core = Core::new(config, events)?;
+        let (next_hops, answers) = mpsc::unbounded_channel();
+        let core = Core::new(config, events, answers)?;
         let (commands, receiver) = mpsc::channel(1);
         tokio::spawn(core.run(receiver));
-        Ok(Self { commands })
+        Ok(Self { commands, next_hops })
     }
 
     /// Takes another configuration: only peers of which more than the policy changed restart; originated prefixes and
@@ -84,6 +93,11 @@ impl Speaker {
             .await
             .map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Where answers to [`Event::NextHops`] go. Next hops that no path has are ignored.
+    pub fn next_hops(&self) -> mpsc::UnboundedSender<NextHopAnswers> {
+        self.next_hops.clone()
     }
 
     /// The speaker and its peers.

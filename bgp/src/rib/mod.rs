@@ -9,6 +9,7 @@ mod decision;
 mod export;
 mod group;
 mod intern;
+mod next_hops;
 mod out_queue;
 mod path;
 mod restart;
@@ -24,13 +25,14 @@ use group::{Audience, Group};
 use intern::Interner;
 use net::policy::{Community, RouteSource};
 use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use next_hops::NextHops;
 use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
-pub use decision::decide;
+pub use decision::{Rules, decide};
 pub use group::GroupWork;
 pub use out_queue::{Batch, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
@@ -69,7 +71,8 @@ pub struct Rib {
     asn: u32,
     router_id: Ipv4Addr,
     vrf: VrfId,
-    multipath: u8,
+    rules: Rules,
+    next_hops: NextHops,
     table: Table,
     paths: usize,
     peers: BTreeMap<IpAddr, Peer>,
@@ -88,7 +91,8 @@ impl Rib {
             asn,
             router_id,
             vrf,
-            multipath: 1,
+            rules: Rules::default(),
+            next_hops: NextHops::default(),
             table: Table::default(),
             paths: 0,
             peers: BTreeMap::new(),
@@ -100,10 +104,10 @@ impl Rib {
         }
     }
 
-    /// Most external paths used side by side.
-    pub fn set_multipath(&mut self, multipath: u8) {
-        if self.multipath != multipath {
-            self.multipath = multipath;
+    /// Decides by other rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        if self.rules != rules {
+            self.rules = rules;
             let Self { table, dirty, .. } = self;
             table.iter_mut().for_each(|(at, entry)| mark(dirty, at, entry));
         }
@@ -184,6 +188,7 @@ impl Rib {
         }
         self.attributes.sweep();
         self.routes.sweep();
+        self.prune_next_hops();
     }
 
     /// Takes an UPDATE of an established peer; one from any other is ignored.
@@ -298,7 +303,8 @@ impl Rib {
         for at in std::mem::take(&mut self.dirty) {
             let entry = self.table.at_mut(at);
             entry.dirty = false;
-            decision::decide(&mut entry.paths, self.multipath);
+            let cost = |path: &Path| self.next_hops.cost(path.attributes().next_hop);
+            decision::decide(&mut entry.paths, self.rules, cost);
             for group in self.groups.values_mut() {
                 group.advertise(at, entry, &mut self.attributes, self.asn);
                 if group.unheard() == BATCH {
@@ -434,12 +440,17 @@ impl Rib {
         }));
     }
 
-    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, path: Path) {
+    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, mut path: Path) {
         let eligible = path.is_eligible();
         let at = self.table.make(prefix);
         let entry = self.table.at_mut(at);
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
-            Some(known) => Some(std::mem::replace(known, path)),
+            Some(known) => {
+                if known.standing == Standing::Best && eligible {
+                    path.standing = Standing::Best;
+                }
+                Some(std::mem::replace(known, path))
+            }
             None => {
                 // Most prefixes have as many paths as there are uplinks, for good.
                 entry.paths.reserve_exact(1);
@@ -482,6 +493,7 @@ impl Rib {
             }
             policy::honour_graceful_shutdown(info.ebgp, &mut route);
             path::unusable_next_hop(info, self.router_id, &route.attributes)
+                .or_else(|| self.next_hops.problem(route.attributes.next_hop))
         });
         let marks = route.marks;
         let attributes = match route.attributes {

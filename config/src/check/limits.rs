@@ -73,6 +73,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     if let Some(bgp) = &config.bgp {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
+        within(findings, "bgp.multipath-internal", bgp.multipath_internal, 1..=256);
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
         }

@@ -20,8 +20,14 @@ pub struct Bgp {
     pub listen: Vec<SocketAddr>,
     /// Prefixes that we originate.
     pub announce: Vec<Prefix>,
-    /// Most equal-cost paths of a route; 1 or more.
+    /// Most equal-cost paths of a route from external peers; 1 or more.
     pub multipath: u16,
+    /// Most equal-cost paths of a route from internal peers; 1 or more.
+    pub multipath_internal: u16,
+    /// MED is compared between paths of different neighbour ASes too.
+    pub always_compare_med: bool,
+    /// The external path in use stays where only tie breaks speak for another (RFC 5004).
+    pub prefer_oldest: bool,
     /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
     pub policies: Policies,
     /// `[[bgp.peer]]`, by address.

@@ -22,6 +22,9 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let listen = reader.list("listen").unwrap_or_else(|| vec![defaults::bgp_listen()]);
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
+    let multipath_internal = reader.or("multipath-internal", defaults::MULTIPATH_INTERNAL);
+    let always_compare_med = reader.or("always-compare-med", false);
+    let prefer_oldest = reader.or("prefer-oldest", false);
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
@@ -34,6 +37,9 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         listen,
         announce,
         multipath,
+        multipath_internal,
+        always_compare_med,
+        prefer_oldest,
         policies,
         peers,
         dynamic,

@@ -156,7 +156,15 @@ fn route(route: &StaticRoute, rows: &mut Rows) {
 fn bgp(bgp: &Bgp, rows: &mut Rows) {
     rows.add(
         table::BGP,
-        vec![ONE, number(bgp.asn), text(bgp.router_id), number(bgp.multipath)],
+        vec![
+            ONE,
+            number(bgp.asn),
+            text(bgp.router_id),
+            number(bgp.multipath),
+            number(bgp.multipath_internal),
+            number(bgp.always_compare_med),
+            number(bgp.prefer_oldest),
+        ],
     );
     for address in &bgp.listen {
         rows.add(table::BGP_LISTEN, vec![ONE, text(address)]);

@@ -126,7 +126,10 @@ CREATE TABLE bgp (
     id        INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     asn       INTEGER NOT NULL,
     router_id TEXT    NOT NULL,
-    multipath INTEGER NOT NULL
+    multipath INTEGER NOT NULL,
+    multipath_internal INTEGER NOT NULL,
+    always_compare_med INTEGER NOT NULL,
+    prefer_oldest INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE bgp_listen (
