@@ -36,6 +36,8 @@ pub struct SpeakerConfig {
     /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
     /// taken to be reachable and equally far.
     pub track_next_hops: bool,
+    /// Peers are told of a route when the owner has said that it forwards by it ([`crate::Feedback::Carried`]).
+    pub advertise_installed: bool,
     /// Every named policy, for dry runs; peers hold those they use.
     pub policies: PolicyTable,
     /// Whom to speak with.
@@ -190,6 +192,7 @@ impl SpeakerConfig {
             originate: Vec::new(),
             rules: Rules::default(),
             track_next_hops: false,
+            advertise_installed: false,
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),

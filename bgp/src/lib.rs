@@ -28,6 +28,6 @@ pub mod wire;
 pub use config::{DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RestartMode, SpeakerConfig};
 pub use error::Error;
 pub use family::Family;
-pub use io::{Event, NextHopAnswers, Speaker};
+pub use io::{Event, Feedback, NextHopAnswers, Speaker};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use view::{FamilyCounters, PathView, PeerView, RouteView, State};

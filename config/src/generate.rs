@@ -326,7 +326,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        (1..=256_u16, 1..=256_u16, any::<bool>(), any::<bool>()),
+        (1..=256_u16, 1..=256_u16, any::<[bool; 3]>()),
         policies(),
         peers,
         dynamic,
@@ -342,8 +342,9 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                 announce: announce.into_iter().map(prefix).collect(),
                 multipath: rules.0,
                 multipath_internal: rules.1,
-                always_compare_med: rules.2,
-                prefer_oldest: rules.3,
+                always_compare_med: rules.2[0],
+                prefer_oldest: rules.2[1],
+                advertise_installed: rules.2[2],
                 policies,
                 peers: peers
                     .into_iter()
@@ -405,8 +406,16 @@ fn session() -> impl Strategy<Value = Peer> {
     let secret = option::of("[ -~]{1,80}").prop_map(|text| text.map(|text| text.parse().expect("1 to 80 bytes")));
     let local = option::of(any::<u32>()).prop_map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()));
     let prefixes = (option::of(1..=u32::MAX), 1..=100_u8, option::of(1..=604_800_u32));
-    (numbers, any::<bool>(), families, distance, secret, local, prefixes).prop_map(
-        |((asn, port, hold_time, connect_retry), passive, families, distance, password, local_address, prefixes)| {
+    (numbers, any::<[bool; 2]>(), families, distance, secret, local, prefixes).prop_map(
+        |(
+            (asn, port, hold_time, connect_retry),
+            [passive, advertise_learned],
+            families,
+            distance,
+            password,
+            local_address,
+            prefixes,
+        )| {
             Peer {
                 address: Ipv4Addr::UNSPECIFIED.into(),
                 asn,
@@ -416,6 +425,7 @@ fn session() -> impl Strategy<Value = Peer> {
                 ttl_security: distance.0,
                 multihop: distance.1,
                 passive,
+                advertise_learned,
                 hold_time,
                 send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
                 connect_retry,

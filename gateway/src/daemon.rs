@@ -210,9 +210,9 @@ async fn serve(
         None => None,
     };
     if let Some(speaker) = &speaker {
-        let answers = speaker.next_hops();
+        let feedback = speaker.feedback();
         // The manager ends only after this.
-        let connect: Query = Box::new(move |manager| manager.next_hops.connect(answers));
+        let connect: Query = Box::new(move |manager| manager.speaker = Some(feedback));
         let _ = shared.manager.send(connect).await;
     }
     shared.speaker.clone_from(&speaker);

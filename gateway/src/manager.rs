@@ -45,6 +45,10 @@ pub(crate) struct Manager {
     epoch: Instant,
     pub(crate) batches: Batches,
     pub(crate) next_hops: NextHops,
+    /// Where the speaker takes feedback, once it runs.
+    pub(crate) speaker: Option<mpsc::UnboundedSender<bgp::Feedback>>,
+    /// Batches of BGP's routes taken, and those that the speaker knows to be published.
+    routes: (u64, u64),
     pub(crate) history: VecDeque<GenerationView>,
     /// Part that failed, and its last words.
     failures: mpsc::UnboundedSender<(String, String)>,
@@ -68,6 +72,8 @@ impl Manager {
             epoch: clock(),
             batches,
             next_hops: NextHops::default(),
+            speaker: None,
+            routes: (0, 0),
             history: VecDeque::with_capacity(HISTORY),
             failures,
         }
@@ -108,7 +114,7 @@ impl Manager {
             let closed = self.drain(&mut inputs);
             publish_again = self.rib.pending() > 0 && !self.publish(closed);
             if !publish_again {
-                self.next_hops.answer(&self.rib);
+                self.feed_back();
             }
         }
     }
@@ -145,9 +151,25 @@ impl Manager {
         }
     }
 
+    /// Tells the speaker what has become of its routes and next hops. Everything that came is published.
+    fn feed_back(&mut self) {
+        let Some(speaker) = &self.speaker else { return };
+        let carried = (self.routes.1 != self.routes.0).then_some(bgp::Feedback::Carried(self.routes.0));
+        self.routes.1 = self.routes.0;
+        let news = self.next_hops.news(&self.rib);
+        let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
+        for feedback in carried.into_iter().chain(news) {
+            // A speaker that is gone needs none.
+            let _ = speaker.send(feedback);
+        }
+    }
+
     fn bgp(&mut self, event: bgp::Event) {
         match event {
-            bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+            bgp::Event::Routes(changes) => {
+                self.routes.0 += 1;
+                changes.into_iter().for_each(|change| self.rib.route(change));
+            }
             bgp::Event::NextHops(wanted) => self.next_hops.wanted(&wanted),
             bgp::Event::PeerUp { peer } => {
                 tracing::info!(%peer, "BGP session established");

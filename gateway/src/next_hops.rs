@@ -7,12 +7,10 @@ use std::net::IpAddr;
 use bgp::NextHopAnswers;
 use net::{Prefix, VrfId};
 use rib::Rib;
-use tokio::sync::mpsc::UnboundedSender;
 
 /// The next hops that the speaker asked for.
 #[derive(Debug, Default)]
 pub(crate) struct NextHops {
-    answers: Option<UnboundedSender<NextHopAnswers>>,
     /// What was said last; nothing yet for `None`.
     said: BTreeMap<IpAddr, Option<Option<u32>>>,
     /// Those that may have changed, or were never answered.
@@ -20,11 +18,6 @@ pub(crate) struct NextHops {
 }
 
 impl NextHops {
-    /// Where the answers go.
-    pub(crate) fn connect(&mut self, answers: UnboundedSender<NextHopAnswers>) {
-        self.answers = Some(answers);
-    }
-
     /// The speaker wants to know of exactly these.
     pub(crate) fn wanted(&mut self, addresses: &BTreeSet<IpAddr>) {
         self.said.retain(|address, _| addresses.contains(address));
@@ -46,9 +39,8 @@ impl NextHops {
         }
     }
 
-    /// Says what is different. To be called when everything that the RIB was told is decided.
-    pub(crate) fn answer(&mut self, rib: &Rib) {
-        let Some(answers) = &self.answers else { return };
+    /// What is different from what was said. To be called when everything that the RIB was told is decided.
+    pub(crate) fn news(&mut self, rib: &Rib) -> NextHopAnswers {
         let mut news = NextHopAnswers::new();
         for address in std::mem::take(&mut self.open) {
             let metric = rib.metric_to(VrfId::DEFAULT, address);
@@ -61,10 +53,7 @@ impl NextHops {
                 news.push((address, metric));
             }
         }
-        if !news.is_empty() {
-            // A speaker that is gone asks no more.
-            let _ = answers.send(news);
-        }
+        news
     }
 }
 
@@ -91,17 +80,11 @@ mod tests {
     #[test]
     fn each_is_answered_once_and_again_when_its_way_changes() {
         let (mut rib, _reader) = Rib::new(RibConfig::default());
-        let (sender, mut answers) = tokio::sync::mpsc::unbounded_channel();
         let mut next_hops = NextHops::default();
         let address: IpAddr = "192.0.2.7".parse().expect("address");
         next_hops.wanted(&[address].into());
-        // Nobody takes answers yet.
-        next_hops.answer(&rib);
-        next_hops.connect(sender);
-        next_hops.answer(&rib);
-        next_hops.answer(&rib);
-        assert_eq!(answers.try_recv(), Ok(vec![(address, None)]));
-        assert!(answers.try_recv().is_err());
+        assert_eq!(next_hops.news(&rib), [(address, None)]);
+        assert_eq!(next_hops.news(&rib), []);
 
         // A route that discards leads nowhere, and one elsewhere does not matter.
         set(
@@ -113,11 +96,9 @@ mod tests {
         let mut leaked = Route::unicast(NextHop::in_vrf(VrfId(1)));
         leaked.metric = 7;
         set(&mut rib, &mut next_hops, "10.0.0.0/8", Some(leaked.clone()));
-        next_hops.answer(&rib);
-        assert!(answers.try_recv().is_err());
+        assert_eq!(next_hops.news(&rib), []);
         set(&mut rib, &mut next_hops, "192.0.2.0/28", Some(leaked));
-        next_hops.answer(&rib);
-        assert_eq!(answers.try_recv(), Ok(vec![(address, Some(7))]));
+        assert_eq!(next_hops.news(&rib), [(address, Some(7))]);
         next_hops.wanted(&BTreeSet::new());
         set(&mut rib, &mut next_hops, "192.0.2.0/24", None);
         assert!(next_hops.open.is_empty());

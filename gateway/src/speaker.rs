@@ -22,6 +22,7 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
         prefer_oldest: bgp.prefer_oldest,
     };
     speaker.track_next_hops = true;
+    speaker.advertise_installed = bgp.advertise_installed;
     speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
@@ -38,6 +39,7 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
     made.port = peer.port;
     made.passive = peer.passive;
+    made.advertise_learned = peer.advertise_learned;
     made.hold_time = peer.hold_time;
     made.send_hold_time = seconds(peer.send_hold_time);
     made.connect_retry = seconds(u32::from(peer.connect_retry));

@@ -14,9 +14,9 @@ use tracing::{debug, info, warn};
 
 use super::listener::{Directory, Keys, Listeners, Stranger};
 use super::peer::{Message, News, Order, Peer, Shared};
-use super::{Event, NextHopAnswers};
+use super::{Event, Feedback};
 use crate::policy::{PolicyQuestion, PolicyTest};
-use crate::rib::Rib;
+use crate::rib::{Delivery, Rib};
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Notification};
 use crate::{Error, Family, PeerConfig, PeerView, RouteView, SpeakerConfig, State};
@@ -47,7 +47,7 @@ enum Turn<'a> {
     OwnerReady(Option<mpsc::Permit<'a, Event>>),
     Messages,
     Stranger(Stranger),
-    NextHops(NextHopAnswers),
+    Feedback(Feedback),
     TaskEnded,
 }
 
@@ -79,7 +79,11 @@ pub(super) struct Core {
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
-    next_hops: mpsc::UnboundedReceiver<NextHopAnswers>,
+    feedback: mpsc::UnboundedReceiver<Feedback>,
+    /// Batches of routes given to the owner, and those that it has carried out.
+    routes: (u64, u64),
+    /// What peers are told when so many batches are carried out.
+    deliveries: VecDeque<(u64, Vec<Delivery>)>,
     /// Ends of tables whose next hops the owner has not said all of: they are no earlier than the routes.
     held: Vec<Event>,
     /// Events that the owner did not take yet. While there is any, nothing is taken from the peers.
@@ -90,7 +94,7 @@ impl Core {
     pub(super) fn new(
         config: SpeakerConfig,
         events: mpsc::Sender<Event>,
-        next_hops: mpsc::UnboundedReceiver<NextHopAnswers>,
+        feedback: mpsc::UnboundedReceiver<Feedback>,
     ) -> Result<Self, Error> {
         config.check()?;
         let (to_core, inbox) = mpsc::channel(INBOX);
@@ -110,7 +114,9 @@ impl Core {
             to_core,
             inbox,
             events,
-            next_hops,
+            feedback,
+            routes: (0, 0),
+            deliveries: VecDeque::new(),
             held: Vec::new(),
             pending: VecDeque::new(),
             config: SpeakerConfig {
@@ -131,7 +137,7 @@ impl Core {
                 biased;
                 command = commands.recv() => Turn::Command(command),
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
-                Some(answers) = self.next_hops.recv() => Turn::NextHops(answers),
+                Some(feedback) = self.feedback.recv() => Turn::Feedback(feedback),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
@@ -163,9 +169,13 @@ impl Core {
                     self.flush();
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
-                Turn::NextHops(answers) => {
+                Turn::Feedback(Feedback::NextHops(answers)) => {
                     self.rib.next_hops_are(&answers);
                     self.flush();
+                }
+                Turn::Feedback(Feedback::Carried(routes)) => {
+                    self.routes.1 = routes;
+                    self.deliver();
                 }
                 Turn::TaskEnded => {}
             }
@@ -246,10 +256,29 @@ impl Core {
     /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
     fn flush(&mut self) {
         let changes = self.rib.take_changes();
-        self.pending.extend(batches(changes).into_iter().map(Event::Routes));
+        for batch in batches(changes) {
+            self.routes.0 += 1;
+            self.pending.push_back(Event::Routes(batch));
+        }
+        let held = self.rib.take_held();
+        if !held.is_empty() {
+            self.deliveries.push_back((self.routes.0, held));
+        }
         self.pending.extend(self.rib.wanted_next_hops().map(Event::NextHops));
         if !self.held.is_empty() && !self.rib.awaits_next_hops() {
             self.pending.extend(self.held.drain(..));
+        }
+        self.deliver();
+    }
+
+    /// Gives peers what they may be told, and wakes those that have to be.
+    fn deliver(&mut self) {
+        let all = !self.config.advertise_installed;
+        while let Some((_, deliveries)) = self
+            .deliveries
+            .pop_front_if(|(after, _)| all || *after <= self.routes.1)
+        {
+            deliveries.into_iter().for_each(Delivery::deliver);
         }
         for handle in self.peers.values().filter(|handle| handle.up) {
             if !handle
@@ -295,8 +324,10 @@ impl Core {
             self.flush();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
             self.held.clear();
+            self.deliveries.clear();
         }
         self.rib.track_next_hops(config.track_next_hops);
+        self.rib.hold(config.advertise_installed);
         self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
         self.directory

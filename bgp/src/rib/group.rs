@@ -15,7 +15,7 @@ use net::Prefix;
 use smallvec::SmallVec;
 
 use super::intern::Interner;
-use super::out_queue::{Batch, OutQueue, Words};
+use super::out_queue::{Batch, Delivery, OutQueue, Words};
 use super::table::{Entry, Table};
 use super::{PeerInfo, Standing, export};
 use crate::Family;
@@ -257,8 +257,8 @@ impl Group {
         self.changes.len()
     }
 
-    /// Tells the members what has changed.
-    pub(super) fn flush(&mut self) {
+    /// What the members have to be told of the changes, each in its queue.
+    pub(super) fn flush(&mut self, deliveries: &mut Vec<Delivery>) {
         self.memo = None;
         if self.changes.is_empty() {
             return;
@@ -269,10 +269,10 @@ impl Group {
             if self.irregular.contains(address) {
                 let own = self.compose(Some((*address, member.asn)));
                 if !own.updates().is_empty() {
-                    member.queue.put_batch(&Arc::new(own));
+                    deliveries.push(Delivery::new(&member.queue, Arc::new(own)));
                 }
             } else if !shared.updates().is_empty() {
-                member.queue.put_batch(&shared);
+                deliveries.push(Delivery::new(&member.queue, Arc::clone(&shared)));
             }
         }
         self.changes.clear();

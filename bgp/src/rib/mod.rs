@@ -34,7 +34,7 @@ use crate::{Family, FamilyCounters};
 
 pub use decision::{Rules, decide};
 pub use group::GroupWork;
-pub use out_queue::{Batch, OutQueue, Outgoing};
+pub use out_queue::{Batch, Delivery, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
 /// The peer announced more prefixes than it may.
@@ -82,6 +82,9 @@ pub struct Rib {
     routes: Interner<(Source, Route)>,
     /// Positions to decide, in order of arrival.
     dirty: Vec<u32>,
+    /// Announcements and withdrawals are handed out, to be delivered when the owner says so.
+    hold: bool,
+    held: Vec<Delivery>,
 }
 
 impl Rib {
@@ -101,6 +104,8 @@ impl Rib {
             attributes: Interner::default(),
             routes: Interner::default(),
             dirty: Vec::new(),
+            hold: false,
+            held: Vec::new(),
         }
     }
 
@@ -308,7 +313,7 @@ impl Rib {
             for group in self.groups.values_mut() {
                 group.advertise(at, entry, &mut self.attributes, self.asn);
                 if group.unheard() == BATCH {
-                    group.flush();
+                    group.flush(&mut self.held);
                 }
             }
             let wanted = installed(&entry.paths).map(|route| match &recent {
@@ -338,8 +343,21 @@ impl Rib {
                 self.table.remove(at);
             }
         }
-        self.groups.values_mut().for_each(Group::flush);
+        self.groups.values_mut().for_each(|group| group.flush(&mut self.held));
+        if !self.hold {
+            self.held.drain(..).for_each(Delivery::deliver);
+        }
         changes
+    }
+
+    /// Whether what peers are to be told of changes waits for [`Rib::take_held`].
+    pub fn hold(&mut self, hold: bool) {
+        self.hold = hold;
+    }
+
+    /// What peers are to be told of the changes taken.
+    pub fn take_held(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.held)
     }
 
     /// Prefix counts of an established peer, one entry a negotiated family.

@@ -28,6 +28,8 @@ pub struct Bgp {
     pub always_compare_med: bool,
     /// The external path in use stays where only tie breaks speak for another (RFC 5004).
     pub prefer_oldest: bool,
+    /// Peers are told of a learned route when the generation with it is published.
+    pub advertise_installed: bool,
     /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
     pub policies: Policies,
     /// `[[bgp.peer]]`, by address.
@@ -68,6 +70,8 @@ pub struct Peer {
     pub multihop: Option<u8>,
     /// Never connects, only accepts.
     pub passive: bool,
+    /// Is told what other external peers announce, too: the gateway is a transit to it.
+    pub advertise_learned: bool,
     /// Hold time to offer, seconds: 0 (no keepalives) or 3 and more (RFC 4271 section 4.2).
     pub hold_time: u16,
     /// Seconds that the peer may take nothing of what we send (RFC 9687); more than the hold time.

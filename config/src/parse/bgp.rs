@@ -25,6 +25,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let multipath_internal = reader.or("multipath-internal", defaults::MULTIPATH_INTERNAL);
     let always_compare_med = reader.or("always-compare-med", false);
     let prefer_oldest = reader.or("prefer-oldest", false);
+    let advertise_installed = reader.or("advertise-installed", false);
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
@@ -40,6 +41,7 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         multipath_internal,
         always_compare_med,
         prefer_oldest,
+        advertise_installed,
         policies,
         peers,
         dynamic,
@@ -57,6 +59,7 @@ struct Settings {
     ttl_security: Option<u8>,
     multihop: Option<u8>,
     passive: bool,
+    advertise_learned: bool,
     hold_time: u16,
     send_hold_time: u32,
     connect_retry: u16,
@@ -81,6 +84,7 @@ impl Default for Settings {
             ttl_security: None,
             multihop: None,
             passive: false,
+            advertise_learned: false,
             hold_time: defaults::HOLD_TIME,
             send_hold_time: defaults::SEND_HOLD_TIME,
             connect_retry: defaults::CONNECT_RETRY,
@@ -108,6 +112,7 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         ttl_security,
         multihop,
         passive: reader.or("passive", base.passive),
+        advertise_learned: reader.or("advertise-learned", base.advertise_learned),
         hold_time: reader.or("hold-time", base.hold_time),
         send_hold_time: reader.or("send-hold-time", base.send_hold_time),
         connect_retry: reader.or("connect-retry", base.connect_retry),
@@ -198,6 +203,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         ttl_security: settings.ttl_security,
         multihop: settings.multihop,
         passive: settings.passive,
+        advertise_learned: settings.advertise_learned,
         hold_time: settings.hold_time,
         send_hold_time: settings.send_hold_time,
         connect_retry: settings.connect_retry,

@@ -164,6 +164,7 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
             number(bgp.multipath_internal),
             number(bgp.always_compare_med),
             number(bgp.prefer_oldest),
+            number(bgp.advertise_installed),
         ],
     );
     for address in &bgp.listen {
@@ -192,6 +193,7 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             number(peer.asn),
             number(peer.port),
             number(peer.passive),
+            number(peer.advertise_learned),
             number(peer.hold_time),
             number(peer.connect_retry),
             optional(peer.max_prefixes, number),
