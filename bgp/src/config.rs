@@ -10,6 +10,7 @@ use net::{IfIndex, Prefix, VrfId};
 use crate::bfd;
 use crate::bmp::BmpConfig;
 use crate::policy::{Policy, PolicyTable};
+use crate::rib::Rules;
 use crate::rpki::CacheConfig;
 use crate::{Error, Family, Role};
 
@@ -35,11 +36,16 @@ pub struct SpeakerConfig {
     pub listen: Vec<SocketAddr>,
     /// Prefixes to announce as ours.
     pub originate: Vec<Prefix>,
-    /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
-    pub multipath: u8,
     /// After a start: longest wait for the tables of the peers with [`RestartMode::Full`] before anything is announced
     /// (RFC 4724 section 4.1); zero announces at once.
     pub selection_deferral: Duration,
+    /// What is chosen of the decision process.
+    pub rules: Rules,
+    /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
+    /// taken to be reachable and equally far.
+    pub track_next_hops: bool,
+    /// Peers are told of a route when the owner has said that it forwards by it ([`crate::Feedback::Carried`]).
+    pub advertise_installed: bool,
     /// Every named policy, for dry runs; peers hold those they use.
     pub policies: PolicyTable,
     /// Whom to speak with.
@@ -279,8 +285,10 @@ impl SpeakerConfig {
             vrf: VrfId::DEFAULT,
             listen: Vec::new(),
             originate: Vec::new(),
-            multipath: 1,
             selection_deferral: Duration::from_secs(60),
+            rules: Rules::default(),
+            track_next_hops: false,
+            advertise_installed: false,
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),

@@ -37,7 +37,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use family::Family;
-pub use io::{Event, Speaker};
+pub use io::{Event, Feedback, NextHopAnswers, Speaker};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use role::Role;
 pub use view::{FamilyCounters, PathView, PeerView, RouteView, State};

@@ -187,3 +187,50 @@ async fn a_connection_from_an_unknown_address_is_closed_without_a_word() {
     assert!(bytes.is_empty());
     speaker.shutdown("").await;
 }
+
+#[tokio::test]
+async fn a_route_is_announced_when_the_owner_forwards_by_it() {
+    // Three in a row: what 11 announces, 12 passes on to 13 when its owner has carried the route out.
+    let port = free_port(11);
+    let mut origin = config(11, 12, port);
+    origin.originate = vec![prefix("10.0.0.0/8")];
+    let mut middle = config(12, 11, port);
+    middle.peers.extend(config(12, 13, port).peers);
+    middle.peers.iter_mut().for_each(|peer| peer.advertise_learned = true);
+    middle.advertise_installed = true;
+    let (right, mut right_events) = start(config(13, 12, port)).await;
+    let (middle, mut events) = start(middle).await;
+    // The session that is to hear of it is up before.
+    let up = async { while !matches!(events.recv().await, Some(Event::PeerUp { peer }) if peer == loopback(13)) {} };
+    timeout(PATIENCE, up).await.expect("the session comes up");
+    let (left, _left_events) = start(origin.clone()).await;
+    assert!(change(&mut events, "10.0.0.0/8").await.1.is_some());
+    // 12 knows and has told its owner; 13 was told nothing.
+    let advertised = async |of: u8| {
+        let state = middle.state().await;
+        let peer = state.peers.into_iter().find(|peer| peer.address == loopback(of));
+        peer.map(|peer| peer.messages_out)
+    };
+    let silent = advertised(13).await;
+    assert!(right.routes(None).await.is_empty());
+    middle
+        .feedback()
+        .send(bgp::Feedback::Carried(1))
+        .expect("the speaker runs");
+    assert!(change(&mut right_events, "10.0.0.0/8").await.1.is_some());
+    assert!(advertised(13).await > silent);
+
+    // So it is with withdrawals.
+    origin.originate.clear();
+    left.apply(origin).await.expect("applies");
+    while change(&mut events, "10.0.0.0/8").await.1.is_some() {}
+    assert_eq!(right.routes(None).await.len(), 1);
+    middle
+        .feedback()
+        .send(bgp::Feedback::Carried(2))
+        .expect("the speaker runs");
+    while change(&mut right_events, "10.0.0.0/8").await.1.is_some() {}
+    for speaker in [left, middle, right] {
+        speaker.shutdown("").await;
+    }
+}

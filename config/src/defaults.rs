@@ -56,6 +56,7 @@ pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;
 /// A full table of a router that is there comes in less.
 pub(crate) const SELECTION_DEFERRAL_TIME: u32 = 60;
+pub(crate) const MULTIPATH_INTERNAL: u16 = 1;
 pub(crate) const DYNAMIC_PEERS: u32 = 100;
 pub(crate) const HOLD_TIME: u16 = 90;
 /// RFC 9687 section 3.

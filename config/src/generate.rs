@@ -350,7 +350,13 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        (1..=256_u16, 0..=3600_u32, option::of(peer())),
+        (
+            1..=256_u16,
+            1..=256_u16,
+            any::<[bool; 3]>(),
+            0..=3600_u32,
+            option::of(peer()),
+        ),
         policies(),
         peers,
         dynamic,
@@ -358,18 +364,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         caches(),
     )
         .prop_map(
-            |(
-                asn,
-                router_id,
-                listen,
-                announce,
-                (multipath, selection_deferral_time, unnumbered),
-                policies,
-                peers,
-                dynamic,
-                bmp,
-                rpki,
-            )| Bgp {
+            |(asn, router_id, listen, announce, rules, policies, peers, dynamic, bmp, rpki)| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -377,8 +372,12 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
                     .collect(),
                 announce: announce.into_iter().map(prefix).collect(),
-                multipath,
-                selection_deferral_time,
+                selection_deferral_time: rules.3,
+                multipath: rules.0,
+                multipath_internal: rules.1,
+                always_compare_med: rules.2[0],
+                prefer_oldest: rules.2[1],
+                advertise_installed: rules.2[2],
                 policies,
                 peers: peers
                     .into_iter()
@@ -389,7 +388,7 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .collect(),
                 dynamic: ranges(asn, dynamic),
                 // The first port is always there.
-                unnumbered: unnumbered.into_iter().map(|peer| at_port(within(asn, peer))).collect(),
+                unnumbered: rules.4.into_iter().map(|peer| at_port(within(asn, peer))).collect(),
                 bmp,
                 rpki,
             },
@@ -509,57 +508,49 @@ fn session() -> impl Strategy<Value = Peer> {
     let secret = option::of("[ -~]{1,80}").prop_map(|text| text.map(|text| text.parse().expect("1 to 80 bytes")));
     let local = option::of(any::<u32>()).prop_map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()));
     let prefixes = (option::of(1..=u32::MAX), 1..=100_u8, option::of(1..=604_800_u32));
-    (
-        numbers,
-        any::<(bool, bool)>(),
-        families,
-        distance,
-        secret,
-        local,
-        prefixes,
-    )
-        .prop_map(
-            |(
-                (asn, port, hold_time, connect_retry),
-                (passive, external),
-                families,
-                distance,
-                password,
+    (numbers, any::<[bool; 3]>(), families, distance, secret, local, prefixes).prop_map(
+        |(
+            (asn, port, hold_time, connect_retry),
+            [passive, external, advertise_learned],
+            families,
+            distance,
+            password,
+            local_address,
+            prefixes,
+        )| {
+            Peer {
+                address: Ipv4Addr::UNSPECIFIED.into(),
+                asn: if external {
+                    PeerAs::External
+                } else {
+                    PeerAs::Number(asn)
+                },
+                port,
                 local_address,
-                prefixes,
-            )| {
-                Peer {
-                    address: Ipv4Addr::UNSPECIFIED.into(),
-                    asn: if external {
-                        PeerAs::External
-                    } else {
-                        PeerAs::Number(asn)
-                    },
-                    port,
-                    local_address,
-                    password,
-                    ttl_security: distance.0,
-                    multihop: distance.1,
-                    passive,
-                    hold_time,
-                    send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
-                    connect_retry,
-                    families,
-                    import: PeerPolicy::default(),
-                    export: PeerPolicy::default(),
-                    max_prefixes: prefixes.0,
-                    max_prefixes_warn: prefixes.1,
-                    max_prefixes_restart: prefixes.2,
-                    graceful_restart: GracefulRestart::Helper,
-                    restart_time: 120,
-                    stale_time: 360,
-                    long_lived_stale_time: 0,
-                    role: None,
-                    strict_role: false,
-                    bfd: None,
-                }
-            },
-        )
+                password,
+                ttl_security: distance.0,
+                multihop: distance.1,
+                passive,
+                advertise_learned,
+                hold_time,
+                send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
+                connect_retry,
+                families,
+                import: PeerPolicy::default(),
+                export: PeerPolicy::default(),
+                max_prefixes: prefixes.0,
+                max_prefixes_warn: prefixes.1,
+                max_prefixes_restart: prefixes.2,
+                graceful_restart: GracefulRestart::Helper,
+                restart_time: 120,
+                stale_time: 360,
+                long_lived_stale_time: 0,
+                role: None,
+                strict_role: false,
+                bfd: None,
+            }
+        },
+    )
 }
 
 fn peer_policy() -> impl Strategy<Value = PeerPolicy> {

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Error;
 use crate::batch::{Batches, Closed};
-use crate::manager::{Inputs, Manager, clock};
+use crate::manager::{Inputs, Manager, Query, clock};
 use crate::plan::{self, PlannedInterface};
 use crate::server::{self, Shared, SocketFile};
 use crate::speaker;
@@ -198,6 +198,12 @@ async fn serve(
         Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes).await?)),
         None => None,
     };
+    if let Some(speaker) = &speaker {
+        let feedback = speaker.feedback();
+        // The manager ends only after this.
+        let connect: Query = Box::new(move |manager| manager.speaker = Some(feedback));
+        let _ = shared.manager.send(connect).await;
+    }
     shared.speaker.clone_from(&speaker);
     let name = shared.config.gateway.name.clone();
     let socket = shared.config.api.socket.display().to_string();

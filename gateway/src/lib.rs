@@ -15,6 +15,7 @@ pub mod daemon;
 mod error;
 pub mod explain;
 mod manager;
+mod next_hops;
 mod plan;
 pub mod render;
 mod server;

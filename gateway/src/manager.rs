@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::api::GenerationView;
 use crate::batch::{Batches, Closed};
+use crate::next_hops::NextHops;
 
 /// Generations that `show generations` remembers.
 const HISTORY: usize = 256;
@@ -43,6 +44,11 @@ pub(crate) struct Manager {
     revision: Revision,
     epoch: Instant,
     pub(crate) batches: Batches,
+    pub(crate) next_hops: NextHops,
+    /// Where the speaker takes feedback, once it runs.
+    pub(crate) speaker: Option<mpsc::UnboundedSender<bgp::Feedback>>,
+    /// Batches of BGP's routes taken, and those that the speaker knows to be published.
+    routes: (u64, u64),
     pub(crate) history: VecDeque<GenerationView>,
     /// Part that failed, and its last words.
     failures: mpsc::UnboundedSender<(String, String)>,
@@ -65,6 +71,9 @@ impl Manager {
             revision,
             epoch: clock(),
             batches,
+            next_hops: NextHops::default(),
+            speaker: None,
+            routes: (0, 0),
             history: VecDeque::with_capacity(HISTORY),
             failures,
         }
@@ -100,6 +109,9 @@ impl Manager {
             }
             let closed = self.drain(&mut inputs);
             again = self.advance(closed);
+            if again.is_none() {
+                self.feed_back();
+            }
         }
     }
 
@@ -149,9 +161,26 @@ impl Manager {
         }
     }
 
+    /// Tells the speaker what has become of its routes and next hops. Everything that came is published.
+    fn feed_back(&mut self) {
+        let Some(speaker) = &self.speaker else { return };
+        let carried = (self.routes.1 != self.routes.0).then_some(bgp::Feedback::Carried(self.routes.0));
+        self.routes.1 = self.routes.0;
+        let news = self.next_hops.news(&self.rib);
+        let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
+        for feedback in carried.into_iter().chain(news) {
+            // A speaker that is gone needs none.
+            let _ = speaker.send(feedback);
+        }
+    }
+
     fn bgp(&mut self, event: bgp::Event) {
         match event {
-            bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+            bgp::Event::Routes(changes) => {
+                self.routes.0 += 1;
+                changes.into_iter().for_each(|change| self.rib.route(change));
+            }
+            bgp::Event::NextHops(wanted) => self.next_hops.wanted(&wanted),
             bgp::Event::PeerUp { peer } => {
                 tracing::info!(%peer, "BGP session established");
                 self.batches.peer_up(peer, clock());
@@ -247,6 +276,9 @@ impl Manager {
         let publish_us = clock().duration_since(began).as_micros() as u64;
         let closed = self.batches.published(closed, clock());
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
+        for winner in &published.winners {
+            self.next_hops.changed(winner.vrf, &winner.prefix);
+        }
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());
         for (interface, address) in published.wanted {

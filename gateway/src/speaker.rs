@@ -15,8 +15,15 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
     let mut speaker = bgp::SpeakerConfig::new(bgp.asn, bgp.router_id);
     speaker.listen.clone_from(&bgp.listen);
     speaker.originate.clone_from(&bgp.announce);
-    speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
     speaker.selection_deferral = Duration::from_secs(u64::from(bgp.selection_deferral_time));
+    speaker.rules = bgp::rib::Rules {
+        multipath: u8::try_from(bgp.multipath).unwrap_or(u8::MAX),
+        multipath_internal: u8::try_from(bgp.multipath_internal).unwrap_or(u8::MAX),
+        always_compare_med: bgp.always_compare_med,
+        prefer_oldest: bgp.prefer_oldest,
+    };
+    speaker.track_next_hops = true;
+    speaker.advertise_installed = bgp.advertise_installed;
     speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
@@ -60,6 +67,7 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     );
     made.port = peer.port;
     made.passive = peer.passive;
+    made.advertise_learned = peer.advertise_learned;
     made.hold_time = peer.hold_time;
     made.send_hold_time = seconds(peer.send_hold_time);
     made.connect_retry = seconds(u32::from(peer.connect_retry));

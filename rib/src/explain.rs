@@ -177,7 +177,7 @@ impl Rib {
     }
 
     /// The longest entry with a leaf that covers an address.
-    fn fib_entry(&self, vrf: VrfId, address: IpAddr) -> Option<(Prefix, &Entry)> {
+    pub(crate) fn fib_entry(&self, vrf: VrfId, address: IpAddr) -> Option<(Prefix, &Entry)> {
         let routes = self.vrfs.get(&vrf)?;
         let lengths = (0..=Prefix::host(address).len()).rev();
         let prefixes = lengths.filter_map(|length| Prefix::containing(address, length).ok());

@@ -28,6 +28,7 @@ mod interface;
 mod next_hop;
 mod pace;
 mod publish;
+mod reach;
 mod reader;
 mod resolve;
 mod rewrite;

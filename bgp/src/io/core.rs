@@ -13,16 +13,16 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::Event;
 use super::deferral::Deferral;
 use super::listener::{Directory, Listeners, Stranger};
 use super::peer::{Gate, Message, News, Order, Peer, Shared, sleep_until};
 use super::unnumbered::{self, Found};
+use super::{Event, Feedback};
 use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
-use crate::rib::Rib;
+use crate::rib::{Delivery, Rib};
 use crate::rpki::{Caches, RpkiState};
 use crate::session::State as SessionState;
 use crate::wire::{Cease, Context, Notification};
@@ -62,6 +62,7 @@ enum Turn<'a> {
     Found(Found),
     Collector(Request),
     Rpki,
+    Feedback(Feedback),
     TaskEnded,
     Deferred,
 }
@@ -116,12 +117,23 @@ pub(super) struct Core {
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
+    feedback: mpsc::UnboundedReceiver<Feedback>,
+    /// Batches of routes given to the owner, and those that it has carried out.
+    routes: (u64, u64),
+    /// What peers are told when so many batches are carried out.
+    deliveries: VecDeque<(u64, Vec<Delivery>)>,
+    /// Ends of tables whose next hops the owner has not said all of: they are no earlier than the routes.
+    held: Vec<Event>,
     /// Events that the owner did not take yet. While there is any, nothing is taken from the peers.
     pending: VecDeque<Event>,
 }
 
 impl Core {
-    pub(super) fn new(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+    pub(super) fn new(
+        config: SpeakerConfig,
+        events: mpsc::Sender<Event>,
+        feedback: mpsc::UnboundedReceiver<Feedback>,
+    ) -> Result<Self, Error> {
         config.check()?;
         let (to_core, inbox) = mpsc::channel(INBOX);
         let (to_stranger, strangers) = mpsc::channel(INBOX);
@@ -153,6 +165,10 @@ impl Core {
             to_core,
             inbox,
             events,
+            feedback,
+            routes: (0, 0),
+            deliveries: VecDeque::new(),
+            held: Vec::new(),
             pending: VecDeque::new(),
             config: SpeakerConfig {
                 peers: Vec::new(),
@@ -173,6 +189,7 @@ impl Core {
                 biased;
                 command = commands.recv() => Turn::Command(command),
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
+                Some(feedback) = self.feedback.recv() => Turn::Feedback(feedback),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(found) = self.found.recv() => Turn::Found(found),
@@ -220,6 +237,14 @@ impl Core {
                 Turn::Found(found) => self.found(&found),
                 Turn::Collector(request) => self.collector(request),
                 Turn::Rpki => self.validate(),
+                Turn::Feedback(Feedback::NextHops(answers)) => {
+                    self.rib.next_hops_are(&answers);
+                    self.flush();
+                }
+                Turn::Feedback(Feedback::Carried(routes)) => {
+                    self.routes.1 = routes;
+                    self.deliver();
+                }
                 Turn::TaskEnded => {}
                 Turn::Deferred => self.end_deferral(),
             }
@@ -284,9 +309,9 @@ impl Core {
                     }
                 }
                 if let Some(family) = end_of_rib {
+                    self.held.push(Event::EndOfRib { peer, family });
                     self.flush();
                     self.collectors.end_of_rib(peer, family);
-                    self.pending.push_back(Event::EndOfRib { peer, family });
                     if let Some(deferral) = &mut self.deferral {
                         deferral.end_of_rib(peer, family);
                         self.end_deferral();
@@ -350,6 +375,8 @@ impl Core {
 
     /// Withdraws what the peer told, but for `kept` families, then says that it is down.
     fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family], ended: Ended) {
+        self.held
+            .retain(|event| !matches!(event, Event::EndOfRib { peer: told, .. } if *told == peer));
         if kept.is_empty() {
             self.rib.peer_down(peer);
         } else {
@@ -369,7 +396,30 @@ impl Core {
             self.rib.watch(false);
         }
         let changes = self.rib.take_changes();
-        self.pending.extend(batches(changes).into_iter().map(Event::Routes));
+        for batch in batches(changes) {
+            self.routes.0 += 1;
+            self.pending.push_back(Event::Routes(batch));
+        }
+        let held = self.rib.take_held();
+        if !held.is_empty() {
+            self.deliveries.push_back((self.routes.0, held));
+        }
+        self.pending.extend(self.rib.wanted_next_hops().map(Event::NextHops));
+        if !self.held.is_empty() && !self.rib.awaits_next_hops() {
+            self.pending.extend(self.held.drain(..));
+        }
+        self.deliver();
+    }
+
+    /// Gives peers what they may be told, and wakes those that have to be.
+    fn deliver(&mut self) {
+        let all = !self.config.advertise_installed;
+        while let Some((_, deliveries)) = self
+            .deliveries
+            .pop_front_if(|(after, _)| all || *after <= self.routes.1)
+        {
+            deliveries.into_iter().for_each(Delivery::deliver);
+        }
         for handle in self.peers.values().filter(|handle| handle.up) {
             if !handle
                 .shared
@@ -463,11 +513,15 @@ impl Core {
             self.flush();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
             self.rib.watch(self.collectors.are_listening());
+            self.held.clear();
+            self.deliveries.clear();
         }
         self.collectors.set(&config.bmp, &config.name);
         self.caches.set(&config.rpki);
         self.rib.set_vrps(self.caches.vrps());
-        self.rib.set_multipath(config.multipath);
+        self.rib.track_next_hops(config.track_next_hops);
+        self.rib.hold(config.advertise_installed);
+        self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
         self.directory
             .set_ranges(config.dynamic.iter().map(|dynamic| dynamic.range).collect());

@@ -16,6 +16,7 @@ mod peer;
 mod socket;
 mod unnumbered;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use net::{Prefix, RouteChange};
@@ -56,12 +57,28 @@ pub enum Event {
         /// The family.
         family: Family,
     },
+    /// The next hops to say something of, now and whenever it changes, through [`Speaker::feedback`]. Routes by those that
+    /// nothing was said of yet wait, and so does the end of their table.
+    NextHops(BTreeSet<IpAddr>),
+}
+
+/// Metric of the route to each of some next hops; `None` for one that is unreachable.
+pub type NextHopAnswers = Vec<(IpAddr, Option<u32>)>;
+
+/// What the owner tells the speaker of its own accord.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feedback {
+    /// Answers to [`Event::NextHops`].
+    NextHops(NextHopAnswers),
+    /// So many [`Event::Routes`] since the start are carried out: the owner forwards by them.
+    Carried(u64),
 }
 
 /// A running speaker. Dropping it ends the sessions like [`Speaker::shutdown`], without waiting.
 #[derive(Debug)]
 pub struct Speaker {
     commands: mpsc::Sender<Command>,
+    feedback: mpsc::UnboundedSender<Feedback>,
 }
 
 /// Why a question to the core is always answered.
@@ -74,10 +91,11 @@ impl Speaker {
     /// # Errors
     /// A configuration that cannot work, or an address that cannot be listened on.
     pub async fn start(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
-        let core = Core::new(config, events)?;
+        let (feedback, told) = mpsc::unbounded_channel();
+        let core = Core::new(config, events, told)?;
         let (commands, receiver) = mpsc::channel(1);
         tokio::spawn(core.run(receiver));
-        Ok(Self { commands })
+        Ok(Self { commands, feedback })
     }
 
     /// Takes another configuration: only peers of which more than the policy changed restart; originated prefixes and
@@ -92,6 +110,11 @@ impl Speaker {
             .await
             .map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Where feedback goes. Next hops that no path has are ignored.
+    pub fn feedback(&self) -> mpsc::UnboundedSender<Feedback> {
+        self.feedback.clone()
     }
 
     /// The speaker and its peers.

@@ -47,10 +47,9 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
     // MED does not cross two AS borders (RFC 4271 section 5.1.4).
     let learned_outside = !attributes.as_path.is_empty();
     let attributes = if attributes.med.is_some() && audience.ebgp && learned_outside {
-        Cow::Owned(Attributes {
-            med: None,
-            ..attributes.clone()
-        })
+        let mut attributes = attributes.clone();
+        attributes.med = None;
+        Cow::Owned(attributes)
     } else {
         Cow::Borrowed(attributes)
     };
@@ -71,15 +70,14 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
         Some(NextHopChange::Unchanged) if path.peer.is_some() => route.attributes.next_hop,
         _ => next_hop_self(audience, prefix)?,
     };
-    let attributes = route.attributes.into_owned();
-    let as_path = if audience.ebgp {
-        attributes.prepended(local_as)
-    } else {
-        attributes.as_path
-    };
+    let attributes = route.attributes;
     let mut told = Attributes {
         origin: attributes.origin,
-        as_path,
+        as_path: if audience.ebgp {
+            attributes.prepended(local_as)
+        } else {
+            attributes.as_path.clone()
+        },
         next_hop,
         med: attributes.med,
         // LOCAL_PREF stays inside the AS.

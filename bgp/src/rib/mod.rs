@@ -10,6 +10,7 @@ mod export;
 mod group;
 mod intern;
 mod monitor;
+mod next_hops;
 mod out_queue;
 mod path;
 mod refresh;
@@ -27,6 +28,7 @@ use group::{Audience, Group};
 use intern::Interner;
 use net::policy::{Community, RouteSource};
 use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use next_hops::NextHops;
 use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
@@ -34,10 +36,10 @@ use crate::rpki::VrpSet;
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
-pub use decision::decide;
+pub use decision::{Rules, decide};
 pub use group::GroupWork;
 pub use monitor::Learned;
-pub use out_queue::{Batch, OutQueue, Outgoing};
+pub use out_queue::{Batch, Delivery, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
 /// The peer announced more prefixes than it may.
@@ -76,7 +78,8 @@ pub struct Rib {
     asn: u32,
     router_id: Ipv4Addr,
     vrf: VrfId,
-    multipath: u8,
+    rules: Rules,
+    next_hops: NextHops,
     table: Table,
     paths: usize,
     peers: BTreeMap<IpAddr, Peer>,
@@ -90,6 +93,9 @@ pub struct Rib {
     vrps: Option<Arc<VrpSet>>,
     /// Changes of the adj-rib-ins, while somebody watches them.
     learned: Option<Vec<Learned>>,
+    /// Announcements and withdrawals are handed out, to be delivered when the owner says so.
+    hold: bool,
+    held: Vec<Delivery>,
 }
 
 impl Rib {
@@ -99,7 +105,8 @@ impl Rib {
             asn,
             router_id,
             vrf,
-            multipath: 1,
+            rules: Rules::default(),
+            next_hops: NextHops::default(),
             table: Table::default(),
             paths: 0,
             peers: BTreeMap::new(),
@@ -110,13 +117,15 @@ impl Rib {
             dirty: Vec::new(),
             vrps: None,
             learned: None,
+            hold: false,
+            held: Vec::new(),
         }
     }
 
-    /// Most external paths used side by side.
-    pub fn set_multipath(&mut self, multipath: u8) {
-        if self.multipath != multipath {
-            self.multipath = multipath;
+    /// Decides by other rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        if self.rules != rules {
+            self.rules = rules;
             let Self { table, dirty, .. } = self;
             table.iter_mut().for_each(|(at, entry)| mark(dirty, at, entry));
         }
@@ -198,6 +207,7 @@ impl Rib {
         }
         self.attributes.sweep();
         self.routes.sweep();
+        self.prune_next_hops();
     }
 
     /// Takes an UPDATE of an established peer; one from any other is ignored.
@@ -221,8 +231,19 @@ impl Rib {
                 role.mark_received(info.asn, &mut announcement.attributes);
             }
             let attributes = self.attributes.intern(announcement.attributes);
+            let mut made: Option<Path> = None;
             for prefix in announcement.prefixes {
-                self.insert(&info, prefix, &attributes, false);
+                let validity = self.validity(&prefix, &attributes);
+                let path = match &made {
+                    Some(path) if path.marks().validity == validity => path.clone(),
+                    _ => {
+                        let path = self.import(&info, prefix, &attributes);
+                        // All of one family.
+                        made = info.import.of(&prefix).is_uniform().then(|| path.clone());
+                        path
+                    }
+                };
+                self.insert(&info, prefix, path);
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -259,7 +280,11 @@ impl Rib {
                 Some((entry.prefix, Arc::clone(&path.received), path.stale))
             });
             for (prefix, received, stale) in theirs.collect::<Vec<_>>() {
-                self.insert(&info, prefix, &received, stale);
+                let path = Path {
+                    stale,
+                    ..self.import(&info, prefix, &received)
+                };
+                self.insert(&info, prefix, path);
             }
         } else {
             for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
@@ -299,18 +324,24 @@ impl Rib {
     /// one prefix next to each other and withdrawals first.
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
         let mut changes = Vec::new();
+        // Neighbouring prefixes often go the same way.
+        let mut recent: Option<Arc<(Source, Route)>> = None;
         for at in std::mem::take(&mut self.dirty) {
             let entry = self.table.at_mut(at);
             entry.dirty = false;
-            decision::decide(&mut entry.paths, self.multipath);
+            let cost = |path: &Path| self.next_hops.cost(path.attributes().next_hop);
+            decision::decide(&mut entry.paths, self.rules, cost);
             for group in self.groups.values_mut() {
                 group.advertise(at, entry, &mut self.attributes, self.asn);
                 if group.unheard() == BATCH {
-                    group.flush();
+                    group.flush(&mut self.held);
                 }
             }
-            let wanted = installed(&entry.paths).map(|route| self.routes.intern(route));
-            if entry.announced != wanted {
+            let wanted = installed(&entry.paths).map(|route| match &recent {
+                Some(recent) if **recent == route => Arc::clone(recent),
+                _ => Arc::clone(recent.insert(self.routes.intern(route))),
+            });
+            if entry.announced.as_ref().map(Arc::as_ptr) != wanted.as_ref().map(Arc::as_ptr) {
                 let change = |source, route| RouteChange {
                     vrf: self.vrf,
                     prefix: entry.prefix,
@@ -333,8 +364,21 @@ impl Rib {
                 self.table.remove(at);
             }
         }
-        self.groups.values_mut().for_each(Group::flush);
+        self.groups.values_mut().for_each(|group| group.flush(&mut self.held));
+        if !self.hold {
+            self.held.drain(..).for_each(Delivery::deliver);
+        }
         changes
+    }
+
+    /// Whether what peers are to be told of changes waits for [`Rib::take_held`].
+    pub fn hold(&mut self, hold: bool) {
+        self.hold = hold;
+    }
+
+    /// What peers are to be told of the changes taken.
+    pub fn take_held(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.held)
     }
 
     /// Prefix counts of an established peer, one entry a negotiated family.
@@ -438,11 +482,7 @@ impl Rib {
         }))
     }
 
-    fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>, stale: bool) {
-        let path = Path {
-            stale,
-            ..self.import(info, prefix, attributes)
-        };
+    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, mut path: Path) {
         let eligible = path.is_eligible();
         let at = self.table.make(prefix);
         let entry = self.table.at_mut(at);
@@ -450,7 +490,12 @@ impl Rib {
             learned.push(Learned::new(info.address, prefix, &path));
         }
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
-            Some(known) => Some(std::mem::replace(known, path)),
+            Some(known) => {
+                if known.standing == Standing::Best && eligible {
+                    path.standing = Standing::Best;
+                }
+                Some(std::mem::replace(known, path))
+            }
             None => {
                 // Most prefixes have as many paths as there are uplinks, for good.
                 entry.paths.reserve_exact(1);
@@ -496,6 +541,7 @@ impl Rib {
             }
             policy::honour_graceful_shutdown(info.ebgp, &mut route);
             path::unusable_next_hop(info, self.router_id, &route.attributes)
+                .or_else(|| self.next_hops.problem(route.attributes.next_hop))
         });
         let marks = route.marks;
         let attributes = match route.attributes {
@@ -543,6 +589,12 @@ impl Rib {
     }
 }
 
+impl intern::Compact for (Source, Route) {
+    fn compact(&mut self) {
+        self.1.next_hops.shrink_to_fit();
+    }
+}
+
 /// What the gateway has to know of a prefix: nothing if no path is used, or if the prefix is our own.
 fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     let best = paths.iter().find(|path| path.standing == Standing::Best)?;
@@ -559,6 +611,11 @@ fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     }
     let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
     let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
+    if used.len() == 1 {
+        let mut route = Route::unicast(next_hop(best));
+        route.metric = metric;
+        return Some((source, route));
+    }
     let weights = weights(&used);
     let mut next_hops: Vec<NextHop> = Vec::new();
     for (path, weight) in used.into_iter().zip(weights) {
@@ -586,7 +643,7 @@ fn weights(used: &[&Path]) -> Vec<u16> {
         told.filter(|bandwidth| *bandwidth > 0.0)
     };
     let told: Option<Vec<f32>> = used.iter().map(bandwidth).collect();
-    let Some(told) = told.filter(|told| told.len() > 1 && told.windows(2).any(|pair| pair[0] != pair[1])) else {
+    let Some(told) = told.filter(|told| told.windows(2).any(|pair| pair[0] != pair[1])) else {
         return vec![1; used.len()];
     };
     let widest = told.iter().copied().fold(0.0, f32::max);

@@ -32,7 +32,13 @@ impl Rib {
                 current.map_or(peer, |current| Arc::clone(&current.info))
             });
             match info {
-                Some(info) => self.insert(&info, prefix, &received, stale),
+                Some(info) => {
+                    let path = Path {
+                        stale,
+                        ..self.import(&info, prefix, &received)
+                    };
+                    self.insert(&info, prefix, path);
+                }
                 None => self.validate_own(&prefix),
             }
         }

@@ -81,6 +81,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
         let deferral = bgp.selection_deferral_time;
         within(findings, "bgp.selection-deferral-time", deferral, 0..=3600);
+        within(findings, "bgp.multipath-internal", bgp.multipath_internal, 1..=256);
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
         }

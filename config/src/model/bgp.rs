@@ -20,11 +20,19 @@ pub struct Bgp {
     pub listen: Vec<SocketAddr>,
     /// Prefixes that we originate.
     pub announce: Vec<Prefix>,
-    /// Most equal-cost paths of a route; 1 or more.
+    /// Most equal-cost paths of a route from external peers; 1 or more.
     pub multipath: u16,
     /// Most seconds that a start waits for the tables of peers with [`GracefulRestart::Full`] before it announces anything;
     /// 0 does not wait.
     pub selection_deferral_time: u32,
+    /// Most equal-cost paths of a route from internal peers; 1 or more.
+    pub multipath_internal: u16,
+    /// MED is compared between paths of different neighbour ASes too.
+    pub always_compare_med: bool,
+    /// The external path in use stays where only tie breaks speak for another (RFC 5004).
+    pub prefer_oldest: bool,
+    /// Peers are told of a learned route when the generation with it is published.
+    pub advertise_installed: bool,
     /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
     pub policies: Policies,
     /// `[[bgp.peer]]`, by address.
@@ -125,6 +133,8 @@ pub struct Peer {
     pub multihop: Option<u8>,
     /// Never connects, only accepts.
     pub passive: bool,
+    /// Is told what other external peers announce, too: the gateway is a transit to it.
+    pub advertise_learned: bool,
     /// Hold time to offer, seconds: 0 (no keepalives) or 3 and more (RFC 4271 section 4.2).
     pub hold_time: u16,
     /// Seconds that the peer may take nothing of what we send (RFC 9687); more than the hold time.

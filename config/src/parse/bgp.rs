@@ -24,6 +24,10 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
     let selection_deferral_time = reader.or("selection-deferral-time", defaults::SELECTION_DEFERRAL_TIME);
+    let multipath_internal = reader.or("multipath-internal", defaults::MULTIPATH_INTERNAL);
+    let always_compare_med = reader.or("always-compare-med", false);
+    let prefer_oldest = reader.or("prefer-oldest", false);
+    let advertise_installed = reader.or("advertise-installed", false);
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
@@ -41,6 +45,10 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         listen,
         announce,
         multipath,
+        advertise_installed,
+        always_compare_med,
+        multipath_internal,
+        prefer_oldest,
         selection_deferral_time,
         policies,
         peers,
@@ -62,6 +70,7 @@ struct Settings {
     ttl_security: Option<u8>,
     multihop: Option<u8>,
     passive: bool,
+    advertise_learned: bool,
     hold_time: u16,
     send_hold_time: u32,
     connect_retry: u16,
@@ -90,6 +99,7 @@ impl Default for Settings {
             ttl_security: None,
             multihop: None,
             passive: false,
+            advertise_learned: false,
             hold_time: defaults::HOLD_TIME,
             send_hold_time: defaults::SEND_HOLD_TIME,
             connect_retry: defaults::CONNECT_RETRY,
@@ -121,6 +131,7 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         ttl_security,
         multihop,
         passive: reader.or("passive", base.passive),
+        advertise_learned: reader.or("advertise-learned", base.advertise_learned),
         hold_time: reader.or("hold-time", base.hold_time),
         send_hold_time: reader.or("send-hold-time", base.send_hold_time),
         connect_retry: reader.or("connect-retry", base.connect_retry),
@@ -262,6 +273,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         ttl_security: settings.ttl_security,
         multihop: settings.multihop,
         passive: settings.passive,
+        advertise_learned: settings.advertise_learned,
         hold_time: settings.hold_time,
         send_hold_time: settings.send_hold_time,
         connect_retry: settings.connect_retry,

@@ -166,6 +166,10 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
             number(bgp.asn),
             text(bgp.router_id),
             number(bgp.multipath),
+            number(bgp.multipath_internal),
+            number(bgp.always_compare_med),
+            number(bgp.prefer_oldest),
+            number(bgp.advertise_installed),
             number(bgp.selection_deferral_time),
         ],
     );
@@ -214,6 +218,7 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, interface: Optio
             optional(peer.asn.number(), number),
             number(peer.port),
             number(peer.passive),
+            number(peer.advertise_learned),
             number(peer.hold_time),
             number(peer.connect_retry),
             optional(peer.max_prefixes, number),

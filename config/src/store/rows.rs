@@ -47,7 +47,8 @@ tables! {
     VRF "vrf" ("id") ("vpc");
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
     ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
-    BGP "bgp" ("id") ("asn" "router_id" "multipath" "selection_deferral_time");
+    BGP "bgp" ("id") ("asn" "router_id" "multipath" "multipath_internal" "always_compare_med" "prefer_oldest"
+        "advertise_installed" "selection_deferral_time");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
     BGP_SET "bgp_set" ("kind" "name") ();
@@ -55,7 +56,7 @@ tables! {
     BGP_POLICY "bgp_policy" ("name") ("accept_by_default");
     BGP_TERM "bgp_term" ("policy" "position") ("name" "outcome");
     BGP_CLAUSE "bgp_clause" ("policy" "term" "part" "position") ("key" "value" "set_kind" "set_name");
-    BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "max_prefixes"
+    BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "advertise_learned" "hold_time" "connect_retry" "max_prefixes"
         "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
         "long_lived_stale_time" "role" "strict_role"

@@ -130,6 +130,10 @@ CREATE TABLE bgp (
     asn       INTEGER NOT NULL,
     router_id TEXT    NOT NULL,
     multipath INTEGER NOT NULL,
+    multipath_internal INTEGER NOT NULL,
+    always_compare_med INTEGER NOT NULL CHECK (always_compare_med IN (0, 1)),
+    prefer_oldest INTEGER NOT NULL CHECK (prefer_oldest IN (0, 1)),
+    advertise_installed INTEGER NOT NULL CHECK (advertise_installed IN (0, 1)),
     selection_deferral_time INTEGER NOT NULL
 ) STRICT;
 
@@ -195,6 +199,7 @@ CREATE TABLE bgp_peer (
     asn            INTEGER, -- NULL: any but ours
     port           INTEGER NOT NULL,
     passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
+    advertise_learned INTEGER NOT NULL CHECK (advertise_learned IN (0, 1)),
     hold_time      INTEGER NOT NULL,
     connect_retry  INTEGER NOT NULL,
     max_prefixes   INTEGER,
