@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-peers bench-instructions fuzz clean
+.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-nat bench-peers bench-instructions fuzz clean
 
 FUZZ_SECONDS ?= 60
 export RUST_BACKTRACE ?= 1
@@ -50,6 +50,11 @@ deny: setup ## Check licences, sources and advisories of every dependency (cargo
 bench: setup ## Run the benchmarks into target/bench
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench
+
+bench-nat: setup ## Benchmark the connection table and NAT, beside Linux and OVS-DPDK
+	@./setup.sh bench-nat
+	cargo build --locked --release -p turnpike-tests --bins
+	target/release/bench-nat
 
 bench-peers: setup ## Compare with OVS-DPDK in one wiring
 	@./setup.sh bench-peers

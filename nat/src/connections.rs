@@ -3,6 +3,7 @@
 use net::{Drop, NextHopId, VrfId, protocol};
 
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
+use crate::eviction::Worth;
 use crate::verdict::OffloadState;
 use crate::{FlowKey, Rewrite};
 
@@ -19,6 +20,23 @@ pub(crate) enum Slot {
     Zombie,
 }
 
+/// What the way of a connection depends on: all that a revalidation pass reads of one that a generation does not touch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ways {
+    /// Destination of each direction's packets after translation, original direction first.
+    pub(crate) destinations: [u32; 2],
+    pub(crate) next_hops: [NextHopId; 2],
+    /// VRF in which each direction's route lookup ended.
+    pub(crate) egress: [VrfId; 2],
+    /// VRF in which both begin: that of the VPC.
+    pub(crate) inner: VrfId,
+    pub(crate) live: bool,
+    /// The connection waits for a route.
+    pub(crate) unrouted: bool,
+}
+
+const _: () = assert!(size_of::<Ways>() <= 24, "a pass over a million connections reads 24 MB");
+
 /// What packets of an established connection don't need.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cold {
@@ -27,6 +45,12 @@ pub(crate) struct Cold {
     pub(crate) previous: u32,
     /// Second at which the timer wheel looks at it.
     pub(crate) second: u32,
+    /// Links of the eviction queue, towards its older and its newer end.
+    pub(crate) older: u32,
+    pub(crate) newer: u32,
+    /// Tick at which it joined that queue, or was last found to be in use.
+    pub(crate) queued: u32,
+    pub(crate) worth: Worth,
     /// How often the slot was used; part of the id.
     pub(crate) epoch: u32,
     pub(crate) flow_hash: u32,
@@ -48,8 +72,10 @@ pub(crate) struct Cold {
 pub(crate) struct Connections {
     pub(crate) entries: Vec<Entry>,
     pub(crate) cold: Vec<Cold>,
-    /// Generation of each connection's routes: the column that a revalidation pass scans.
+    /// Generation of each connection's routes. A revalidation pass scans this column and the next one; the stamps in the
+    /// entries may be older.
     pub(crate) stamps: Vec<u32>,
+    pub(crate) ways: Vec<Ways>,
     capacity: u32,
     /// Slots in use, zombies as well.
     used: u32,
@@ -83,6 +109,7 @@ impl Connections {
             entries: Vec::with_capacity(slots * 2),
             cold: Vec::with_capacity(slots),
             stamps: Vec::with_capacity(slots),
+            ways: Vec::with_capacity(slots),
             capacity,
             used: 0,
             free_first: NONE,
@@ -123,6 +150,7 @@ impl Connections {
         let slot = self.slots();
         self.cold.push(Cold::default());
         self.stamps.push(0);
+        self.ways.push(Ways::default());
         self.entries
             .extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
         slot
@@ -136,6 +164,7 @@ impl Connections {
             next: NONE,
             ..Cold::default()
         };
+        self.ways[connection as usize].live = false;
         self.pair_mut(connection)
             .iter_mut()
             .for_each(|entry| entry.flags = Entry::DEAD);
@@ -157,6 +186,24 @@ impl Connections {
     pub(crate) fn pair_mut(&mut self, connection: u32) -> &mut [Entry; 2] {
         let first = EntryRef::original(connection).0 as usize;
         self.entries[first..].first_chunk_mut().expect("entries come in pairs")
+    }
+
+    /// Notes what the way of a connection depends on, from its entries.
+    pub(crate) fn note_ways(&mut self, connection: u32) {
+        let [original, reply] = self.pair(connection);
+        let inner = if original.key.vrf() == VrfId::DEFAULT {
+            reply.key.vrf()
+        } else {
+            original.key.vrf()
+        };
+        self.ways[connection as usize] = Ways {
+            destinations: [original.rewrite.destination(), reply.rewrite.destination()],
+            next_hops: [original.next_hop, reply.next_hop],
+            egress: [original.egress_vrf, reply.egress_vrf],
+            inner,
+            live: true,
+            unrouted: original.flags & Entry::UNROUTED != 0,
+        };
     }
 
     /// Sets the generation of both directions.
@@ -182,12 +229,7 @@ impl Connections {
 
     /// VRF of the inner end: that of the VPC.
     pub(crate) fn inner_vrf(&self, connection: u32) -> VrfId {
-        let [original, reply] = self.pair(connection);
-        if original.key.vrf() == VrfId::DEFAULT {
-            reply.key.vrf()
-        } else {
-            original.key.vrf()
-        }
+        self.ways[connection as usize].inner
     }
 
     /// The later of both directions' last packets.

@@ -67,12 +67,25 @@ impl Delta {
 /// (VRF, length, network), and the lengths that occur in each VRF.
 #[derive(Debug, Default)]
 pub(crate) struct DeltaIndex {
+    /// Every prefix, while there are few: cheaper to go through than a set is to ask.
+    few: Vec<Changed>,
     networks: HashSet<u64, FixedState>,
     lengths: HashMap<u32, Lengths, FixedState>,
     next_hops: HashSet<u32, FixedState>,
     policy: bool,
     everything: bool,
 }
+
+/// A prefix that changed.
+#[derive(Debug, Clone, Copy)]
+struct Changed {
+    vrf: u32,
+    network: u32,
+    mask: u32,
+}
+
+/// Prefixes that are few.
+const FEW: usize = 8;
 
 /// A bit for each prefix length, 0 to 32.
 type Lengths = u64;
@@ -100,6 +113,10 @@ impl DeltaIndex {
                 continue;
             };
             let (network, length) = (u32::from(address), prefix.len());
+            if self.few.len() <= FEW {
+                let (vrf, mask) = (u32::from(vrf.0), mask_of(length));
+                self.few.push(Changed { vrf, network, mask });
+            }
             for vrf in [u32::from(vrf.0), ANY_VRF] {
                 self.networks.insert(network_id(vrf, length, network));
                 *self.lengths.entry(vrf).or_default() |= 1 << length;
@@ -130,7 +147,12 @@ impl DeltaIndex {
     pub(crate) fn touches_next_hop(&self, next_hop: NextHopId) -> bool {
         self.everything || (!self.next_hops.is_empty() && self.next_hops.contains(&next_hop.0))
     }
+
     fn touches_prefix(&self, vrf: u32, destination: u32) -> bool {
+        if self.few.len() <= FEW {
+            let holds = |c: &Changed| (vrf == ANY_VRF || vrf == c.vrf) && destination & c.mask == c.network;
+            return self.few.iter().any(holds);
+        }
         let Some(lengths) = self.lengths.get(&vrf) else {
             return false;
         };
@@ -138,13 +160,18 @@ impl DeltaIndex {
         while left != 0 {
             let length = left.trailing_zeros() as u8;
             left &= left - 1;
-            let network = destination & (u64::MAX << (32 - length)) as u32;
+            let network = destination & mask_of(length);
             if self.networks.contains(&network_id(vrf, length, network)) {
                 return true;
             }
         }
         false
     }
+}
+
+/// Ones where a prefix of `length` bits fixes the address.
+fn mask_of(length: u8) -> u32 {
+    (u64::MAX << (32 - length)) as u32
 }
 
 /// 17 bits of VRF, 6 of length, 32 of network.

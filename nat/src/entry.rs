@@ -93,6 +93,10 @@ pub struct Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
+const _: () = assert!(
+    size_of::<[Entry; 2]>() <= 128,
+    "the hot part of a connection's two directions"
+);
 
 impl Entry {
     /// The connection has no route; [`crate::Engine::hit`] refuses its packets.

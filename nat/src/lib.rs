@@ -27,6 +27,7 @@ mod connections;
 mod delta;
 mod engine;
 mod entry;
+mod eviction;
 mod key;
 mod policy;
 mod ports;

@@ -247,23 +247,6 @@ fn a_full_table_gives_up_the_unanswered_and_never_the_established() {
     }
 }
 
-#[test]
-fn a_table_full_of_answered_connections_refuses() {
-    let policy = policy(vec![masquerade(1, &["192.0.2.1"], (1, 65535))], vec![]);
-    let (mut engine, routes) = (engine(3, policy), routes());
-    for port in 1..=3 {
-        let request = udp(("10.0.0.5", port), ("198.51.100.9", 53));
-        let out = send(&mut engine, &routes, 1, &build(&request, b""), NOW).headers();
-        send(&mut engine, &routes, 0, &build(&answer(&out, 0), b""), NOW);
-    }
-    let request = build(&udp(("10.0.0.5", 9), ("198.51.100.9", 53)), b"");
-    assert_eq!(
-        send(&mut engine, &routes, 1, &request, NOW),
-        Fate::Dropped(Drop::NatTableFull)
-    );
-    assert_eq!(engine.stats().table_full, 1);
-}
-
 /// Each reply may arrive at any worker; the one that it is handed to has the connection.
 #[test]
 fn replies_find_the_worker_that_owns_the_connection() {

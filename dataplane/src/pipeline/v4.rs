@@ -88,7 +88,7 @@ impl Pipeline {
     fn connected_v4(&mut self, tables: &Tables, mut mbuf: Mbuf, meta: &Meta<V4>, at: EntryRef) {
         let entry = self.engine.entry(at);
         let adjacency = tables.adjacency(entry.next_hop());
-        let fresh = entry.stamp() == tables.generation().0 as u32;
+        let fresh = self.engine.is_current(entry, tables.generation());
         if !(fresh && goes_on(meta, adjacency)) {
             return self.reconsider_v4(tables, Packet { mbuf, meta: *meta }, at);
         }
@@ -108,7 +108,7 @@ impl Pipeline {
     /// A packet of a known connection whose way is of an older generation, or not simply open.
     #[cold]
     fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
-        if self.engine.entry(at).stamp() != tables.generation().0 as u32 {
+        if !self.engine.is_current(self.engine.entry(at), tables.generation()) {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
                 Outcome::Kept => {}

@@ -5,6 +5,7 @@ use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 use super::Engine;
 use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
+use crate::eviction::Worth;
 use crate::key::FlowKey;
 use crate::ports::{Lease, protocol_index};
 use crate::resolve::{Resolution, Resolver, forwarding};
@@ -19,7 +20,7 @@ const ECHO_REQUEST: u8 = 8;
 /// Public ports tried when the reply's tuple belongs to an older connection of a port forward.
 const ATTEMPTS: usize = 4;
 
-/// Connections looked at for one to evict.
+/// Connections of a queue looked at for one to evict.
 const SAMPLE: u32 = 16;
 
 impl Engine {
@@ -245,32 +246,33 @@ impl Engine {
         }
     }
 
-    /// Room for one more connection: a full table gives up the longest silent one of some that nobody ever answered.
+    /// Room for one more connection: a full table gives up the least valuable one.
     fn make_room(&mut self) -> Result<(), Drop> {
         if !self.connections.is_full() {
             return Ok(());
         }
-        let slots = self.connections.slots();
-        let mut victim = None;
-        for _ in 0..SAMPLE {
-            let mut connection = self.random.below(slots);
-            // Only the slots held back can be free.
-            for _ in 0..EntryRef::QUARANTINE {
-                if self.connections.cold[connection as usize].slot != Slot::Free {
-                    break;
-                }
-                connection = if connection + 1 < slots { connection + 1 } else { 0 };
-            }
-            let cold = &self.connections.cold[connection as usize];
-            let unreplied = self.connections.pair(connection)[0].state == ConnectionState::Unreplied;
-            if cold.slot == Slot::Live && unreplied && !cold.offload.holds_rules() {
-                let candidate = (self.connections.last_seen(connection), connection);
-                victim = Some(victim.map_or(candidate, |v: (u32, u32)| v.min(candidate)));
-            }
-        }
-        let (_, connection) = victim.ok_or(Drop::NatTableFull)?;
-        self.end(connection, EndReason::Evicted);
+        let victim = Worth::EVICTABLE.into_iter().find_map(|worth| self.victim(worth));
+        self.end(victim.ok_or(Drop::NatTableFull)?, EndReason::Evicted);
         Ok(())
+    }
+
+    /// The oldest connection of a worth that may go. Those found in use since they were queued go to the end of the
+    /// queue; after some of them the next one goes all the same. One that the NIC may carry stays: its slot would not be
+    /// free.
+    fn victim(&mut self, worth: Worth) -> Option<u32> {
+        for attempt in 0..SAMPLE {
+            let connection = self.queues.oldest(worth)?;
+            let seen = self.connections.last_seen(connection);
+            let cold = &mut self.connections.cold;
+            let Cold { queued, offload, .. } = cold[connection as usize];
+            let used = seen > queued && attempt < SAMPLE / 2;
+            if !used && !offload.holds_rules() {
+                return Some(connection);
+            }
+            self.queues.leave(cold, connection);
+            self.queues.join(cold, connection, worth, seen);
+        }
+        None
     }
 
     /// Makes a connection; neither of its tuples is in the table, and there is room.
@@ -308,8 +310,15 @@ impl Engine {
             offload: OffloadState::None,
             ..Cold::default()
         };
-        self.table.insert(&original, EntryRef::original(connection));
-        self.table.insert(&reply, EntryRef::reply(connection));
+        self.connections.note_ways(connection);
+        for (key, at) in [
+            (original, EntryRef::original(connection)),
+            (reply, EntryRef::reply(connection)),
+        ] {
+            self.table.insert(&key, at, &self.connections.entries);
+        }
+        self.queues
+            .join(&mut self.connections.cold, connection, Worth::Unreplied, tick.0);
         let second = self.deadline(connection).second_up();
         self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;

@@ -57,7 +57,7 @@ impl Engine {
         if !checksum::is_valid(icmp) {
             return Err(Drop::IcmpMalformed);
         }
-        if self.entry(at).stamp() != resolver.generation().0 as u32
+        if !self.is_current(self.entry(at), resolver.generation())
             && let Outcome::Ended(reason) = self.revalidate_one(at, resolver)
         {
             return Err(reason);

@@ -1,14 +1,15 @@
 //! Generations: which connections a new one touches, and what becomes of them.
 //!
 //! A pass looks at every connection once, in whatever budget the worker has, driven by the delta: what the delta does
-//! not touch is stamped, the rest is resolved again. A packet that finds an old stamp has its connection revalidated
-//! there and then, so that nothing is ever sent by the routes of a generation that is gone. A generation that comes
-//! during a pass is merged into it: the pass goes on from where it is, once around.
+//! not touch is stamped, the rest is resolved again. It reads two compact columns for that, not the entries. While it runs,
+//! a packet whose entry has an old stamp has its connection revalidated there and then, so that nothing is ever sent by the
+//! routes of a generation that is gone; once it has ended, every connection is of the generation, and entries' stamps
+//! do not matter. A generation that comes during a pass is merged into it: the pass goes on from where it is, once around.
 
 use net::{Drop, Generation, VrfId};
 
 use super::Engine;
-use crate::connections::{NONE, Slot};
+use crate::connections::NONE;
 use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
 use crate::resolve::{Resolution, Resolver, forwarding};
@@ -21,9 +22,13 @@ pub(super) struct Pass {
     generation: Generation,
     /// The generation that every connection was brought to before.
     base: Generation,
+    /// The policy that every connection was found to agree with then.
+    base_policy: u32,
     /// What changed from `base` to `generation`.
     delta: DeltaIndex,
     cursor: u32,
+    /// Slots to go around: those that there were when the newest generation came. Later ones are of it.
+    slots: u32,
     left: u32,
     running: bool,
     summary: RevalidationSummary,
@@ -58,10 +63,13 @@ impl Engine {
         if !pass.running {
             pass.base = pass.generation;
             pass.delta.clear();
+            // No number that a generation has soon.
+            self.settled = (generation.0 as u32).wrapping_sub(1 << 31);
         }
         pass.delta.add(delta);
         pass.generation = generation;
-        pass.left = self.connections.slots();
+        pass.slots = self.connections.slots();
+        pass.left = pass.slots;
         pass.running = true;
         pass.summary = RevalidationSummary {
             generation,
@@ -86,17 +94,17 @@ impl Engine {
             return None;
         }
         let stamp = self.pass.generation.0 as u32;
-        let slots = self.connections.slots();
+        let slots = self.pass.slots;
         for _ in 0..self.pass.left.min(u32::try_from(budget).unwrap_or(u32::MAX)) {
             let connection = if self.pass.cursor < slots { self.pass.cursor } else { 0 };
             self.pass.cursor = connection + 1;
             self.pass.left -= 1;
             let behind = (self.connections.stamps[connection as usize].wrapping_sub(stamp) as i32) < 0;
-            if !behind || self.connections.cold[connection as usize].slot != Slot::Live {
+            if !behind || !self.connections.ways[connection as usize].live {
                 continue;
             }
             if !self.is_touched(connection) {
-                self.connections.stamp(connection, stamp);
+                self.connections.stamps[connection as usize] = stamp;
                 self.pass.summary.kept += 1;
                 continue;
             }
@@ -112,6 +120,8 @@ impl Engine {
             return None;
         }
         self.pass.running = false;
+        self.pass.base_policy = self.policy_number;
+        self.settled = stamp;
         Some(self.pass.summary)
     }
 
@@ -124,7 +134,8 @@ impl Engine {
         let connection = at.connection();
         let generation = resolver.generation();
         let stamp = generation.0 as u32;
-        if entry.stamp == stamp {
+        if self.connections.stamps[connection as usize] == stamp {
+            self.connections.stamp(connection, stamp);
             return Outcome::Kept;
         }
         let outcome = if generation == self.pass.generation && !self.is_touched(connection) {
@@ -141,23 +152,22 @@ impl Engine {
 
     /// True unless the delta of the pass says that the connection goes the way it went.
     fn is_touched(&self, connection: u32) -> bool {
-        let cold = &self.connections.cold[connection as usize];
+        let ways = &self.connections.ways[connection as usize];
         let stamp = self.connections.stamps[connection as usize];
         let older_than_delta = (stamp.wrapping_sub(self.pass.base.0 as u32) as i32) < 0;
         if older_than_delta
-            || cold.policy != self.policy_number
-            || cold.unrouted.is_some()
+            || self.pass.base_policy != self.policy_number
+            || ways.unrouted
             || self.pass.delta.touches_all()
         {
             return true;
         }
-        let vrf = self.connections.inner_vrf(connection);
-        let touches = |entry: &Entry| {
+        (0..2).any(|i| {
+            let (egress, destination) = (ways.egress[i], ways.destinations[i]);
             self.pass
                 .delta
-                .touches(vrf, entry.egress_vrf, entry.rewrite.destination(), entry.next_hop)
-        };
-        self.connections.pair(connection).iter().any(touches)
+                .touches(ways.inner, egress, destination, ways.next_hops[i])
+        })
     }
 
     fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
@@ -170,6 +180,7 @@ impl Engine {
                 return Outcome::Ended(Drop::NatPolicyDenied);
             }
         };
+        self.connections.note_ways(connection);
         self.connections.stamp(connection, stamp);
         self.connections.cold[connection as usize].policy = self.policy_number;
         // A new policy may have shorter timers.

@@ -101,6 +101,7 @@ impl Engine {
         self.connections.used() == 0
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
+            && self.queues.queued(&self.connections.cold) == [0, 0]
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)

@@ -376,7 +376,7 @@ pub fn send(engine: &mut Engine, routes: &Routes, vrf: u16, packet: &[u8], now: 
             }
         }
     };
-    if engine.entry(at).stamp() != routes.generation as u32
+    if !engine.is_current(engine.entry(at), routes.generation())
         && let Outcome::Ended(reason) = engine.revalidate_one(at, routes)
     {
         return Fate::Dropped(reason);
