@@ -48,8 +48,10 @@ pub(crate) struct Worker {
 
 /// Packets of one receive burst.
 const RX_BURST: usize = 32;
-/// Connections revalidated in the background after each burst.
-const REVALIDATE: usize = 64;
+/// Connections that a background pass looks at after each round with packets: a twentieth of what the packets take.
+const REVALIDATE: usize = 32;
+/// The same in a round without packets.
+const REVALIDATE_IDLE: usize = 1024;
 /// Timers looked at in one millisecond.
 const EXPIRE: usize = 512;
 /// Idle polls before the first sleep.
@@ -108,8 +110,9 @@ impl Worker {
             }
             self.pipeline.flush();
             if let Some(current) = &pass {
+                let budget = if work > 0 { REVALIDATE } else { REVALIDATE_IDLE };
                 work += 1;
-                if let Some(summary) = self.pipeline.revalidate(tables, REVALIDATE) {
+                if let Some(summary) = self.pipeline.revalidate(tables, budget) {
                     let event = Event::Revalidated {
                         worker: self.pipeline.index,
                         generation: current.generation,

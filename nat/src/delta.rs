@@ -143,6 +143,11 @@ impl DeltaIndex {
         self.touches_next_hop(next_hop) || self.touches_prefix(vrf, destination)
     }
 
+    /// The same for a lookup that began in some VRF or another.
+    pub(crate) fn touches_anywhere(&self, destination: u32, next_hop: NextHopId) -> bool {
+        self.touches_next_hop(next_hop) || self.touches_prefix(ANY_VRF, destination)
+    }
+
     /// True if the contents of `next_hop` changed.
     pub(crate) fn touches_next_hop(&self, next_hop: NextHopId) -> bool {
         self.everything || (!self.next_hops.is_empty() && self.next_hops.contains(&next_hop.0))

@@ -120,6 +120,8 @@ pub(crate) struct Table {
     base: usize,
     /// `2^(n + 1) - 1` while the table grows from level `n` to the next; `2^n - 1` at level `n` when it is of its full size.
     mask: u32,
+    /// Buckets of level `n`.
+    level: usize,
     /// Buckets of the table at its full size.
     full: usize,
     entries: usize,
@@ -144,6 +146,7 @@ impl Table {
             secret,
             base,
             mask: u32::from(levels > 0),
+            level: base,
             full,
             entries: 0,
         }
@@ -157,11 +160,11 @@ impl Table {
         // The bucket of the next level, if it has been split off already.
         let mut bucket = first as usize + self.base * level as usize;
         if bucket >= self.buckets.len() {
-            bucket = first as usize + self.base * (level & self.mask >> 1) as usize;
+            bucket -= self.level;
         }
         Place {
             bucket: bucket as u32,
-            tag: (hash as u16).max(1),
+            tag: hash as u16 | 1,
         }
     }
 
@@ -177,10 +180,7 @@ impl Table {
             while candidates != 0 {
                 let number = bucket.at[Bucket::lane_of(candidates)];
                 candidates &= candidates - 1;
-                if entries
-                    .get(number as usize)
-                    .is_some_and(|entry| entry.key == *key && !entry.is_dead())
-                {
+                if entries.get(number as usize).is_some_and(|entry| entry.key == *key) {
                     return Some(EntryRef(number));
                 }
             }
@@ -219,7 +219,7 @@ impl Table {
         for i in 0..count {
             let first = entries
                 .get(numbers[i] as usize)
-                .is_some_and(|entry| entry.key == keys[i] && !entry.is_dead());
+                .is_some_and(|entry| entry.key == keys[i]);
             found[i] = if first {
                 Some(EntryRef(numbers[i]))
             } else {
@@ -287,10 +287,10 @@ impl Table {
 
     /// Adds a bucket and moves what belongs to it there.
     fn split(&mut self, entries: &[Entry]) {
-        let level = self.base * (self.mask as usize).div_ceil(2);
-        let from = self.buckets.len() - level;
+        let from = self.buckets.len() - self.level;
         self.buckets.push(Bucket::NEW);
-        if self.buckets.len() == level * 2 && self.buckets.len() < self.full {
+        if self.buckets.len() == self.level * 2 && self.buckets.len() < self.full {
+            self.level *= 2;
             self.mask = self.mask << 1 | 1;
         }
         let mut old = std::mem::replace(&mut self.buckets[from], Bucket::NEW);

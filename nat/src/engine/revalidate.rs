@@ -127,13 +127,16 @@ impl Engine {
 
     /// Brings the connection of a packet to the resolver's generation.
     pub fn revalidate_one(&mut self, at: EntryRef, resolver: &impl Resolver) -> Outcome {
-        let entry = self.entry(at);
-        if entry.is_dead() {
+        let generation = resolver.generation();
+        let stamp = generation.0 as u32;
+        if self.is_untouched(at, generation) {
+            self.connections.entries[at.0 as usize].stamp = stamp;
+            return Outcome::Kept;
+        }
+        if self.entry(at).is_dead() {
             return Outcome::Ended(Drop::NatPolicyDenied);
         }
         let connection = at.connection();
-        let generation = resolver.generation();
-        let stamp = generation.0 as u32;
         if self.connections.stamps[connection as usize] == stamp {
             self.connections.stamp(connection, stamp);
             return Outcome::Kept;
@@ -148,6 +151,21 @@ impl Engine {
             self.pass.count(outcome);
         }
         outcome
+    }
+
+    /// True if the pass is to `generation` and its delta does not touch the connection, as far as its entries can tell: they
+    /// don't say where a lookup began, so that a prefix of any VRF counts.
+    fn is_untouched(&self, at: EntryRef, generation: Generation) -> bool {
+        let pass = &self.pass;
+        let untouched = |entry: &Entry| {
+            let (destination, next_hop) = (entry.rewrite.destination(), entry.next_hop);
+            !pass.delta.touches_anywhere(destination, next_hop)
+        };
+        self.entry(at).flags == 0
+            && generation == pass.generation
+            && pass.base_policy == self.policy_number
+            && !pass.delta.touches_all()
+            && self.connections.pair(at.connection()).iter().all(untouched)
     }
 
     /// True unless the delta of the pass says that the connection goes the way it went.

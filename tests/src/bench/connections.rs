@@ -20,7 +20,7 @@ use super::random::Random;
 /// Packets looked up together.
 const BURST: usize = 32;
 /// Slots that a worker's background pass looks at after each burst.
-const REVALIDATE: usize = 64;
+const REVALIDATE: usize = 32;
 const VPC: u16 = 7;
 const INSIDE: u32 = 0x0a00_0000;
 const SERVER: u32 = 0x0808_0808;
