@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use nat::{
     Delta, Engine, EngineConfig, EntryRef, FlowKey, Masquerade, Millis, NewPacket, Policy, PolicySpec, Resolution,
-    Resolver, Verdict,
+    Resolver, Segment, Verdict,
 };
 use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
 
@@ -105,7 +105,7 @@ fn establish(engine: &mut Engine, connections: u32) {
         let at = engine.lookup(&packet(n).key()).expect("made before");
         let reply = engine.lookup(&reply_key(engine, at)).expect("made with it");
         for at in [at, reply, at, reply] {
-            engine.hit(at, 0, 46, Millis(1));
+            engine.hit(at, Segment::default(), 46, Millis(1));
         }
     }
     assert_eq!(engine.stats().udp.established, u64::from(connections));
@@ -149,10 +149,10 @@ fn hits(engine: &mut Engine, connections: u32, packets: u32) -> [f64; 2] {
             for (at, frame) in found.iter().zip(&mut frames) {
                 let at = at.expect("made before");
                 let entry = engine.entry(at);
-                assert!(engine.is_current(entry, Generation(1)));
+                assert!(engine.is_current(at, Generation(1)));
                 entry.rewrite().apply(frame, 20, protocol::UDP);
                 next_hops = next_hops.wrapping_add(entry.next_hop().0);
-                black_box(engine.hit(at, 0, 46, Millis(2)));
+                black_box(engine.hit(at, Segment::default(), 46, Millis(2)));
             }
         }
         runs.push(start.elapsed().as_nanos() as f64 / run.len() as f64);

@@ -2,6 +2,7 @@
 
 use net::{Drop, NextHopId, VrfId, protocol};
 
+use crate::engine::TcpMemory;
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::verdict::OffloadState;
@@ -51,6 +52,7 @@ pub(crate) struct Cold {
     /// Tick at which it joined that queue, or was last found to be in use.
     pub(crate) queued: u32,
     pub(crate) worth: Worth,
+    pub(crate) tcp: TcpMemory,
     /// How often the slot was used; part of the id.
     pub(crate) epoch: u32,
     pub(crate) flow_hash: u32,
@@ -72,8 +74,7 @@ pub(crate) struct Cold {
 pub(crate) struct Connections {
     pub(crate) entries: Vec<Entry>,
     pub(crate) cold: Vec<Cold>,
-    /// Generation of each connection's routes. A revalidation pass scans this column and the next one; the stamps in the
-    /// entries may be older.
+    /// Generation of each connection's routes. A revalidation pass scans this column and the next one, not the entries.
     pub(crate) stamps: Vec<u32>,
     pub(crate) ways: Vec<Ways>,
     capacity: u32,
@@ -92,7 +93,7 @@ impl Entry {
             packets: 0,
             bytes: 0,
             next_hop: NextHopId(0),
-            stamp: 0,
+            sequence: 0,
             last_seen: 0,
             egress_vrf: VrfId::DEFAULT,
             state: ConnectionState::Unreplied,
@@ -204,14 +205,6 @@ impl Connections {
             live: true,
             unrouted: original.flags & Entry::UNROUTED != 0,
         };
-    }
-
-    /// Sets the generation of both directions.
-    pub(crate) fn stamp(&mut self, connection: u32, generation: u32) {
-        self.stamps[connection as usize] = generation;
-        self.pair_mut(connection)
-            .iter_mut()
-            .for_each(|entry| entry.stamp = generation);
     }
 
     pub(crate) fn id(&self, connection: u32) -> ConnectionId {

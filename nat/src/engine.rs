@@ -16,6 +16,10 @@ mod icmp;
 mod offload;
 mod revalidate;
 mod show;
+mod tcp;
+
+pub use tcp::Segment;
+pub(crate) use tcp::TcpMemory;
 
 use std::sync::Arc;
 
@@ -187,17 +191,17 @@ impl Engine {
         &self.connections.entries[at.0 as usize]
     }
 
-    /// True if the entry's way is of `generation`; else [`Engine::revalidate_one`] has to be called before a packet goes by it.
+    /// True if the way of a direction is of `generation`; else [`Engine::revalidate_one`] has to be called before a packet
+    /// goes by it.
     #[inline]
-    pub fn is_current(&self, entry: &Entry, generation: Generation) -> bool {
+    pub fn is_current(&self, at: EntryRef, generation: Generation) -> bool {
         let generation = generation.0 as u32;
-        self.settled == generation || entry.stamp == generation
+        self.settled == generation || self.connections.stamps.get(at.connection() as usize) == Some(&generation)
     }
 
-    /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet;
-    /// `tcp_flags` counts for TCP only.
+    /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet.
     #[inline]
-    pub fn hit(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> Hit {
+    pub fn hit(&mut self, at: EntryRef, segment: Segment, length: u16, now: Millis) -> Hit {
         const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
         let tick = self.clock.tick(now);
         let entry = &mut self.connections.entries[at.0 as usize];
@@ -207,10 +211,11 @@ impl Engine {
         entry.packets += 1;
         entry.bytes += u64::from(length);
         entry.last_seen = tick.0;
-        if entry.state == ConnectionState::Established && tcp_flags & CONTROL == 0 {
+        if entry.state == ConnectionState::Established && segment.flags & CONTROL == 0 {
+            entry.sequence = segment.sequence;
             return Hit::default();
         }
-        self.advance(at, tcp_flags)
+        self.advance(at, segment)
     }
 
     #[cold]
@@ -223,12 +228,12 @@ impl Engine {
     }
 
     /// Follows the state of a connection that is not quietly established.
-    fn advance(&mut self, at: EntryRef, tcp_flags: u8) -> Hit {
+    fn advance(&mut self, at: EntryRef, segment: Segment) -> Hit {
         let connection = at.connection();
         let entry = self.entry(at);
         let (protocol, state) = (entry.key.protocol(), entry.state);
         let next = match protocol {
-            protocol::TCP => next_tcp_state(state, tcp_flags, at.is_reply()),
+            protocol::TCP => self.follow_tcp(at, segment),
             protocol::UDP => {
                 let packets = entry.packets + self.entry(at.opposite()).packets;
                 match state {
@@ -250,6 +255,20 @@ impl Engine {
             offload: next == ConnectionState::Established && may_ask,
             refused: None,
         }
+    }
+
+    fn follow_tcp(&mut self, at: EntryRef, segment: Segment) -> ConnectionState {
+        let cold = &mut self.connections.cold[at.connection() as usize];
+        let entry = &mut self.connections.entries[at.0 as usize];
+        // Before a connection is established there is nothing to compare with; of one that the NIC carries we don't see
+        // what it is at.
+        let near = entry.state != ConnectionState::Established
+            || cold.offload.holds_rules()
+            || tcp::is_near(segment.sequence, entry.sequence);
+        if near {
+            entry.sequence = segment.sequence;
+        }
+        tcp::follow(entry.state, &mut cold.tcp, segment.flags, at.is_reply(), near)
     }
 
     fn set_state(&mut self, connection: u32, state: ConnectionState) {
@@ -345,20 +364,6 @@ impl Engine {
             self.ports.release(cold.pool, protocol, cold.port);
         }
         self.connections.give_back(connection);
-    }
-}
-
-/// TCP by its SYN, FIN and RST. RFC 5382 section 5: opening and closing connections have the transitory timer.
-fn next_tcp_state(state: ConnectionState, flags: u8, reply: bool) -> ConnectionState {
-    use ConnectionState::{Closing, Established, Replied, Unreplied};
-    let has = |flag| flags & flag != 0;
-    match state {
-        _ if has(tcp_flag::FIN | tcp_flag::RST) => Closing,
-        // The client uses the tuple for its next connection.
-        Closing if !reply && has(tcp_flag::SYN) && !has(tcp_flag::ACK) => Unreplied,
-        Unreplied if reply => Replied,
-        Replied if !reply && has(tcp_flag::ACK) && !has(tcp_flag::SYN) => Established,
-        other => other,
     }
 }
 

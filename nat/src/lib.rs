@@ -41,7 +41,7 @@ mod view;
 mod wheel;
 
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use engine::{Engine, EngineConfig, EngineError, Segment};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use key::FlowKey;
 pub use policy::{Masquerade, Policy, PolicyError, PolicySpec, PortForward, Timers};

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use dpdk_sys::Mbuf;
-use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Verdict};
+use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Segment, Verdict};
 use net::parse::{FragmentPart, V4, protocol};
 use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
@@ -88,16 +88,17 @@ impl Pipeline {
     fn connected_v4(&mut self, tables: &Tables, mut mbuf: Mbuf, meta: &Meta<V4>, at: EntryRef) {
         let entry = self.engine.entry(at);
         let adjacency = tables.adjacency(entry.next_hop());
-        let fresh = self.engine.is_current(entry, tables.generation());
+        let fresh = self.engine.is_current(at, tables.generation());
         if !(fresh && goes_on(meta, adjacency)) {
             return self.reconsider_v4(tables, Packet { mbuf, meta: *meta }, at);
         }
         let rewrite = *entry.rewrite();
-        let hit = self.engine.hit(at, meta.ip.tcp_flags, meta.ip.total_length, self.now);
+        let bytes = &mut mbuf.data_mut()[usize::from(meta.l3)..];
+        let segment = Segment::of(bytes, usize::from(meta.ip.l4), meta.ip.tcp_flags);
+        let hit = self.engine.hit(at, segment, meta.ip.total_length, self.now);
         if let Some(reason) = hit.refused {
             return self.refuse_v4(tables, Packet { mbuf, meta: *meta }, reason);
         }
-        let bytes = &mut mbuf.data_mut()[usize::from(meta.l3)..];
         rewrite.apply(bytes, usize::from(meta.ip.l4), meta.ip.protocol);
         if hit.offload {
             self.request_offload(tables, self.engine.id_of(at));
@@ -108,7 +109,7 @@ impl Pipeline {
     /// A packet of a known connection whose way is of an older generation, or not simply open.
     #[cold]
     fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
-        if !self.engine.is_current(self.engine.entry(at), tables.generation()) {
+        if !self.engine.is_current(at, tables.generation()) {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
                 Outcome::Kept => {}
@@ -125,14 +126,13 @@ impl Pipeline {
         let Some(mut packet) = self.admit_v4(tables, packet, next_hop) else {
             return;
         };
-        let hit = self
-            .engine
-            .hit(at, packet.meta.ip.tcp_flags, packet.meta.ip.total_length, self.now);
+        let l4 = usize::from(packet.meta.ip.l4);
+        let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
+        let segment = Segment::of(&packet.mbuf.data()[l3..], l4, packet.meta.ip.tcp_flags);
+        let hit = self.engine.hit(at, segment, packet.meta.ip.total_length, self.now);
         if let Some(reason) = hit.refused {
             return self.refuse_v4(tables, packet, reason);
         }
-        let l4 = usize::from(packet.meta.ip.l4);
-        let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
         rewrite.apply(&mut packet.mbuf.data_mut()[l3..], l4, protocol);
         let destination = rewrite.destination();
         if hit.offload {

@@ -292,7 +292,6 @@ impl Engine {
             rewrite,
             next_hop: route.next_hop,
             egress_vrf: route.vrf,
-            stamp,
             last_seen: tick.0,
             ..Entry::of(key)
         };

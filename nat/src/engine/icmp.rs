@@ -57,7 +57,7 @@ impl Engine {
         if !checksum::is_valid(icmp) {
             return Err(Drop::IcmpMalformed);
         }
-        if !self.is_current(self.entry(at), resolver.generation())
+        if !self.is_current(at, resolver.generation())
             && let Outcome::Ended(reason) = self.revalidate_one(at, resolver)
         {
             return Err(reason);

@@ -127,42 +127,37 @@ impl Engine {
 
     /// Brings the connection of a packet to the resolver's generation.
     pub fn revalidate_one(&mut self, at: EntryRef, resolver: &impl Resolver) -> Outcome {
-        let generation = resolver.generation();
-        let stamp = generation.0 as u32;
-        if self.is_untouched(at, generation) {
-            self.connections.entries[at.0 as usize].stamp = stamp;
-            return Outcome::Kept;
-        }
         if self.entry(at).is_dead() {
             return Outcome::Ended(Drop::NatPolicyDenied);
         }
         let connection = at.connection();
+        let generation = resolver.generation();
+        let stamp = generation.0 as u32;
         if self.connections.stamps[connection as usize] == stamp {
-            self.connections.stamp(connection, stamp);
             return Outcome::Kept;
         }
-        let outcome = if generation == self.pass.generation && !self.is_touched(connection) {
-            self.connections.stamp(connection, stamp);
+        let of_pass = generation == self.pass.generation;
+        let outcome = if of_pass && (self.is_untouched(at) || !self.is_touched(connection)) {
+            self.connections.stamps[connection as usize] = stamp;
             Outcome::Kept
         } else {
             self.resolve_again(connection, stamp, resolver)
         };
-        if self.pass.running && generation == self.pass.generation {
+        if self.pass.running && of_pass {
             self.pass.count(outcome);
         }
         outcome
     }
 
-    /// True if the pass is to `generation` and its delta does not touch the connection, as far as its entries can tell: they
-    /// don't say where a lookup began, so that a prefix of any VRF counts.
-    fn is_untouched(&self, at: EntryRef, generation: Generation) -> bool {
+    /// True if the delta of the pass does not touch the connection as far as its entries can tell, which a packet has in
+    /// its cache anyway: they don't say where a lookup began, so that a prefix of any VRF counts.
+    fn is_untouched(&self, at: EntryRef) -> bool {
         let pass = &self.pass;
         let untouched = |entry: &Entry| {
             let (destination, next_hop) = (entry.rewrite.destination(), entry.next_hop);
             !pass.delta.touches_anywhere(destination, next_hop)
         };
         self.entry(at).flags == 0
-            && generation == pass.generation
             && pass.base_policy == self.policy_number
             && !pass.delta.touches_all()
             && self.connections.pair(at.connection()).iter().all(untouched)
@@ -199,7 +194,7 @@ impl Engine {
             }
         };
         self.connections.note_ways(connection);
-        self.connections.stamp(connection, stamp);
+        self.connections.stamps[connection as usize] = stamp;
         self.connections.cold[connection as usize].policy = self.policy_number;
         // A new policy may have shorter timers.
         self.arm_earlier(connection);

@@ -107,6 +107,8 @@ impl Pair {
             masqueraded,
             flow_hash: hash,
             state,
+            fins: [false; 2],
+            before_reset: None,
             packets: [0; 2],
             seen,
             unrouted: None,

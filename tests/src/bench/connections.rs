@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use nat::{
     Delta, Engine, EngineConfig, EntryRef, FlowKey, Masquerade, Millis, NewPacket, Policy, PolicySpec, PortForward,
-    Resolution, Resolver, Verdict,
+    Resolution, Resolver, Segment, Verdict,
 };
 use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
 use nix::time::{ClockId, clock_gettime};
@@ -212,7 +212,7 @@ fn open(engine: &mut Engine, packet: fn(u32) -> NewPacket, first: u32, last: u32
         };
         match engine.miss(&packet, way, &routes, Millis(1)) {
             Verdict::Connection(at) => {
-                engine.hit(at, 0, 46, Millis(1));
+                engine.hit(at, Segment::default(), 46, Millis(1));
             }
             verdict => return Err(format!("{verdict:?} at connection {n}")),
         }
@@ -247,7 +247,7 @@ fn established(connections: u32) -> Result<Engine, String> {
     for n in 0..connections {
         for key in keys(&engine, n)?.iter().cycle().take(4) {
             let at = engine.lookup(key).ok_or("a connection is gone")?;
-            engine.hit(at, 0, 46, Millis(1));
+            engine.hit(at, Segment::default(), 46, Millis(1));
         }
     }
     match engine.stats().udp.established {
@@ -269,13 +269,13 @@ fn burst(engine: &mut Engine, keys: &[FlowKey], routes: &Routes, frames: &mut [[
     let found = engine.lookup_burst(keys.len(), |i| keys[i]);
     for (at, frame) in found.iter().take(keys.len()).zip(frames) {
         let at = at.ok_or("a connection is gone")?;
-        if !engine.is_current(engine.entry(at), routes.generation()) {
+        if !engine.is_current(at, routes.generation()) {
             black_box(engine.revalidate_one(at, routes));
         }
         let entry = engine.entry(at);
         entry.rewrite().apply(frame, 20, protocol::UDP);
         black_box(entry.next_hop());
-        black_box(engine.hit(at, 0, 46, Millis(2)));
+        black_box(engine.hit(at, Segment::default(), 46, Millis(2)));
     }
     Ok(())
 }
