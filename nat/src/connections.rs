@@ -6,6 +6,7 @@ use crate::engine::TcpMemory;
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::verdict::OffloadState;
+use crate::ways::WayTable;
 use crate::{FlowKey, Rewrite};
 
 /// No connection, no pool.
@@ -20,23 +21,6 @@ pub(crate) enum Slot {
     /// Ended, and waits for the NIC.
     Zombie,
 }
-
-/// What the way of a connection depends on: all that a revalidation pass reads of one that a generation does not touch.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Ways {
-    /// Destination of each direction's packets after translation, original direction first.
-    pub(crate) destinations: [u32; 2],
-    pub(crate) next_hops: [NextHopId; 2],
-    /// VRF in which each direction's route lookup ended.
-    pub(crate) egress: [VrfId; 2],
-    /// VRF in which both begin: that of the VPC.
-    pub(crate) inner: VrfId,
-    pub(crate) live: bool,
-    /// The connection waits for a route.
-    pub(crate) unrouted: bool,
-}
-
-const _: () = assert!(size_of::<Ways>() <= 24, "a pass over a million connections reads 24 MB");
 
 /// What packets of an established connection don't need.
 #[derive(Debug, Clone, Default)]
@@ -74,9 +58,7 @@ pub(crate) struct Cold {
 pub(crate) struct Connections {
     pub(crate) entries: Vec<Entry>,
     pub(crate) cold: Vec<Cold>,
-    /// Generation of each connection's routes. A revalidation pass scans this column and the next one, not the entries.
-    pub(crate) stamps: Vec<u32>,
-    pub(crate) ways: Vec<Ways>,
+    pub(crate) ways: WayTable,
     capacity: u32,
     /// Slots in use, zombies as well.
     used: u32,
@@ -109,8 +91,7 @@ impl Connections {
         Self {
             entries: Vec::with_capacity(slots * 2),
             cold: Vec::with_capacity(slots),
-            stamps: Vec::with_capacity(slots),
-            ways: Vec::with_capacity(slots),
+            ways: WayTable::with_capacity(slots),
             capacity,
             used: 0,
             free_first: NONE,
@@ -150,8 +131,7 @@ impl Connections {
         }
         let slot = self.slots();
         self.cold.push(Cold::default());
-        self.stamps.push(0);
-        self.ways.push(Ways::default());
+        self.ways.push();
         self.entries
             .extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
         slot
@@ -165,7 +145,7 @@ impl Connections {
             next: NONE,
             ..Cold::default()
         };
-        self.ways[connection as usize].live = false;
+        self.ways.clear(connection);
         self.pair_mut(connection)
             .iter_mut()
             .for_each(|entry| entry.flags = Entry::DEAD);
@@ -189,22 +169,11 @@ impl Connections {
         self.entries[first..].first_chunk_mut().expect("entries come in pairs")
     }
 
-    /// Notes what the way of a connection depends on, from its entries.
-    pub(crate) fn note_ways(&mut self, connection: u32) {
-        let [original, reply] = self.pair(connection);
-        let inner = if original.key.vrf() == VrfId::DEFAULT {
-            reply.key.vrf()
-        } else {
-            original.key.vrf()
-        };
-        self.ways[connection as usize] = Ways {
-            destinations: [original.rewrite.destination(), reply.rewrite.destination()],
-            next_hops: [original.next_hop, reply.next_hop],
-            egress: [original.egress_vrf, reply.egress_vrf],
-            inner,
-            live: true,
-            unrouted: original.flags & Entry::UNROUTED != 0,
-        };
+    /// Notes what the way of a connection, as its entries have it, depends on.
+    pub(crate) fn note_ways(&mut self, connection: u32, stamp: u32) {
+        let first = EntryRef::original(connection).0 as usize;
+        let pair = self.entries[first..].first_chunk().expect("entries come in pairs");
+        self.ways.set(connection, pair, stamp);
     }
 
     pub(crate) fn id(&self, connection: u32) -> ConnectionId {
@@ -222,7 +191,7 @@ impl Connections {
 
     /// VRF of the inner end: that of the VPC.
     pub(crate) fn inner_vrf(&self, connection: u32) -> VrfId {
-        self.ways[connection as usize].inner
+        self.ways.inner(connection)
     }
 
     /// The later of both directions' last packets.

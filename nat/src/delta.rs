@@ -72,19 +72,21 @@ pub(crate) struct DeltaIndex {
     networks: HashSet<u64, FixedState>,
     lengths: HashMap<u32, Lengths, FixedState>,
     next_hops: HashSet<u32, FixedState>,
+    /// Some of them, and all if they are no more than [`FEW`].
+    few_next_hops: Vec<u32>,
     policy: bool,
     everything: bool,
 }
 
 /// A prefix that changed.
 #[derive(Debug, Clone, Copy)]
-struct Changed {
+pub(crate) struct Changed {
     vrf: u32,
-    network: u32,
-    mask: u32,
+    pub(crate) network: u32,
+    pub(crate) mask: u32,
 }
 
-/// Prefixes that are few.
+/// Prefixes or next hops that are few.
 const FEW: usize = 8;
 
 /// A bit for each prefix length, 0 to 32.
@@ -122,7 +124,21 @@ impl DeltaIndex {
                 *self.lengths.entry(vrf).or_default() |= 1 << length;
             }
         }
-        self.next_hops.extend(delta.next_hops.iter().map(|n| n.0));
+        for next_hop in delta.next_hops.iter().map(|n| n.0) {
+            if self.next_hops.insert(next_hop) && self.few_next_hops.len() <= FEW {
+                self.few_next_hops.push(next_hop);
+            }
+        }
+    }
+
+    /// Every prefix that changed, if they are few.
+    pub(crate) fn few_prefixes(&self) -> Option<&[Changed]> {
+        (self.few.len() <= FEW).then_some(&self.few)
+    }
+
+    /// Every next hop that changed, if they are few.
+    pub(crate) fn few_next_hops(&self) -> Option<&[u32]> {
+        (self.few_next_hops.len() <= FEW).then_some(&self.few_next_hops)
     }
 
     /// True if every connection has to be looked at whatever its route.

@@ -193,10 +193,13 @@ impl Engine {
 
     /// True if the way of a direction is of `generation`; else [`Engine::revalidate_one`] has to be called before a packet
     /// goes by it.
+    ///
+    /// # Panics
+    /// If `at` is of another engine.
     #[inline]
     pub fn is_current(&self, at: EntryRef, generation: Generation) -> bool {
         let generation = generation.0 as u32;
-        self.settled == generation || self.connections.stamps.get(at.connection() as usize) == Some(&generation)
+        self.settled == generation || self.connections.ways.stamp(at.connection()) == generation
     }
 
     /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet.
@@ -339,7 +342,7 @@ impl Engine {
             EndReason::Evicted => &mut ended.evicted,
         } += 1;
         self.queues.leave(&mut self.connections.cold, connection);
-        self.connections.ways[connection as usize].live = false;
+        self.connections.ways.clear(connection);
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.take().is_some() {
             self.counters.unrouted -= 1;

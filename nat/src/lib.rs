@@ -38,6 +38,7 @@ mod table;
 mod time;
 mod verdict;
 mod view;
+mod ways;
 mod wheel;
 
 pub use delta::Delta;

@@ -297,7 +297,6 @@ impl Engine {
         };
         let [there, back] = Rewrite::both(&original, &reply);
         *self.connections.pair_mut(connection) = [entry(original, there, routes[0]), entry(reply, back, routes[1])];
-        self.connections.stamps[connection as usize] = stamp;
         let cold = &mut self.connections.cold[connection as usize];
         *cold = Cold {
             epoch: cold.epoch,
@@ -309,7 +308,7 @@ impl Engine {
             offload: OffloadState::None,
             ..Cold::default()
         };
-        self.connections.note_ways(connection);
+        self.connections.note_ways(connection, stamp);
         for (key, at) in [
             (original, EntryRef::original(connection)),
             (reply, EntryRef::reply(connection)),

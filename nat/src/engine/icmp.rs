@@ -22,7 +22,7 @@ impl Engine {
     /// An ICMP error that arrived in `vrf`: `packet` is the whole IP packet, checked as by [`net::parse_v4`].
     ///
     /// If it is about a packet of a connection, the quoted packet, the error's addresses and every checksum are
-    /// translated in place. The timers of the connection don't change (RFC 5508 REQ-7 leaves them alone).
+    /// translated in place. The timers of the connection don't change (RFC 5508 REQ-6 leaves them alone).
     pub fn icmp_error(&mut self, vrf: VrfId, packet: &mut [u8], resolver: &impl Resolver, now: Millis) -> IcmpVerdict {
         self.clock.tick(now);
         let outer = match parse_v4(packet) {

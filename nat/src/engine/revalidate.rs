@@ -14,6 +14,10 @@ use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::verdict::{EndReason, OffloadState, Outcome, RevalidationSummary};
+use crate::ways::BLOCK;
+
+/// Slots of a budget that one connection takes which is resolved again.
+const EXAMINATION: u32 = 16;
 
 /// A pass over every connection.
 #[derive(Debug, Default)]
@@ -82,8 +86,8 @@ impl Engine {
         self.pass.running
     }
 
-    /// Goes on with the pass: `budget` slots at most. Tells each connection that changed; the summary, when the pass
-    /// has ended, also counts those that their own packets revalidated.
+    /// Goes on with the pass: about `budget` slots, and fewer if many of them are touched. Tells each connection that
+    /// changed; the summary, when the pass has ended, also counts those that their own packets revalidated.
     pub fn revalidate(
         &mut self,
         budget: usize,
@@ -93,21 +97,55 @@ impl Engine {
         if !self.pass.running || resolver.generation() < self.pass.generation {
             return None;
         }
-        let stamp = self.pass.generation.0 as u32;
-        let slots = self.pass.slots;
-        for _ in 0..self.pass.left.min(u32::try_from(budget).unwrap_or(u32::MAX)) {
-            let connection = if self.pass.cursor < slots { self.pass.cursor } else { 0 };
-            self.pass.cursor = connection + 1;
-            self.pass.left -= 1;
-            let behind = (self.connections.stamps[connection as usize].wrapping_sub(stamp) as i32) < 0;
-            if !behind || !self.connections.ways[connection as usize].live {
-                continue;
+        let mut budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        while self.pass.left > 0 && budget > 0 {
+            if self.pass.cursor >= self.pass.slots {
+                self.pass.cursor = 0;
             }
-            if !self.is_touched(connection) {
-                self.connections.stamps[connection as usize] = stamp;
+            let first = self.pass.cursor;
+            let length = (self.pass.slots - first)
+                .min(BLOCK as u32)
+                .min(self.pass.left)
+                .min(budget);
+            let examined = self.revalidate_block(first, length, resolver, on_change);
+            self.pass.cursor += length;
+            self.pass.left -= length;
+            budget = budget.saturating_sub(length + examined * EXAMINATION);
+        }
+        if self.pass.left > 0 {
+            return None;
+        }
+        let stamp = self.pass.generation.0 as u32;
+        self.pass.running = false;
+        self.pass.base_policy = self.policy_number;
+        self.settled = stamp;
+        Some(self.pass.summary)
+    }
+
+    /// Gives the number of connections that were resolved again.
+    fn revalidate_block(
+        &mut self,
+        first: u32,
+        length: u32,
+        resolver: &impl Resolver,
+        on_change: &mut impl FnMut(ConnectionId, Outcome),
+    ) -> u32 {
+        let stamp = self.pass.generation.0 as u32;
+        let ways = &mut self.connections.ways;
+        let (behind, touched) = ways.scan(first as usize, length as usize, &self.pass.delta, stamp);
+        let policy_changed = self.pass.base_policy != self.policy_number;
+        let mut candidates = if policy_changed { behind } else { touched };
+        self.pass.summary.kept += u64::from((behind & !candidates).count_ones());
+        let mut examined = 0;
+        while candidates != 0 {
+            let connection = first + candidates.trailing_zeros();
+            candidates &= candidates - 1;
+            if !policy_changed && !self.connections.ways.is_touched(connection, &self.pass.delta) {
+                self.connections.ways.set_stamp(connection, stamp);
                 self.pass.summary.kept += 1;
                 continue;
             }
+            examined += 1;
             let id = self.connections.id(connection);
             let waited = self.connections.cold[connection as usize].unrouted.is_some();
             let outcome = self.resolve_again(connection, stamp, resolver);
@@ -116,13 +154,7 @@ impl Engine {
                 on_change(id, outcome);
             }
         }
-        if self.pass.left > 0 {
-            return None;
-        }
-        self.pass.running = false;
-        self.pass.base_policy = self.policy_number;
-        self.settled = stamp;
-        Some(self.pass.summary)
+        examined
     }
 
     /// Brings the connection of a packet to the resolver's generation.
@@ -133,12 +165,12 @@ impl Engine {
         let connection = at.connection();
         let generation = resolver.generation();
         let stamp = generation.0 as u32;
-        if self.connections.stamps[connection as usize] == stamp {
+        if self.connections.ways.stamp(connection) == stamp {
             return Outcome::Kept;
         }
         let of_pass = generation == self.pass.generation;
         let outcome = if of_pass && (self.is_untouched(at) || !self.is_touched(connection)) {
-            self.connections.stamps[connection as usize] = stamp;
+            self.connections.ways.set_stamp(connection, stamp);
             Outcome::Kept
         } else {
             self.resolve_again(connection, stamp, resolver)
@@ -165,22 +197,7 @@ impl Engine {
 
     /// True unless the delta of the pass says that the connection goes the way it went.
     fn is_touched(&self, connection: u32) -> bool {
-        let ways = &self.connections.ways[connection as usize];
-        let stamp = self.connections.stamps[connection as usize];
-        let older_than_delta = (stamp.wrapping_sub(self.pass.base.0 as u32) as i32) < 0;
-        if older_than_delta
-            || self.pass.base_policy != self.policy_number
-            || ways.unrouted
-            || self.pass.delta.touches_all()
-        {
-            return true;
-        }
-        (0..2).any(|i| {
-            let (egress, destination) = (ways.egress[i], ways.destinations[i]);
-            self.pass
-                .delta
-                .touches(ways.inner, egress, destination, ways.next_hops[i])
-        })
+        self.pass.base_policy != self.policy_number || self.connections.ways.is_touched(connection, &self.pass.delta)
     }
 
     fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
@@ -193,8 +210,7 @@ impl Engine {
                 return Outcome::Ended(Drop::NatPolicyDenied);
             }
         };
-        self.connections.note_ways(connection);
-        self.connections.stamps[connection as usize] = stamp;
+        self.connections.note_ways(connection, stamp);
         self.connections.cold[connection as usize].policy = self.policy_number;
         // A new policy may have shorter timers.
         self.arm_earlier(connection);

@@ -55,7 +55,7 @@ impl Engine {
                 destination: Ipv4Addr::from(rewrite.destination()),
                 destination_port: rewrite.destination_port(),
             },
-            generation: self.connections.stamps[connection as usize],
+            generation: self.connections.ways.stamp(connection),
             next_hops: [original.next_hop, reply.next_hop],
             packets: [original.packets, reply.packets],
             bytes: [original.bytes, reply.bytes],
