@@ -42,7 +42,7 @@ pub use model::{
     Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm,
     Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerPolicy, Poll, Port,
     PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticRoute, Timers, Via,
-    Vpc, Vxlan,
+    Vpc, VpcTimers, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

@@ -19,7 +19,7 @@ pub use bgp::{
     Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
     PrefixFilter, PrefixRule,
 };
-pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
+pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers, VpcTimers};
 pub use rib::{BatchBounds, Distances, Rib};
 
 /// One whole configuration.
@@ -127,6 +127,7 @@ impl Config {
             set(&mut rule.sources);
             set(&mut rule.pool);
         }
+        self.nat.vpc_timers.sort_by_key(|row| row.vpc);
         self.nat
             .port_forwards
             .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));

@@ -55,6 +55,8 @@ pub struct Config {
     pub connections: u32,
     /// Seed for the choice of NAT ports.
     pub seed: u64,
+    /// Seconds after the start in which a TCP segment without SYN may begin a connection.
+    pub pick_up: u32,
     /// Ports, in order.
     pub ports: Vec<PortSpec>,
 }
@@ -240,7 +242,7 @@ impl Opened {
             let (((punts, events), handover), offloads) = link;
             let (handovers, commands) = inlet;
             let worker = index as u16;
-            let engine = Engine::new(
+            let mut engine = Engine::new(
                 EngineConfig {
                     capacity: self.config.connections,
                     worker,
@@ -250,6 +252,7 @@ impl Opened {
                 Arc::clone(&policy),
             )
             .map_err(|source| Error::Connections { worker, source })?;
+            engine.pick_up_for(self.config.pick_up);
             let pipeline = Pipeline::new(
                 worker,
                 engine,

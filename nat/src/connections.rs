@@ -201,11 +201,16 @@ impl Connections {
     }
 }
 
-/// `tcp`, `udp` or `icmp`.
+/// The protocol's usual name; `other` for one that has none here.
 pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
     match protocol {
         protocol::TCP => "tcp",
         protocol::UDP => "udp",
-        _ => "icmp",
+        protocol::ICMP => "icmp",
+        4 => "ipip",
+        47 => "gre",
+        50 => "esp",
+        132 => "sctp",
+        _ => "other",
     }
 }

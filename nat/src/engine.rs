@@ -10,6 +10,7 @@
 //! From its end on a connection is not found any more. A zombie keeps its public port until the NIC is known to have
 //! forgotten it, so that no rule of the NIC ever sends to a port's former owner.
 
+mod addresses;
 mod create;
 mod expire;
 mod icmp;
@@ -30,7 +31,7 @@ use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::{Queues, Worth};
 use crate::key::{FlowKey, Secret};
 use crate::policy::Policy;
-use crate::ports::{Ports, Slice, protocol_index};
+use crate::ports::{Ports, Slice};
 use crate::random::Random;
 use crate::table::Table;
 use crate::time::{Clock, Millis, Tick};
@@ -68,8 +69,8 @@ pub enum EngineError {
     },
 }
 
-/// Connections by protocol (TCP, UDP, ICMP) and state.
-type Counts = [[u64; ConnectionState::COUNT]; 3];
+/// Connections by protocol ([`count_index`]) and state.
+type Counts = [[u64; ConnectionState::COUNT]; 4];
 
 /// What the engine counts as it goes.
 #[derive(Debug, Clone, Default)]
@@ -103,6 +104,8 @@ pub struct Engine {
     random: Random,
     counters: Counters,
     capacity: u32,
+    /// Until then a TCP segment without SYN may begin a connection.
+    pick_up_until: Tick,
 }
 
 impl Engine {
@@ -147,9 +150,16 @@ impl Engine {
             random,
             counters: Counters::default(),
             capacity,
+            pick_up_until: Tick::default(),
         };
         engine.ports.follow(&policy);
         Ok(engine)
+    }
+
+    /// Lets TCP segments without SYN begin connections for the first `seconds` that the engine is told of: after a restart
+    /// without the connections of before.
+    pub fn pick_up_for(&mut self, seconds: u32) {
+        self.pick_up_until = Tick::default().after(seconds);
     }
 
     /// Replaces the NAT policy. New connections follow it at once; each existing one is checked against it when it is
@@ -237,7 +247,9 @@ impl Engine {
         let (protocol, state) = (entry.key.protocol(), entry.state);
         let next = match protocol {
             protocol::TCP => self.follow_tcp(at, segment),
-            protocol::UDP => {
+            protocol::ICMP if at.is_reply() => ConnectionState::Replied,
+            protocol::ICMP => state,
+            _ => {
                 let packets = entry.packets + self.entry(at.opposite()).packets;
                 match state {
                     ConnectionState::Unreplied if at.is_reply() => ConnectionState::Replied,
@@ -245,8 +257,6 @@ impl Engine {
                     other => other,
                 }
             }
-            _ if at.is_reply() => ConnectionState::Replied,
-            _ => state,
         };
         if next == state {
             return Hit::default();
@@ -255,7 +265,7 @@ impl Engine {
         let asked = self.connections.cold[connection as usize].offload;
         let may_ask = matches!(asked, OffloadState::None | OffloadState::Dead);
         Hit {
-            offload: next == ConnectionState::Established && may_ask,
+            offload: next == ConnectionState::Established && may_ask && !addresses::is_by_address(protocol),
             refused: None,
         }
     }
@@ -276,7 +286,7 @@ impl Engine {
 
     fn set_state(&mut self, connection: u32, state: ConnectionState) {
         let pair = self.connections.pair_mut(connection);
-        let counts = &mut self.counters.states[protocol_index(pair[0].key.protocol())];
+        let counts = &mut self.counters.states[count_index(pair[0].key.protocol())];
         counts[pair[0].state as usize] -= 1;
         counts[state as usize] += 1;
         pair.iter_mut().for_each(|entry| entry.state = state);
@@ -295,13 +305,14 @@ impl Engine {
 
     /// When the connection ends if no packet comes.
     fn deadline(&self, connection: u32) -> Tick {
-        let timers = self.policy.timers();
+        let timers = self.policy.timers(self.connections.inner_vrf(connection));
         let original = &self.connections.pair(connection)[0];
         let idle = match (original.key.protocol(), original.state) {
             (protocol::TCP, ConnectionState::Established) => timers.tcp_established,
             (protocol::TCP, _) => timers.tcp_transitory,
             (protocol::UDP, _) => timers.udp,
-            _ => timers.icmp,
+            (protocol::ICMP, _) => timers.icmp,
+            _ => timers.other,
         };
         let idle = Tick(self.connections.last_seen(connection)).after(idle);
         let cold = &self.connections.cold[connection as usize];
@@ -332,7 +343,7 @@ impl Engine {
         let (keys, state) = ([pair[0].key, pair[1].key], pair[0].state);
         self.table.remove(&keys[0], EntryRef::original(connection));
         self.table.remove(&keys[1], EntryRef::reply(connection));
-        self.counters.states[protocol_index(keys[0].protocol())][state as usize] -= 1;
+        self.counters.states[count_index(keys[0].protocol())][state as usize] -= 1;
         let ended = &mut self.counters.ended;
         *match reason {
             EndReason::Idle => &mut ended.idle,
@@ -362,11 +373,21 @@ impl Engine {
     /// Gives back the port and the slot of a connection that ended.
     fn free(&mut self, connection: u32) {
         let cold = &self.connections.cold[connection as usize];
-        if cold.pool != NONE {
-            let protocol = self.connections.pair(connection)[0].key.protocol();
+        let protocol = self.connections.pair(connection)[0].key.protocol();
+        if cold.pool != NONE && !addresses::is_by_address(protocol) {
             self.ports.release(cold.pool, protocol, cold.port);
         }
         self.connections.give_back(connection);
+    }
+}
+
+/// Position of a protocol in what is counted by protocol: TCP, UDP, ICMP, others.
+const fn count_index(protocol: u8) -> usize {
+    match protocol {
+        protocol::TCP => 0,
+        protocol::UDP => 1,
+        protocol::ICMP => 2,
+        _ => 3,
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Timers {
     pub udp: u32,
     /// ICMP echo (RFC 5508 REQ-2: at least 60 s).
     pub icmp: u32,
+    /// Every other protocol, told by addresses alone.
+    pub other: u32,
     /// How long a connection whose route went keeps its port and waits for another route.
     pub unrouted_grace: u32,
 }
@@ -60,7 +62,25 @@ impl Default for Timers {
             tcp_transitory: 240,
             udp: 300,
             icmp: 60,
+            other: 600,
             unrouted_grace: 30,
+        }
+    }
+}
+
+impl Timers {
+    fn check(&self) -> Result<(), PolicyError> {
+        let all = [
+            ("tcp_established", self.tcp_established),
+            ("tcp_transitory", self.tcp_transitory),
+            ("udp", self.udp),
+            ("icmp", self.icmp),
+            ("other", self.other),
+            ("unrouted_grace", self.unrouted_grace),
+        ];
+        match all.into_iter().find(|(_, seconds)| *seconds == 0) {
+            Some((name, _)) => Err(PolicyError::ZeroTimer(name)),
+            None => Ok(()),
         }
     }
 }
@@ -74,6 +94,8 @@ pub struct PolicySpec {
     pub port_forwards: Vec<PortForward>,
     /// Idle times.
     pub timers: Timers,
+    /// Idle times of VPCs that have their own.
+    pub vpc_timers: Vec<(VpcId, Timers)>,
     /// A TCP segment without SYN may begin a connection (after a restart without its connections).
     pub pick_up: bool,
 }
@@ -170,6 +192,7 @@ pub struct Policy {
     /// A bit for each VRF that any rule is about.
     translating: Box<[u64; 1024]>,
     timers: Timers,
+    vpc_timers: HashMap<VrfId, Timers, FixedState>,
     pick_up: bool,
 }
 
@@ -180,17 +203,8 @@ impl Policy {
     /// The first thing wrong with it, with its remedy.
     pub fn compile(spec: PolicySpec) -> Result<Self, PolicyError> {
         let timers = spec.timers;
-        for (name, seconds) in [
-            ("tcp_established", timers.tcp_established),
-            ("tcp_transitory", timers.tcp_transitory),
-            ("udp", timers.udp),
-            ("icmp", timers.icmp),
-            ("unrouted_grace", timers.unrouted_grace),
-        ] {
-            if seconds == 0 {
-                return Err(PolicyError::ZeroTimer(name));
-            }
-        }
+        timers.check()?;
+        spec.vpc_timers.iter().try_for_each(|(_, timers)| timers.check())?;
         let mut policy = Self {
             rules: Vec::with_capacity(spec.masquerade.len()),
             by_vrf: HashMap::default(),
@@ -199,6 +213,11 @@ impl Policy {
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,
+            vpc_timers: spec
+                .vpc_timers
+                .iter()
+                .map(|(vpc, timers)| (vpc.vrf(), *timers))
+                .collect(),
             pick_up: spec.pick_up,
         };
         for rule in spec.masquerade {
@@ -301,9 +320,9 @@ impl Policy {
         self.rules.is_empty() && self.forwards.is_empty()
     }
 
-    /// Idle times.
-    pub fn timers(&self) -> &Timers {
-        &self.timers
+    /// Idle times of the connections of a VPC.
+    pub fn timers(&self, vrf: VrfId) -> &Timers {
+        self.vpc_timers.get(&vrf).unwrap_or(&self.timers)
     }
 
     /// True if a TCP segment without SYN may begin a connection.

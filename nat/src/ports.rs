@@ -294,6 +294,14 @@ impl Ports {
         None
     }
 
+    /// Number and value of each address of a rule's pool, the one that this subscriber is paired with first.
+    pub(crate) fn addresses(&self, rule: usize, source: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let pool = self.pools.get(rule).map_or(&[][..], Vec::as_slice);
+        let first = (mix(u64::from(source)) % pool.len().max(1) as u64) as usize;
+        let of = |number: &u32| Some((*number, self.addresses[*number as usize].as_ref()?.address));
+        pool[first..].iter().chain(&pool[..first]).filter_map(of)
+    }
+
     /// Gives a port back.
     pub(crate) fn release(&mut self, pool: u32, protocol: u8, port: u16) {
         let slot = self.slice.slot(port).expect("a worker leases its own ports alone");

@@ -182,6 +182,59 @@ fn rfc5382_req10_an_icmp_error_ends_no_connection() {
     assert_eq!(scene.state(), Some(ConnectionState::Established));
 }
 
+/// RFC 6888 leaves lifetimes to the operator; each VPC may have its own.
+#[test]
+fn timers_are_those_of_the_vpc() {
+    let short = nat::Timers {
+        tcp_established: 50,
+        ..nat::Timers::default()
+    };
+    let spec = nat::PolicySpec {
+        masquerade: vec![
+            masquerade(1, &["192.0.2.1"], (1024, 65535)),
+            masquerade(2, &["192.0.2.2"], (1024, 65535)),
+        ],
+        vpc_timers: vec![(vpc(2), short)],
+        ..nat::PolicySpec::default()
+    };
+    let policy = std::sync::Arc::new(nat::Policy::compile(spec).expect("valid"));
+    let (mut engine, routes) = (engine(100, policy), routes());
+    for (vpc, public) in [(1, "192.0.2.1"), (2, "192.0.2.2")] {
+        for (vrf, headers) in [
+            (vpc, tcp(CLIENT, SERVER, SYN)),
+            (0, tcp(SERVER, (public, CLIENT.1), SYN | ACK)),
+            (vpc, tcp(CLIENT, SERVER, ACK)),
+        ] {
+            let fate = send(&mut engine, &routes, vrf, &build(&headers, b""), START);
+            assert!(matches!(fate, Fate::Sent(..)), "{fate:?}");
+        }
+    }
+    engine.expire(Millis(52_000), usize::MAX, &mut |_, _| {});
+    let mut views: Vec<ConnectionView> = vec![];
+    engine.snapshot(0, 9, &mut views);
+    let left: Vec<_> = views.iter().filter_map(|view| view.vpc).collect();
+    assert_eq!(left, [vpc(1)]);
+}
+
+#[test]
+fn after_a_start_connections_are_taken_up_in_their_midst_for_a_while() {
+    let mut scene = Scene::new();
+    scene.engine.pick_up_for(120);
+    assert!(scene.engine.stats().connections == 0 && matches!(scene.out(ACK, 77), Fate::Sent(..)));
+    scene.back(ACK, 99);
+    scene.out(ACK, 78);
+    assert_eq!(scene.state(), Some(ConnectionState::Established));
+    for (flags, port) in [(FIN | ACK, 1), (RST, 2)] {
+        let closing = build(&tcp((CLIENT.0, port), SERVER, flags), b"");
+        let fate = send(&mut scene.engine, &scene.routes, 1, &closing, scene.now);
+        assert_eq!(fate, Fate::Dropped(Drop::NatStateInvalid), "not worth taking up");
+    }
+    scene.now.0 += 120_000;
+    let late = build(&tcp((CLIENT.0, 3), SERVER, ACK), b"");
+    let fate = send(&mut scene.engine, &scene.routes, 1, &late, scene.now);
+    assert_eq!(fate, Fate::Dropped(Drop::NatStateInvalid));
+}
+
 /// Silence that a single packet and its answer outlive, as sent and answered at the start.
 fn exchange(request: &Headers, reply_flags: u8) -> Scene {
     let mut scene = Scene::new();

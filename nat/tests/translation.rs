@@ -109,8 +109,8 @@ fn unwanted_packets_are_dropped_by_name() {
         fate(1, &build(&echo("10.0.0.5", "198.51.100.9", 1, 13), b"")),
         Fate::Dropped(Drop::NatUnsupported)
     );
-    let gre = ip_packet(47, ip("10.0.0.5"), ip("198.51.100.9"), &[0; 8]);
-    assert_eq!(fate(1, &gre), Fate::Dropped(Drop::NatUnsupported));
+    let dccp = ip_packet(33, ip("10.0.0.5"), ip("198.51.100.9"), &[0; 12]);
+    assert_eq!(fate(1, &dccp), Fate::Dropped(Drop::NatUnsupported));
     let mut fragment = build(&udp(("10.0.0.5", 1), ("198.51.100.9", 2)), b"");
     fragment[7] = 1;
     fragment[10..12].fill(0);

@@ -11,7 +11,7 @@ use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway, Kernel,
     Masquerade, Nat, Peer, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget,
-    Segment, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Segment, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -40,12 +40,8 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         protocol: fields.number()?,
         metric: fields.number()?,
     };
-    let timers = Timers {
-        tcp_established: fields.number()?,
-        tcp_transitory: fields.number()?,
-        udp: fields.number()?,
-        icmp: fields.number()?,
-    };
+    let timers = self::timers(&mut fields)?;
+    let pick_up = fields.number()?;
     let api = Api {
         socket: fields.text()?.into(),
     };
@@ -77,7 +73,14 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             .into_iter()
             .next(),
         nat: Nat {
+            pick_up,
             timers,
+            vpc_timers: list(rows, table::VPC_TIMERS, &[], |fields| {
+                Ok(VpcTimers {
+                    vpc: fields.id::<VpcId, u16>()?,
+                    timers: self::timers(fields)?,
+                })
+            })?,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
             port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
         },
@@ -376,6 +379,16 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
         sources,
         pool: list(rows, table::MASQUERADE_POOL, key, Fields::parse)?,
         ports,
+    })
+}
+
+fn timers(fields: &mut Fields<'_>) -> Result<Timers, Damage> {
+    Ok(Timers {
+        tcp_established: fields.number()?,
+        tcp_transitory: fields.number()?,
+        udp: fields.number()?,
+        icmp: fields.number()?,
+        other: fields.number()?,
     })
 }
 

@@ -143,6 +143,7 @@ impl Gateway {
             buffers: 4095,
             connections: 4096,
             seed: 7,
+            pick_up: 0,
             ports: vec![
                 port("fabric", fabric_devices, FABRIC_MAC, MTU[0]),
                 port("uplink", uplink_devices, UPLINK_MAC, MTU[1]),

@@ -2,12 +2,14 @@
 
 use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 
-use super::Engine;
+use super::addresses::is_by_address;
+use super::{Engine, count_index};
 use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::key::FlowKey;
-use crate::ports::{Lease, protocol_index};
+use crate::ports::Lease;
+
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
 use crate::time::Millis;
@@ -80,7 +82,7 @@ impl Engine {
                 Ok(Verdict::Forward)
             };
         }
-        if packet.fragment_later {
+        if packet.fragment_later && !is_by_address(packet.protocol) {
             return Err(Drop::NatFragment);
         }
         let key = packet.key();
@@ -109,7 +111,7 @@ impl Engine {
             )));
         }
         if !is_translated(packet) {
-            return Err(Drop::NatUnsupported);
+            return self.miss_outside_by_address(packet);
         }
         let owner = self.slice.owner(destination_port);
         if self.policy.is_pool(destination) && owner != self.slice.worker() {
@@ -160,11 +162,11 @@ impl Engine {
         else {
             return Ok(Verdict::Forward);
         };
-        if packet.fragment_later {
+        if packet.fragment_later && !is_by_address(packet.protocol) {
             return Err(Drop::NatFragment);
         }
         if !is_translated(packet) {
-            return Err(Drop::NatUnsupported);
+            return self.miss_by_address(packet, rule, resolution, resolver);
         }
         self.check_opening(packet)?;
         let inward = self.inward(resolver, vrf, source, packet.flow_hash)?;
@@ -202,7 +204,8 @@ impl Engine {
         match packet.protocol {
             protocol::TCP => {
                 let opens = packet.tcp_flags & CONTROL == tcp_flag::SYN;
-                let picked_up = self.policy.picks_up() && packet.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) == 0;
+                let picks_up = self.policy.picks_up() || self.clock.latest() < self.pick_up_until;
+                let picked_up = picks_up && packet.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) == 0;
                 if opens || picked_up {
                     Ok(())
                 } else {
@@ -247,7 +250,7 @@ impl Engine {
     }
 
     /// Room for one more connection: a full table gives up the least valuable one.
-    fn make_room(&mut self) -> Result<(), Drop> {
+    pub(super) fn make_room(&mut self) -> Result<(), Drop> {
         if !self.connections.is_full() {
             return Ok(());
         }
@@ -276,7 +279,7 @@ impl Engine {
     }
 
     /// Makes a connection; neither of its tuples is in the table, and there is room.
-    fn create(
+    pub(super) fn create(
         &mut self,
         packet: &NewPacket,
         reply: FlowKey,
@@ -320,7 +323,7 @@ impl Engine {
         let second = self.deadline(connection).second_up();
         self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;
-        self.counters.states[protocol_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
+        self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
     }
 }

@@ -9,6 +9,7 @@
 use net::{Drop, Generation, VrfId};
 
 use super::Engine;
+use super::addresses::is_by_address;
 use crate::connections::NONE;
 use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
@@ -255,7 +256,10 @@ impl Engine {
         let address = reply.key.destination();
         self.policy
             .masquerade(original.key.vrf(), original.key.source())
-            .is_some_and(|(_, rule)| rule.pool.contains(&address) && (rule.ports.0..=rule.ports.1).contains(&cold.port))
+            .is_some_and(|(_, rule)| {
+                let port = is_by_address(protocol) || (rule.ports.0..=rule.ports.1).contains(&cold.port);
+                port && rule.pool.contains(&address)
+            })
             && self.policy.forward(address, protocol, cold.port).is_none()
     }
 

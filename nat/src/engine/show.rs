@@ -76,7 +76,7 @@ impl Engine {
             established: counts[ConnectionState::Established as usize],
             closing: counts[ConnectionState::Closing as usize],
         };
-        let [tcp, udp, icmp] = counters.states.each_ref().map(states);
+        let [tcp, udp, icmp, other] = counters.states.each_ref().map(states);
         Stats {
             capacity: self.capacity,
             connections: self.connections.used() - counters.zombies,
@@ -84,6 +84,7 @@ impl Engine {
             tcp,
             udp,
             icmp,
+            other,
             unrouted: counters.unrouted,
             created: counters.created,
             ended: counters.ended,

@@ -226,7 +226,7 @@ impl Pair {
             self.model.live.iter().filter(|c| c.unrouted.is_some()).count()
         );
         assert_eq!(
-            stats.tcp.total() + stats.udp.total() + stats.icmp.total(),
+            stats.tcp.total() + stats.udp.total() + stats.icmp.total() + stats.other.total(),
             self.model.live.len() as u64
         );
     }
@@ -244,12 +244,14 @@ fn specs() -> Vec<PolicySpec> {
         tcp_transitory: 20,
         udp: 30,
         icmp: 10,
+        other: 40,
         unrouted_grace: 8,
     };
     let spec = |masquerade, port_forwards| PolicySpec {
         masquerade,
         port_forwards,
         timers,
+        vpc_timers: vec![],
         pick_up: false,
     };
     let web = forward(2, TCP, "192.0.2.7", 80, "10.0.0.6", 1000);

@@ -126,6 +126,7 @@ impl Gateway {
             buffers: BUFFERS,
             connections: plan.connections,
             seed: 1,
+            pick_up: 0,
             ports: vec![PortSpec {
                 name: "wire".to_owned(),
                 devices,
