@@ -129,6 +129,7 @@ impl Worker {
                 self.pipeline.take_replies();
                 self.pipeline.expire(EXPIRE);
                 self.pipeline.tend_held(tables);
+                self.pipeline.tend_fragments(tables);
                 self.pipeline.flush();
                 while let Ok(command) = self.inlets.commands.pop() {
                     command(&mut self.pipeline.engine);

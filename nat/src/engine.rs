@@ -231,6 +231,12 @@ impl Engine {
         self.advance(at, segment)
     }
 
+    /// The same for a fragment without the header of layer 4.
+    pub fn hit_fragment(&mut self, at: EntryRef, length: u16, now: Millis) -> Hit {
+        let sequence = self.entry(at).sequence;
+        self.hit(at, Segment { flags: 0, sequence }, length, now)
+    }
+
     #[cold]
     fn refuse(&self, at: EntryRef) -> Hit {
         let unrouted = self.connections.cold[at.connection() as usize].unrouted;

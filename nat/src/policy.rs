@@ -330,6 +330,11 @@ impl Policy {
         self.pick_up
     }
 
+    /// True if fragments in `vrf` to `destination` have to learn the ports of their datagram.
+    pub fn gathers(&self, vrf: VrfId, destination: u32) -> bool {
+        self.translates(vrf) && (vrf != VrfId::DEFAULT || self.is_public(destination))
+    }
+
     /// Every masquerade rule; an index into it names a rule of this policy.
     pub(crate) fn rules(&self) -> &[MasqueradeRule] {
         &self.rules

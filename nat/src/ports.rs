@@ -30,6 +30,11 @@ impl Slice {
         self.worker
     }
 
+    /// Number of workers.
+    pub(crate) const fn workers(self) -> u16 {
+        self.workers
+    }
+
     /// Worker that `port` of any pool address belongs to.
     pub(crate) const fn owner(self, port: u16) -> u16 {
         port % self.workers

@@ -177,7 +177,9 @@ fn rfc5382_req10_an_icmp_error_ends_no_connection() {
     let mut scene = Scene::established();
     let outside = with_sequence(&tcp(("192.0.2.1", CLIENT.1), SERVER, ACK), 1001, b"");
     let mut error = icmp_error(ip("203.0.113.1"), ip("192.0.2.1"), 3, &outside, 28);
-    let verdict = scene.engine.icmp_error(VrfId(0), &mut error, &scene.routes, scene.now);
+    let verdict = scene
+        .engine
+        .icmp_error(VrfId(0), &mut error, 0, &scene.routes, scene.now);
     assert!(matches!(verdict, IcmpVerdict::Translated(_)));
     assert_eq!(scene.state(), Some(ConnectionState::Established));
 }
@@ -274,7 +276,9 @@ fn rfc5508_req6_an_icmp_error_refreshes_no_mapping() {
     assert!(scene.after(4 * MINUTE));
     let outside = build(&udp(("192.0.2.1", CLIENT.1), SERVER), b"");
     let mut error = icmp_error(ip("203.0.113.1"), ip("192.0.2.1"), 3, &outside, 28);
-    let verdict = scene.engine.icmp_error(VrfId(0), &mut error, &scene.routes, scene.now);
+    let verdict = scene
+        .engine
+        .icmp_error(VrfId(0), &mut error, 0, &scene.routes, scene.now);
     assert!(matches!(verdict, IcmpVerdict::Translated(_)));
     assert!(!scene.after(MINUTE + 2000));
 }

@@ -9,6 +9,7 @@ use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
 use super::egress::{decrement_ttl, readdress_v4};
+use super::gather::lacks_ports;
 use super::{BURST, Burst, Meta, Packet, Packet4, Pipeline};
 use crate::hold::Held;
 
@@ -29,7 +30,7 @@ impl Pipeline {
         if policy.is_empty() {
             return self.route_v4(tables, burst, false);
         }
-        let tenant = |m: &Meta<V4>| m.taken_over || m.vrf != VrfId::DEFAULT && policy.translates(m.vrf);
+        let tenant = |m: &Meta<V4>| m.asked > 0 || m.vrf != VrfId::DEFAULT && policy.translates(m.vrf);
         if !burst.metas.iter().any(tenant) {
             return self.route_v4(tables, burst, true);
         }
@@ -108,7 +109,7 @@ impl Pipeline {
 
     /// A packet of a known connection whose way is of an older generation, or not simply open.
     #[cold]
-    fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
+    pub(super) fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
         if !self.engine.is_current(at, tables.generation()) {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
@@ -128,12 +129,22 @@ impl Pipeline {
         };
         let l4 = usize::from(packet.meta.ip.l4);
         let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
-        let segment = Segment::of(&packet.mbuf.data()[l3..], l4, packet.meta.ip.tcp_flags);
-        let hit = self.engine.hit(at, segment, packet.meta.ip.total_length, self.now);
+        let later = packet.meta.ip.fragment == FragmentPart::Later;
+        let hit = if later {
+            self.engine.hit_fragment(at, packet.meta.ip.total_length, self.now)
+        } else {
+            let segment = Segment::of(&packet.mbuf.data()[l3..], l4, packet.meta.ip.tcp_flags);
+            self.engine.hit(at, segment, packet.meta.ip.total_length, self.now)
+        };
         if let Some(reason) = hit.refused {
             return self.refuse_v4(tables, packet, reason);
         }
-        rewrite.apply(&mut packet.mbuf.data_mut()[l3..], l4, protocol);
+        let bytes = &mut packet.mbuf.data_mut()[l3..];
+        if later {
+            rewrite.apply_to_fragment(bytes, l4);
+        } else {
+            rewrite.apply(bytes, l4, protocol);
+        }
         let destination = rewrite.destination();
         if hit.offload {
             self.request_offload(tables, self.engine.id_of(at));
@@ -147,7 +158,7 @@ impl Pipeline {
     }
 
     /// A packet without a connection where NAT has a say.
-    fn unmatched_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
+    pub(super) fn unmatched_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
         if route.kind == RouteKind::Local && route.vrf == packet.meta.vrf {
             return self.send_on_v4(tables, packet.mbuf, &packet.meta, route);
         }
@@ -167,7 +178,7 @@ impl Pipeline {
             destination_port: packet.meta.ip.destination_port,
             tcp_flags: packet.meta.ip.tcp_flags,
             icmp_type: packet.meta.ip.icmp_type,
-            fragment_later: packet.meta.ip.fragment == FragmentPart::Later,
+            fragment_later: lacks_ports(&packet.meta.ip),
             length: packet.meta.ip.total_length,
             flow_hash: packet.meta.hash,
         };
@@ -177,6 +188,9 @@ impl Pipeline {
             kind: route.kind,
         };
         match self.engine.miss(&new, resolution, tables, self.now) {
+            Verdict::Connection(at) if packet.meta.ip.fragment == FragmentPart::Later => {
+                self.reconsider_v4(tables, packet, at);
+            }
             Verdict::Connection(at) => self.connected_v4(tables, packet.mbuf, &packet.meta, at),
             Verdict::Forward => self.send_on_v4(tables, packet.mbuf, &packet.meta, route),
             Verdict::HandOver(worker) => self.hand_over(packet, worker),
@@ -208,7 +222,10 @@ impl Pipeline {
         let Some(bytes) = packet.mbuf.data_mut().get_mut(range) else {
             return self.discard(packet.mbuf, Drop::Ipv4Malformed);
         };
-        match self.engine.icmp_error(packet.meta.vrf, bytes, tables, self.now) {
+        match self
+            .engine
+            .icmp_error(packet.meta.vrf, bytes, packet.meta.asked, tables, self.now)
+        {
             IcmpVerdict::Translated(way) => {
                 let destination = destination_of(&packet.mbuf, packet.meta.l3);
                 self.transmit_v4(
@@ -434,7 +451,7 @@ fn destination_of(mbuf: &Mbuf, l3: u16) -> u32 {
 }
 
 #[inline]
-fn key_of(meta: &Meta<V4>) -> FlowKey {
+pub(super) fn key_of(meta: &Meta<V4>) -> FlowKey {
     let ip = &meta.ip;
     FlowKey::v4(
         meta.vrf,

@@ -8,6 +8,7 @@ use net::checksum::{self, Delta};
 use net::{Drop, FragmentPart, RouteKind, V4, VrfId, parse_quoted_v4, parse_v4, protocol};
 
 use super::Engine;
+use super::addresses::is_by_address;
 use crate::entry::Entry;
 use crate::key::FlowKey;
 use crate::resolve::{Resolution, Resolver};
@@ -23,7 +24,17 @@ impl Engine {
     ///
     /// If it is about a packet of a connection, the quoted packet, the error's addresses and every checksum are
     /// translated in place. The timers of the connection don't change (RFC 5508 REQ-6 leaves them alone).
-    pub fn icmp_error(&mut self, vrf: VrfId, packet: &mut [u8], resolver: &impl Resolver, now: Millis) -> IcmpVerdict {
+    ///
+    /// `asked` is the number of workers that were asked before: an error made inside a VPC does not name the owner of its
+    /// connection, so that each worker hands it to the next one until all were asked.
+    pub fn icmp_error(
+        &mut self,
+        vrf: VrfId,
+        packet: &mut [u8],
+        asked: u16,
+        resolver: &impl Resolver,
+        now: Millis,
+    ) -> IcmpVerdict {
         self.clock.tick(now);
         let outer = match parse_v4(packet) {
             Ok(outer) => outer,
@@ -33,7 +44,7 @@ impl Engine {
             return IcmpVerdict::NotOurs;
         }
         let verdict = match quoted_key(vrf, packet, &outer) {
-            Ok((quoted, l4)) => self.translate_error(packet, &outer, &quoted, l4, resolver),
+            Ok((quoted, l4)) => self.translate_error(packet, &outer, &quoted, l4, (asked, resolver)),
             Err(reason) if vrf == VrfId::DEFAULT && self.policy.is_public(outer.destination) => Err(reason),
             Err(_) => Ok(IcmpVerdict::NotOurs),
         };
@@ -46,10 +57,10 @@ impl Engine {
         outer: &V4,
         quoted: &FlowKey,
         quoted_l4: usize,
-        resolver: &impl Resolver,
+        (asked, resolver): (u16, &impl Resolver),
     ) -> Result<IcmpVerdict, Drop> {
         let Some(at) = self.lookup(&quoted.reversed()) else {
-            return self.unknown_error(outer, quoted, resolver);
+            return self.unknown_error(outer, quoted, asked, resolver);
         };
         let (l3, l4) = (0, usize::from(outer.l4));
         let total = usize::from(outer.total_length);
@@ -102,14 +113,22 @@ impl Engine {
     }
 
     /// An error about no connection of this worker.
-    fn unknown_error(&mut self, outer: &V4, quoted: &FlowKey, resolver: &impl Resolver) -> Result<IcmpVerdict, Drop> {
+    fn unknown_error(
+        &mut self,
+        outer: &V4,
+        quoted: &FlowKey,
+        asked: u16,
+        resolver: &impl Resolver,
+    ) -> Result<IcmpVerdict, Drop> {
         let protocol = quoted.protocol();
         let vrf = quoted.vrf();
         let owner = if vrf == VrfId::DEFAULT {
             if !self.policy.is_public(quoted.source()) {
                 return Ok(IcmpVerdict::NotOurs);
             }
-            if self
+            if is_by_address(protocol) {
+                self.slice.client_owner(quoted.destination(), 0, protocol)
+            } else if self
                 .policy
                 .forward(quoted.source(), protocol, quoted.source_port())
                 .is_some()
@@ -136,10 +155,17 @@ impl Engine {
                 .resolve(vrf, outer.destination, 0)
                 .is_ok_and(|way| way.vrf == VrfId::DEFAULT)
         };
-        if vrf == VrfId::DEFAULT || (self.policy.masquerade(vrf, outer.source).is_some() && leaves()) {
+        if vrf == VrfId::DEFAULT {
             return Err(Drop::NatNoMapping);
         }
-        Ok(IcmpVerdict::NotOurs)
+        if self.policy.masquerade(vrf, outer.source).is_none() || !leaves() {
+            return Ok(IcmpVerdict::NotOurs);
+        }
+        if asked + 1 < self.slice.workers() {
+            self.counters.handed_over += 1;
+            return Ok(IcmpVerdict::HandOver((self.slice.worker() + 1) % self.slice.workers()));
+        }
+        Err(Drop::NatNoMapping)
     }
 }
 
@@ -156,7 +182,7 @@ fn quoted_key(vrf: VrfId, packet: &[u8], outer: &V4) -> Result<(FlowKey, usize),
     let translated = match inner.protocol {
         protocol::TCP | protocol::UDP => true,
         protocol::ICMP => matches!(inner.icmp_type, 0 | 8),
-        _ => false,
+        other => is_by_address(other),
     };
     if inner.fragment == FragmentPart::Later {
         return Err(Drop::NatFragment);
