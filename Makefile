@@ -66,9 +66,10 @@ bench-instructions: setup ## Count instructions a packet with callgrind
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench-instructions
 
-fuzz: setup ## Fuzz frame parsing for FUZZ_SECONDS (60)
+fuzz: setup ## Fuzz frame parsing and NAT for FUZZ_SECONDS (60) each
 	@./setup.sh fuzz
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir net/fuzz frame -- -max_total_time=$(FUZZ_SECONDS)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz engine -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -15,10 +15,12 @@ mod create;
 mod expire;
 mod icmp;
 mod offload;
+mod restore;
 mod revalidate;
 mod show;
 mod tcp;
 
+pub use restore::NotRestored;
 pub use tcp::Segment;
 pub(crate) use tcp::TcpMemory;
 

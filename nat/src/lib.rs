@@ -35,6 +35,7 @@ mod ports;
 mod random;
 mod resolve;
 mod rewrite;
+pub mod snapshot;
 mod table;
 mod time;
 mod verdict;
@@ -43,7 +44,7 @@ mod ways;
 mod wheel;
 
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError, Segment};
+pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;

@@ -299,6 +299,23 @@ impl Ports {
         None
     }
 
+    /// Number of a pool address.
+    pub(crate) fn number_of(&self, address: u32) -> Option<u32> {
+        self.numbers.get(&address).copied()
+    }
+
+    /// A certain port of a pool address, if it is this worker's and free.
+    pub(crate) fn claim(&mut self, address: u32, protocol: u8, port: u16) -> Option<Lease> {
+        let pool = self.number_of(address)?;
+        let slot = self.slice.slot(port)?;
+        let set = &mut self.addresses[pool as usize].as_mut()?.sets[protocol_index(protocol)];
+        if !set.is_free(slot) {
+            return None;
+        }
+        set.take(slot);
+        Some(Lease { pool, address, port })
+    }
+
     /// Number and value of each address of a rule's pool, the one that this subscriber is paired with first.
     pub(crate) fn addresses(&self, rule: usize, source: u32) -> impl Iterator<Item = (u32, u32)> + '_ {
         let pool = self.pools.get(rule).map_or(&[][..], Vec::as_slice);

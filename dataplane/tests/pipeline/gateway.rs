@@ -173,6 +173,7 @@ impl Gateway {
                 reader,
                 host_interfaces: taps.collect(),
                 events: Arc::new(move |event| sink.lock().expect("events").push(event)),
+                restore: None,
             })
             .expect("started");
         let hosts = dataplane.host_indices().iter().copied().collect();

@@ -242,7 +242,7 @@ impl Engine {
     }
 
     /// True if the present policy would make the same connection, with the same port or another.
-    fn is_allowed(&self, connection: u32) -> bool {
+    pub(super) fn is_allowed(&self, connection: u32) -> bool {
         let cold = &self.connections.cold[connection as usize];
         let [original, reply] = self.connections.pair(connection);
         let protocol = original.key.protocol();
@@ -283,7 +283,7 @@ impl Engine {
         if moved { Outcome::Moved } else { Outcome::Kept }
     }
 
-    fn lose_route(&mut self, connection: u32, reason: Drop) -> Outcome {
+    pub(super) fn lose_route(&mut self, connection: u32, reason: Drop) -> Outcome {
         let now = self.clock.latest();
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.replace(reason).is_none() {

@@ -44,6 +44,17 @@ pub(crate) struct TcpMemory {
     before_reset: Option<ConnectionState>,
 }
 
+impl TcpMemory {
+    /// FINs seen: 1 of the original direction, 2 of the reply.
+    pub(crate) const fn fins(self) -> u8 {
+        self.fins
+    }
+
+    pub(crate) const fn set_fins(&mut self, fins: u8) {
+        self.fins = fins & 3;
+    }
+}
+
 /// Farther from the last sequence number seen than any segment that its sender has sent since then: a window in flight and
 /// as much again. A sender that guesses has to guess one of 128.
 const LOOSE: u32 = 1 << 24;

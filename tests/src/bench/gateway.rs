@@ -160,6 +160,7 @@ impl Gateway {
             .start(Wiring {
                 reader,
                 host_interfaces: Vec::new(),
+                restore: None,
                 events: Arc::new(move |event| {
                     if let Event::Failed { thread, reason } = event {
                         // Nobody listens only when the measurement has ended.
