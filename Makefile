@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-peers bench-bgp bench-instructions fuzz clean
+.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-nat bench-peers bench-bgp bench-instructions fuzz clean
 
 FUZZ_SECONDS ?= 60
 export RUST_BACKTRACE ?= 1
@@ -51,6 +51,11 @@ bench: setup ## Run the benchmarks into target/bench
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench
 
+bench-nat: setup ## Benchmark the connection table and NAT, beside Linux and OVS-DPDK
+	@./setup.sh bench-nat
+	cargo build --locked --release -p turnpike-tests --bins
+	target/release/bench-nat
+
 bench-peers: setup ## Compare with OVS-DPDK in one wiring
 	@./setup.sh bench-peers
 	cargo build --locked --release -p gateway -p turnpike-tests --bins
@@ -66,9 +71,10 @@ bench-instructions: setup ## Count instructions a packet with callgrind
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench-instructions
 
-fuzz: setup ## Fuzz frame parsing for FUZZ_SECONDS (60)
+fuzz: setup ## Fuzz frame parsing and NAT for FUZZ_SECONDS (60) each
 	@./setup.sh fuzz
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir net/fuzz frame -- -max_total_time=$(FUZZ_SECONDS)
+	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz engine -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -14,7 +14,7 @@ use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm,
     Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy, Poll, Port,
     PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
-    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -27,7 +27,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             rib(),
             kernel(),
             option::of(fpm()),
-            timers(),
+            (timers(), 0..=3600_u32),
         ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
@@ -36,9 +36,20 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::vec((0..9_u16, masquerade()), 0..5),
         collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
         collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
+        collection::btree_map(1..9_u16, timers(), 0..3),
     );
     parts.prop_map(
-        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, statics, forwards)| {
+        |(
+            (name, dataplane, rib, kernel, fpm, nat),
+            ports,
+            vpcs,
+            routes,
+            bgp,
+            masquerades,
+            statics,
+            forwards,
+            timers,
+        )| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -72,6 +83,10 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                         target_port,
                     })
                 });
+            let vpc_timers = timers.into_iter().filter_map(|(vpc, timers)| {
+                let vpc = known(vpc)?;
+                Some(VpcTimers { vpc, timers })
+            });
             Config {
                 gateway: Gateway { name },
                 dataplane,
@@ -85,7 +100,9 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 fpm,
                 bgp,
                 nat: Nat {
-                    timers,
+                    pick_up: nat.1,
+                    timers: nat.0,
+                    vpc_timers: vpc_timers.collect(),
                     masquerades: masquerades.collect(),
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
@@ -153,6 +170,7 @@ fn timers() -> impl Strategy<Value = Timers> {
         tcp_transitory: tcp,
         udp,
         icmp: udp,
+        other: udp,
     })
 }
 

@@ -42,7 +42,7 @@ pub use model::{
     Action, Api, BatchBounds, Bfd, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter,
     Filtering, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Password,
     PasswordError, Peer, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
-    PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

@@ -21,7 +21,7 @@ pub use bgp::{
 };
 pub use nat::{
     Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
-    Timers,
+    Timers, VpcTimers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
 
@@ -131,6 +131,7 @@ impl Config {
             set(&mut rule.pool);
         }
         self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
+        self.nat.vpc_timers.sort_by_key(|row| row.vpc);
         self.nat
             .port_forwards
             .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));

@@ -19,5 +19,6 @@ mod plan;
 pub mod render;
 mod server;
 mod speaker;
+mod survival;
 
 pub use error::Error;

@@ -27,6 +27,8 @@ mod connections;
 mod delta;
 mod engine;
 mod entry;
+mod eviction;
+mod fragments;
 mod key;
 mod mappings;
 mod policy;
@@ -34,15 +36,18 @@ mod ports;
 mod random;
 mod resolve;
 mod rewrite;
+pub mod snapshot;
 mod table;
 mod time;
 mod verdict;
 mod view;
+mod ways;
 mod wheel;
 
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
+pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;
 pub use policy::{
     Filtering, ForwardTarget, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks,

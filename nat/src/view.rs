@@ -29,7 +29,7 @@ pub struct ConnectionView {
     pub worker: u16,
     /// VPC of its inner end.
     pub vpc: Option<VpcId>,
-    /// `tcp`, `udp`, `icmp` or `other`.
+    /// `tcp`, `udp`, `icmp`, the name of another one, or `other`.
     pub protocol: &'static str,
     /// How far it has come.
     pub state: ConnectionState,
@@ -123,6 +123,8 @@ pub struct Stats {
     pub udp: StateCounts,
     /// ICMP echo connections by state.
     pub icmp: StateCounts,
+    /// Connections of every other protocol by state.
+    pub other: StateCounts,
     /// Connections without a route.
     pub unrouted: u32,
     /// Connections ever made.

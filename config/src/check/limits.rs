@@ -84,7 +84,11 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             peer(&dynamic.template, &path, findings);
         }
     }
-    timers(&config.nat.timers, findings);
+    within(findings, "nat.pick-up", config.nat.pick_up, 0..=3600);
+    timers("nat.timers", &config.nat.timers, findings);
+    for (index, row) in config.nat.vpc_timers.iter().enumerate() {
+        timers(&format!("nat.vpc-timers[{index}]"), &row.timers, findings);
+    }
     for (index, forward) in config.nat.port_forwards.iter().enumerate() {
         within(
             findings,
@@ -170,22 +174,17 @@ fn rib(rib: &Rib, findings: &mut Findings) {
     }
 }
 
-fn timers(timers: &Timers, findings: &mut Findings) {
+fn timers(path: &str, timers: &Timers, findings: &mut Findings) {
     const DAYS_30: u32 = 30 * 24 * 3600;
-    within(
-        findings,
-        "nat.timers.tcp-established",
-        timers.tcp_established,
-        1..=DAYS_30,
-    );
-    within(
-        findings,
-        "nat.timers.tcp-transitory",
-        timers.tcp_transitory,
-        1..=DAYS_30,
-    );
-    within(findings, "nat.timers.udp", timers.udp, 1..=DAYS_30);
-    within(findings, "nat.timers.icmp", timers.icmp, 1..=DAYS_30);
+    for (key, seconds) in [
+        ("tcp-established", timers.tcp_established),
+        ("tcp-transitory", timers.tcp_transitory),
+        ("udp", timers.udp),
+        ("icmp", timers.icmp),
+        ("other", timers.other),
+    ] {
+        within(findings, &format!("{path}.{key}"), seconds, 1..=DAYS_30);
+    }
 }
 
 fn names(config: &Config, findings: &mut Findings) {

@@ -42,6 +42,26 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     shadowed(config, findings);
     pool_overlap(config, findings);
     port_forwards(config, findings);
+    vpc_timers(config, findings);
+}
+
+fn vpc_timers(config: &Config, findings: &mut Findings) {
+    let rows = &config.nat.vpc_timers;
+    for (index, row) in rows.iter().enumerate() {
+        known_vpc(config, row.vpc, &format!("nat.vpc-timers[{index}]"), findings);
+    }
+    let claims = rows.iter().enumerate().map(|(index, row)| Claim {
+        value: row.vpc,
+        path: format!("nat.vpc-timers[{index}]"),
+        owner: format!("[[nat.vpc-timers]] {}", index + 1),
+    });
+    unique(claims, findings, |vpc, first, second| Fault::Duplicate {
+        what: "vpc",
+        value: config.vrf_name(vpc.vrf()).to_owned(),
+        first,
+        second,
+        remedy: "keep one [[nat.vpc-timers]] for each VPC",
+    });
 }
 
 fn known_vpc(config: &Config, id: VpcId, path: &str, findings: &mut Findings) {

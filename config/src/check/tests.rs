@@ -634,6 +634,23 @@ fn port_forwards() {
 }
 
 #[test]
+fn timers_of_a_vpc() {
+    assert_eq!(appended("[[nat.vpc-timers]]\nvpc = \"red\"\nudp = 20\n"), NONE);
+    assert_eq!(
+        appended("[[nat.vpc-timers]]\nvpc = \"red\"\nother = 0\n"),
+        ["50: `other`: 0 is out of range"]
+    );
+    assert_eq!(
+        appended("[[nat.vpc-timers]]\nvpc = \"red\"\n[[nat.vpc-timers]]\nvpc = \"red\"\n"),
+        ["50: vpc `red` is used twice: by [[nat.vpc-timers]] 1 and by [[nat.vpc-timers]] 2"]
+    );
+    assert_eq!(
+        appended("[nat]\npick-up = 4000\n"),
+        ["49: `pick-up`: 4000 is out of range"]
+    );
+}
+
+#[test]
 fn limits() {
     assert_eq!(appended("[nat.timers]\nudp = 0\n"), ["49: `udp`: 0 is out of range"]);
     assert_eq!(

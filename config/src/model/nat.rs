@@ -10,8 +10,12 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Nat {
+    /// Seconds after a start in which a TCP segment without SYN may begin a connection; 0 for never.
+    pub pick_up: u32,
     /// `[nat.timers]`
     pub timers: Timers,
+    /// `[[nat.vpc-timers]]`, by VPC.
+    pub vpc_timers: Vec<VpcTimers>,
     /// `[[nat.masquerade]]`, by VPC; within one the order of the file: the first whose sources match decides.
     pub masquerades: Vec<Masquerade>,
     /// `[[nat.static]]`, by VPC, by who sees it (everybody outside first), and by address inside.
@@ -32,6 +36,18 @@ pub struct Timers {
     pub udp: u32,
     /// ICMP queries (RFC 5508: at least 60 seconds).
     pub icmp: u32,
+    /// Every other protocol, told by addresses alone.
+    pub other: u32,
+}
+
+/// `[[nat.vpc-timers]]`: lifetimes of the connections of one VPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VpcTimers {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// Its timers; what the file does not say is as in `[nat.timers]`.
+    pub timers: Timers,
 }
 
 /// `[[nat.masquerade]]`: many sources of a VPC behind few public addresses.

@@ -7,12 +7,19 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, StaticNat, Timers,
+    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, StaticNat, Timers, VpcTimers,
 };
 
 pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
-    let timers = reader.table("timers", "[nat.timers]", timers);
+    let timers = reader.table("timers", "[nat.timers]", |reader| timers(reader, &default_timers()));
     Nat {
+        pick_up: reader.or("pick-up", defaults::PICK_UP),
+        vpc_timers: reader.tables("vpc-timers", "timers", "vpc", |reader| {
+            Some(VpcTimers {
+                vpc: names.vpc(reader, "vpc")?,
+                timers: self::timers(reader, &timers),
+            })
+        }),
         timers,
         masquerades: reader.tables("masquerade", "masquerade", "vpc", |reader| masquerade(reader, names)),
         statics: reader.tables("static", "static NAT", "vpc", |reader| static_nat(reader, names)),
@@ -22,12 +29,24 @@ pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
     }
 }
 
-fn timers(reader: &mut Reader<'_, '_>) -> Timers {
+fn default_timers() -> Timers {
     Timers {
-        tcp_established: reader.optional("tcp-established").unwrap_or(defaults::TCP_ESTABLISHED),
-        tcp_transitory: reader.optional("tcp-transitory").unwrap_or(defaults::TCP_TRANSITORY),
-        udp: reader.optional("udp").unwrap_or(defaults::UDP),
-        icmp: reader.optional("icmp").unwrap_or(defaults::ICMP),
+        tcp_established: defaults::TCP_ESTABLISHED,
+        tcp_transitory: defaults::TCP_TRANSITORY,
+        udp: defaults::UDP,
+        icmp: defaults::ICMP,
+        other: defaults::OTHER,
+    }
+}
+
+/// What the file does not say is as in `otherwise`.
+fn timers(reader: &mut Reader<'_, '_>, otherwise: &Timers) -> Timers {
+    Timers {
+        tcp_established: reader.or("tcp-established", otherwise.tcp_established),
+        tcp_transitory: reader.or("tcp-transitory", otherwise.tcp_transitory),
+        udp: reader.or("udp", otherwise.udp),
+        icmp: reader.or("icmp", otherwise.icmp),
+        other: reader.or("other", otherwise.other),
     }
 }
 

@@ -11,7 +11,7 @@ use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
     Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
-    PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -40,12 +40,8 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         protocol: fields.number()?,
         metric: fields.number()?,
     };
-    let timers = Timers {
-        tcp_established: fields.number()?,
-        tcp_transitory: fields.number()?,
-        udp: fields.number()?,
-        icmp: fields.number()?,
-    };
+    let timers = self::timers(&mut fields)?;
+    let pick_up = fields.number()?;
     let api = Api {
         socket: fields.text()?.into(),
     };
@@ -77,7 +73,14 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             .into_iter()
             .next(),
         nat: Nat {
+            pick_up,
             timers,
+            vpc_timers: list(rows, table::VPC_TIMERS, &[], |fields| {
+                Ok(VpcTimers {
+                    vpc: fields.id::<VpcId, u16>()?,
+                    timers: self::timers(fields)?,
+                })
+            })?,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
             statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
             port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
@@ -440,6 +443,16 @@ fn static_nat(fields: &mut Fields<'_>) -> Result<StaticNat, Damage> {
         },
         inside: fields.parse()?,
         outside: fields.parse()?,
+    })
+}
+
+fn timers(fields: &mut Fields<'_>) -> Result<Timers, Damage> {
+    Ok(Timers {
+        tcp_established: fields.number()?,
+        tcp_transitory: fields.number()?,
+        udp: fields.number()?,
+        icmp: fields.number()?,
+        other: fields.number()?,
     })
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
 use crate::model::{
-    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Vpc,
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Timers, Vpc,
 };
 use crate::words::Word;
 
@@ -48,8 +48,8 @@ fn optional<T>(value: Option<T>, cell: impl FnOnce(T) -> Cell) -> Cell {
 }
 
 fn settings(config: &Config) -> Row {
-    let (dataplane, kernel, timers) = (&config.dataplane, &config.kernel, &config.nat.timers);
-    vec![
+    let (dataplane, kernel) = (&config.dataplane, &config.kernel);
+    let mut row = vec![
         ONE,
         text(&config.gateway.name),
         text(dataplane.poll.word()),
@@ -60,11 +60,19 @@ fn settings(config: &Config) -> Row {
         number(kernel.table),
         number(kernel.protocol),
         number(kernel.metric),
+    ];
+    row.extend(timers(&config.nat.timers));
+    row.extend([number(config.nat.pick_up), text(config.api.socket.display())]);
+    row
+}
+
+fn timers(timers: &Timers) -> [Cell; 5] {
+    [
         number(timers.tcp_established),
         number(timers.tcp_transitory),
         number(timers.udp),
         number(timers.icmp),
-        text(config.api.socket.display()),
+        number(timers.other),
     ]
 }
 
@@ -286,6 +294,10 @@ fn nat(nat: &Nat, rows: &mut Rows) {
                 text(rule.outside),
             ],
         );
+    }
+    for row in &nat.vpc_timers {
+        let vpc = [number(row.vpc.value())];
+        rows.add(table::VPC_TIMERS, vpc.into_iter().chain(timers(&row.timers)).collect());
     }
     for forward in &nat.port_forwards {
         rows.add(

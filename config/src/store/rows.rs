@@ -33,7 +33,8 @@ macro_rules! tables {
 
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
-        "kernel_protocol" "kernel_metric" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
+        "kernel_protocol" "kernel_metric" "tcp_established" "tcp_transitory" "udp" "icmp" "other"
+        "pick_up" "api_socket");
     RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "static_distance"
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
@@ -69,6 +70,7 @@ tables! {
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
     STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
     PORT_FORWARD "port_forward" ("address" "protocol" "port") ("vpc" "target" "target_port");
+    VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 
 /// One value of a row.

@@ -17,6 +17,8 @@ CREATE TABLE settings (
     tcp_transitory  INTEGER NOT NULL,
     udp             INTEGER NOT NULL,
     icmp            INTEGER NOT NULL,
+    other           INTEGER NOT NULL,
+    pick_up         INTEGER NOT NULL,
     api_socket      TEXT    NOT NULL
 ) STRICT;
 
@@ -301,6 +303,15 @@ CREATE TABLE port_forward (
     target      TEXT    NOT NULL,
     target_port INTEGER NOT NULL,
     PRIMARY KEY (address, protocol, port)
+) STRICT;
+
+CREATE TABLE vpc_timers (
+    vpc             INTEGER NOT NULL PRIMARY KEY REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    tcp_established INTEGER NOT NULL,
+    tcp_transitory  INTEGER NOT NULL,
+    udp             INTEGER NOT NULL,
+    icmp            INTEGER NOT NULL,
+    other           INTEGER NOT NULL
 ) STRICT;
 
 -- The op log. `changeset` turns the parent into the revision, and its inverse the revision into the parent.

@@ -10,6 +10,7 @@ mod classify;
 mod egress;
 mod errors;
 mod fragment;
+mod gather;
 mod offload;
 mod v4;
 mod v6;
@@ -24,8 +25,8 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{Mbuf, Mempool, TxQueue};
-use nat::{Engine, Millis};
-use net::parse::{V4, V6};
+use nat::{Engine, Fragments, Millis};
+use net::parse::{FragmentPart, V4, V6};
 use net::{Drop, Generation, InterfaceId, PortId, VrfId};
 use rib::Tables;
 use rtrb::Producer;
@@ -54,8 +55,8 @@ pub(crate) struct Meta<Ip> {
     pub(crate) ingress: InterfaceId,
     /// Remote VXLAN endpoint that it came from.
     pub(crate) vtep: Option<Ipv4Addr>,
-    /// Another worker gave it to us, the owner of its connection.
-    pub(crate) taken_over: bool,
+    /// Workers that had it before us: each gave it to another one as the owner of its connection.
+    pub(crate) asked: u16,
 }
 
 /// IP packets of one burst: their buffers, and in the same order what is known of them. The second is large and stays where
@@ -112,6 +113,9 @@ pub(crate) struct Pipeline {
     handover: Vec<Option<Producer<Packet4>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
     hold: HoldQueue,
+    fragments: Fragments<Packet4>,
+    /// Fragments that know their ports since the last burst.
+    gathered: Vec<Packet4>,
     limiter: Limiter,
     /// Scratch of `expire` and `revalidate`, kept so that they allocate once.
     ended: Vec<nat::ConnectionId>,
@@ -166,6 +170,8 @@ impl Pipeline {
             handover: outlets.handover,
             offloads: outlets.offloads,
             hold: HoldQueue::default(),
+            fragments: Fragments::default(),
+            gathered: Vec::new(),
             limiter: Limiter::new(),
             ended: Vec::new(),
             changed: Vec::new(),
@@ -187,6 +193,7 @@ impl Pipeline {
         if !v4.is_empty() {
             self.forward_v4(tables, &mut v4);
         }
+        self.forward_gathered(tables);
         if !v6.is_empty() {
             self.forward_v6(tables, &mut v6);
         }
@@ -195,7 +202,10 @@ impl Pipeline {
     /// Goes on with a packet whose connection is ours and that another worker received.
     pub(crate) fn take_over(&mut self, tables: &Tables, mut packet: Packet4) {
         self.counters.taken_over.add(1);
-        packet.meta.taken_over = true;
+        packet.meta.asked += 1;
+        if packet.meta.ip.fragment == FragmentPart::Later {
+            return self.forward_later_v4(tables, packet);
+        }
         let mut one = Burst::new();
         one.push(packet.mbuf, packet.meta);
         self.forward_v4(tables, &mut one);
@@ -221,7 +231,7 @@ impl Pipeline {
             self.counters.count_drop(Drop::NeighborUnresolved);
             self.host_unreachable(tables, &held);
         }
-        self.counters.held.set(self.hold.len() as u64);
+        self.count_held();
     }
 
     /// A generation became visible: what depends on it is revalidated from now on.
@@ -264,7 +274,11 @@ impl Pipeline {
             crate::hold::Offer::Kept => {}
             crate::hold::Offer::Full(held) => self.discard(held.mbuf, Drop::NeighborQueueFull),
         }
-        self.counters.held.set(self.hold.len() as u64);
+        self.count_held();
+    }
+
+    fn count_held(&self) {
+        self.counters.held.set((self.hold.len() + self.fragments.held()) as u64);
     }
 }
 

@@ -7,6 +7,7 @@
 mod conservation;
 mod errors;
 mod forward;
+mod fragments;
 mod frames;
 mod gateway;
 mod hairpin;

@@ -279,11 +279,9 @@ isolated! {
 isolated! {
     fn what_cannot_be_translated_is_dropped_by_its_reason() {
         let mut gateway = Gateway::start();
-        let later = from_red(Layer4::Raw(17)).with(|f| f.fragment = (10, false));
         let cases = [
-            (UPLINK, from_red(Layer4::Raw(47)), Drop::NatUnsupported),
+            (UPLINK, from_red(Layer4::Raw(33)), Drop::NatUnsupported),
             (UPLINK, from_red(Layer4::Icmp(13, 0, [0; 4])), Drop::NatUnsupported),
-            (UPLINK, later, Drop::NatFragment),
             (UPLINK, from_red(Layer4::Tcp(4000, 80, ACK)), Drop::NatStateInvalid),
         ];
         for (wire, frame, reason) in cases {
@@ -312,15 +310,21 @@ isolated! {
             let frames: Vec<_> = (0..count).map(|i| from_red(Layer4::Udp(from + i, 53)).bytes()).collect();
             gateway.exchange(UPLINK, frames)
         };
-        // Each is answered before the table is full, so that none may be evicted for another.
+        // Each has four packets before the table is full and so is established: none may be evicted for another.
         for chunk in 0..9 {
-            let outcome = flood(455, 2 + chunk * 455);
-            let answers: Vec<_> = outcome.sent[FABRIC]
-                .iter()
-                .map(|out| answered(&masqueraded(&first, source_port(out))).bytes())
-                .collect();
-            assert_eq!(answers.len(), 455);
-            gateway.exchange(FABRIC, answers);
+            for _ in 0..2 {
+                let outcome = flood(455, 2 + chunk * 455);
+                let answers: Vec<_> = outcome.sent[FABRIC]
+                    .iter()
+                    .map(|out| answered(&masqueraded(&first, source_port(out))).bytes())
+                    .collect();
+                assert_eq!(answers.len(), 455);
+                gateway.exchange(FABRIC, answers);
+            }
+        }
+        for _ in 0..2 {
+            gateway.exchange(FABRIC, [answered(&masqueraded(&first, port)).bytes()]);
+            assert_eq!(translated(&gateway, &first), port);
         }
         assert_eq!(gateway.connections(0).len(), 4096);
         flood(20, 10_000).is_silent(&[(Drop::NatTableFull, 20)], "no room");

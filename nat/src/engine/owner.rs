@@ -3,6 +3,7 @@
 use net::{VrfId, protocol};
 
 use super::Engine;
+use super::addresses::is_by_address;
 use crate::key::FlowKey;
 
 impl Engine {
@@ -10,7 +11,8 @@ impl Engine {
     pub(super) fn owner_outside(&self, key: &FlowKey) -> Option<u16> {
         let (protocol, address, port) = (key.protocol(), key.destination(), key.destination_port());
         let by_client = self.policy.is_forwarded(address, protocol, port)
-            || self.policy.static_target(VrfId::DEFAULT, address).is_some();
+            || self.policy.static_target(VrfId::DEFAULT, address).is_some()
+            || (is_by_address(protocol) && self.policy.is_pool(address));
         if by_client {
             Some(self.slice.client_owner(key.source(), key.source_port(), protocol))
         } else {
@@ -31,11 +33,17 @@ impl Engine {
         }
         let by_client = self.policy.is_target(vrf, key.source(), protocol, key.source_port())
             || self.policy.static_source(vrf, VrfId::DEFAULT, key.source()).is_some();
-        if by_client {
+        let client_owner = || {
             let (client, port) = (key.destination(), key.destination_port());
-            return Some(self.slice.client_owner(client, port, protocol));
+            self.slice.client_owner(client, port, protocol)
+        };
+        if by_client {
+            return Some(client_owner());
         }
         let (_, rule) = self.policy.masquerade(vrf, key.source())?;
+        if is_by_address(protocol) {
+            return Some(client_owner());
+        }
         let parity = (rule.options.parity && protocol == protocol::UDP).then(|| key.source_port());
         (rule.is_by_subscriber() || parity.is_some()).then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
     }

@@ -56,7 +56,7 @@ impl Engine {
                 destination: Ipv4Addr::from(rewrite.destination()),
                 destination_port: rewrite.destination_port(),
             },
-            generation: self.connections.stamps[connection as usize],
+            generation: self.connections.ways.stamp(connection),
             next_hops: [original.next_hop, reply.next_hop],
             packets: [original.packets, reply.packets],
             bytes: [original.bytes, reply.bytes],
@@ -77,7 +77,7 @@ impl Engine {
             established: counts[ConnectionState::Established as usize],
             closing: counts[ConnectionState::Closing as usize],
         };
-        let [tcp, udp, icmp] = counters.states.each_ref().map(states);
+        let [tcp, udp, icmp, other] = counters.states.each_ref().map(states);
         Stats {
             capacity: self.capacity,
             connections: self.connections.used() - counters.zombies,
@@ -85,6 +85,7 @@ impl Engine {
             tcp,
             udp,
             icmp,
+            other,
             unrouted: counters.unrouted,
             created: counters.created,
             ended: counters.ended,
@@ -109,6 +110,7 @@ impl Engine {
         self.connections.used() == 0
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
+            && self.queues.queued(&self.connections.cold) == [0, 0]
             && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)

@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use net::{Ipv4Net, VpcId};
+use net::{Ipv4Net, VpcId, protocol};
+
+use crate::entry::ConnectionState;
 
 /// Source NAT of a VPC to a pool of public addresses, ports translated.
 ///
@@ -135,6 +137,8 @@ pub struct Timers {
     pub udp: u32,
     /// ICMP echo (RFC 5508 REQ-2: at least 60 s).
     pub icmp: u32,
+    /// Every other protocol, told by addresses alone.
+    pub other: u32,
     /// How long a connection whose route went keeps its port and waits for another route.
     pub unrouted_grace: u32,
 }
@@ -146,7 +150,36 @@ impl Default for Timers {
             tcp_transitory: 240,
             udp: 300,
             icmp: 60,
+            other: 600,
             unrouted_grace: 30,
+        }
+    }
+}
+
+impl Timers {
+    /// That of a connection.
+    pub(crate) fn idle(&self, protocol: u8, state: ConnectionState) -> u32 {
+        match (protocol, state) {
+            (protocol::TCP, ConnectionState::Established) => self.tcp_established,
+            (protocol::TCP, _) => self.tcp_transitory,
+            (protocol::UDP, _) => self.udp,
+            (protocol::ICMP, _) => self.icmp,
+            _ => self.other,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), PolicyError> {
+        let all = [
+            ("tcp_established", self.tcp_established),
+            ("tcp_transitory", self.tcp_transitory),
+            ("udp", self.udp),
+            ("icmp", self.icmp),
+            ("other", self.other),
+            ("unrouted_grace", self.unrouted_grace),
+        ];
+        match all.into_iter().find(|(_, seconds)| *seconds == 0) {
+            Some((name, _)) => Err(PolicyError::ZeroTimer(name)),
+            None => Ok(()),
         }
     }
 }
@@ -162,6 +195,8 @@ pub struct PolicySpec {
     pub statics: Vec<StaticNat>,
     /// Idle times.
     pub timers: Timers,
+    /// Idle times of VPCs that have their own.
+    pub vpc_timers: Vec<(VpcId, Timers)>,
     /// A TCP segment without SYN may begin a connection (after a restart without its connections).
     pub pick_up: bool,
 }

@@ -272,6 +272,39 @@ impl Ports {
         })
     }
 
+    /// Lets a subscriber in that had the free port of this slot before: its block becomes the subscriber's, if it is not
+    /// that already. False if the block is somebody else's.
+    pub(super) fn enter_block(&mut self, number: u32, slot: u16, subscriber: Subscriber) -> bool {
+        let Some(table) = self.blocks.tables.get_mut(&number) else {
+            return true;
+        };
+        let Some(at) = table.block_of(slot) else {
+            return true;
+        };
+        let slots = table.slots(at);
+        let block = &mut table.blocks[at];
+        if let Some(holder) = block.holder {
+            block.in_use += u32::from(holder == subscriber);
+            return holder == subscriber;
+        }
+        let ports = self.addresses[number as usize].as_ref();
+        if !ports.is_some_and(|ports| ports.sets.iter().all(|set| set.is_unused(slots))) {
+            return false;
+        }
+        (block.holder, block.in_use) = (Some(subscriber), 1);
+        self.blocks.held.entry(subscriber).or_default().push((number, at));
+        let slice = self.slice;
+        self.blocks.tell(number, at, subscriber, true, |slot| slice.port(slot));
+        true
+    }
+
+    /// Position in the pool of the address that a subscriber has blocks on.
+    pub(super) fn address_of_blocks(&self, pool: &[u32], subscriber: Subscriber) -> Option<usize> {
+        let held = self.blocks.held.get(&subscriber)?;
+        held.iter()
+            .find_map(|(number, _)| pool.iter().position(|of_pool| of_pool == number))
+    }
+
     /// A port of an address was given back.
     pub(super) fn leave_block(&mut self, number: u32, slot: u16, now: Tick) {
         if let Some((at, holder)) = self.blocks.leave(number, slot, now) {

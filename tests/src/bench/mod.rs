@@ -1,4 +1,5 @@
-//! The benchmark harness: what `make bench`, `make bench-peers`, `make bench-bgp` and `make bench-instructions` run.
+//! The benchmark harness: what `make bench`, `make bench-nat`, `make bench-peers`, `make bench-bgp` and
+//! `make bench-instructions` run.
 //!
 //! Owns: the traffic of each scenario, the measurement of the real worker loop between a generator and a sink, the
 //! comparison with another program in one wiring, and the rows that come of it.
@@ -9,10 +10,12 @@
 //! `docs/benchmarks.md` explains the method to a reader of the figures.
 
 pub mod bgp;
+pub mod connections;
 pub mod frames;
 pub mod gateway;
 pub mod instructions;
 pub mod interrupt;
+pub mod kernel;
 pub mod measure;
 pub mod nat;
 pub mod null;
