@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm, Gateway,
-    GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy, Poll, Port, PortBlocks,
-    PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticNat,
-    StaticRoute, Timers, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
+    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy,
+    Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget,
+    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -34,7 +34,11 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         option::of(bgp()),
         collection::vec((0..9_u16, masquerade()), 0..5),
         collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
-        collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
+        collection::btree_map(
+            (0..4_u8, any::<bool>(), 1..1024_u16),
+            (0..9_u16, targets(), any::<bool>()),
+            0..5,
+        ),
     );
     parts.prop_map(
         |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, statics, forwards)| {
@@ -61,14 +65,14 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             });
             let port_forwards = forwards
                 .into_iter()
-                .filter_map(|((address, tcp, port), (vpc, target_port))| {
+                .filter_map(|((address, tcp, port), (vpc, targets, affinity))| {
                     Some(PortForward {
                         vpc: known(vpc)?,
                         address: Ipv4Addr::new(203, 0, 113, address + 1),
                         protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
-                        port,
-                        target: Ipv4Addr::new(10, 0, 0, 10),
-                        target_port,
+                        ports: PortRange::new(port, port)?,
+                        targets,
+                        affinity,
                     })
                 });
             Config {
@@ -566,6 +570,17 @@ fn term() -> impl Strategy<Value = Term> {
 
 fn action(accept: bool) -> Action {
     if accept { Action::Accept } else { Action::Deny }
+}
+
+fn targets() -> impl Strategy<Value = Vec<ForwardTarget>> {
+    collection::vec((1..255_u8, 1..=u16::MAX, 1..1000_u16), 1..4).prop_map(|targets| {
+        let target = |(host, port, weight)| ForwardTarget {
+            address: Ipv4Addr::new(10, 0, 0, host),
+            port,
+            weight,
+        };
+        targets.into_iter().map(target).collect()
+    })
 }
 
 #[derive(Debug, Clone)]

@@ -20,8 +20,8 @@ pub use bgp::{
     PrefixFilter, PrefixRule,
 };
 pub use nat::{
-    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
-    Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange,
+    Protocol, StaticNat, Timers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
 
@@ -133,7 +133,7 @@ impl Config {
         self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
         self.nat
             .port_forwards
-            .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));
+            .sort_by_key(|forward| (forward.address, forward.protocol, forward.ports));
         self
     }
 }

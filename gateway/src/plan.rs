@@ -202,9 +202,17 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                     config::Protocol::Tcp => net::protocol::TCP,
                     config::Protocol::Udp => net::protocol::UDP,
                 },
-                port: forward.port,
-                target: forward.target,
-                target_port: forward.target_port,
+                ports: (forward.ports.first(), forward.ports.last()),
+                targets: forward
+                    .targets
+                    .iter()
+                    .map(|target| nat::ForwardTarget {
+                        address: target.address,
+                        port: target.port,
+                        weight: target.weight,
+                    })
+                    .collect(),
+                affinity: forward.affinity,
             })
             .collect(),
         statics: nat

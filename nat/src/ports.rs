@@ -58,7 +58,9 @@ impl Slice {
     pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: u32, parity: Option<u16>) -> u16 {
         let hash = mix((vrf.0 as u64) << 32 | address as u64);
         match parity {
-            Some(parity) if self.workers % 2 == 0 => (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2,
+            Some(parity) if self.workers.is_multiple_of(2) => {
+                (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2
+            }
             _ => (hash % self.workers as u64) as u16,
         }
     }

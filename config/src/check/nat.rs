@@ -1,5 +1,6 @@
 //! NAT: who may use which public address and port.
 
+mod forwards;
 mod pool;
 mod statics;
 
@@ -7,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use net::{Ipv4Net, VpcId};
 
-use super::{Claim, Findings, not_a_host, unique};
+use super::{Findings, not_a_host};
 use crate::fault::Fault;
 use crate::model::{Config, Masquerade};
 
@@ -41,7 +42,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     statics::check(config, findings);
     shadowed(config, findings);
     pool_overlap(config, findings);
-    port_forwards(config, findings);
+    forwards::check(config, findings);
 }
 
 fn known_vpc(config: &Config, id: VpcId, path: &str, findings: &mut Findings) {
@@ -120,68 +121,4 @@ fn pool_overlap(config: &Config, findings: &mut Findings) {
             pools.push((path, *pool, rule));
         }
     }
-}
-
-fn port_forwards(config: &Config, findings: &mut Findings) {
-    let forwards = &config.nat.port_forwards;
-    for (index, forward) in forwards.iter().enumerate() {
-        let path = format!("nat.port-forward[{index}]");
-        let (address, protocol, port) = (forward.address, forward.protocol, forward.port);
-        known_vpc(config, forward.vpc, &path, findings);
-        for (key, host) in [("address", address), ("target", forward.target)] {
-            if let Some(what) = not_a_host(host.into()) {
-                let object = format!("port forward `{address}`");
-                findings.at(
-                    format!("{path}.{key}"),
-                    Fault::NotAHost {
-                        object,
-                        address: host.into(),
-                        what,
-                    },
-                );
-            }
-        }
-        if let Some((_, object)) = interface_addresses(config).find(|(known, _)| *known == address) {
-            let fault = Fault::PortForwardIsInterface {
-                address,
-                protocol,
-                port,
-                object,
-            };
-            findings.at(format!("{path}.address"), fault);
-        }
-        for (number, rule) in config.nat.masquerades.iter().enumerate() {
-            let pool = rule.pool.iter().position(|pool| pool.contains(&address));
-            if let Some(position) = pool.filter(|_| rule.ports.contains(port)) {
-                let (pool, ports) = (rule.pool[position], rule.ports);
-                let fault = Fault::PortForwardInPool {
-                    address,
-                    protocol,
-                    port,
-                    pool,
-                    ports,
-                };
-                findings.between(
-                    format!("{path}.port"),
-                    format!("nat.masquerade[{number}].pool[{position}]"),
-                    fault,
-                );
-                break;
-            }
-        }
-    }
-    let claims = forwards.iter().enumerate().map(|(index, forward)| Claim {
-        value: (forward.address, forward.protocol, forward.port),
-        path: format!("nat.port-forward[{index}]"),
-        owner: format!("{}:{}", forward.target, forward.target_port),
-    });
-    unique(claims, findings, |(address, protocol, port), first, second| {
-        Fault::Duplicate {
-            what: "public port",
-            value: format!("{address} {protocol} {port}"),
-            first,
-            second,
-            remedy: "keep one [[nat.port-forward]] for each address, protocol and port",
-        }
-    });
 }

@@ -276,16 +276,24 @@ fn nat(nat: &Nat, rows: &mut Rows) {
         );
     }
     for forward in &nat.port_forwards {
-        rows.add(
-            table::PORT_FORWARD,
-            vec![
-                text(forward.address),
-                text(forward.protocol.word()),
-                number(forward.port),
-                number(forward.vpc.value()),
-                text(forward.target),
-                number(forward.target_port),
-            ],
-        );
+        let key = || {
+            let protocol = text(forward.protocol.word());
+            vec![text(forward.address), protocol, number(forward.ports.first())]
+        };
+        let rest = [
+            number(forward.ports.last()),
+            number(forward.vpc.value()),
+            number(u8::from(forward.affinity)),
+        ];
+        rows.add(table::PORT_FORWARD, key().into_iter().chain(rest).collect());
+        for (position, target) in (0_i64..).zip(&forward.targets) {
+            let rest = [
+                number(position),
+                text(target.address),
+                number(target.port),
+                number(target.weight),
+            ];
+            rows.add(table::PORT_FORWARD_TARGET, key().into_iter().chain(rest).collect());
+        }
     }
 }

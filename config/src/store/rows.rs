@@ -66,7 +66,8 @@ tables! {
     MASQUERADE_SOURCE "masquerade_source" ("vpc" "position" "prefix") ();
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
     STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
-    PORT_FORWARD "port_forward" ("address" "protocol" "port") ("vpc" "target" "target_port");
+    PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
+    PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
 }
 
 /// One value of a row.

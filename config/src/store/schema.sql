@@ -286,13 +286,26 @@ CREATE TABLE static_nat (
 ) STRICT;
 
 CREATE TABLE port_forward (
-    address     TEXT    NOT NULL,
-    protocol    TEXT    NOT NULL,
-    port        INTEGER NOT NULL,
-    vpc         INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
-    target      TEXT    NOT NULL,
-    target_port INTEGER NOT NULL,
-    PRIMARY KEY (address, protocol, port)
+    address    TEXT    NOT NULL,
+    protocol   TEXT    NOT NULL,
+    first_port INTEGER NOT NULL,
+    last_port  INTEGER NOT NULL,
+    vpc        INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    affinity   INTEGER NOT NULL CHECK (affinity IN (0, 1)),
+    PRIMARY KEY (address, protocol, first_port)
+) STRICT;
+
+CREATE TABLE port_forward_target (
+    address    TEXT    NOT NULL,
+    protocol   TEXT    NOT NULL,
+    first_port INTEGER NOT NULL,
+    position   INTEGER NOT NULL,
+    target     TEXT    NOT NULL,
+    port       INTEGER NOT NULL,
+    weight     INTEGER NOT NULL,
+    PRIMARY KEY (address, protocol, first_port, position),
+    FOREIGN KEY (address, protocol, first_port) REFERENCES port_forward (address, protocol, first_port)
+        DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
 -- The op log. `changeset` turns the parent into the revision, and its inverse the revision into the parent.
