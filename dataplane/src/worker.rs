@@ -124,6 +124,7 @@ impl Worker {
                 tick = self.pipeline.now;
                 self.pipeline.take_replies();
                 self.pipeline.expire(EXPIRE);
+                self.pipeline.report_blocks();
                 self.pipeline.tend_held(tables);
                 self.pipeline.flush();
                 while let Ok(command) = self.inlets.commands.pop() {

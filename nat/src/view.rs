@@ -133,6 +133,8 @@ pub struct Stats {
     pub mappings: u32,
     /// Port blocks that subscribers have.
     pub blocks: u32,
+    /// Assignments and releases of port blocks that nobody was told of.
+    pub block_events_lost: u64,
     /// Ports in use of each pool address.
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.

@@ -90,6 +90,7 @@ impl Engine {
             ended: counters.ended,
             mappings: self.mappings.len() as u32,
             blocks: self.ports.blocks_in_use() as u32,
+            block_events_lost: self.ports.block_events_lost(),
             ports: self.ports.in_use(),
             ports_exhausted: counters.ports_exhausted,
             table_full: counters.table_full,
@@ -97,9 +98,10 @@ impl Engine {
         }
     }
 
-    /// What became of port blocks since the last call, and how many events were lost for want of room.
-    pub fn take_block_events(&mut self) -> (Vec<BlockEvent>, u64) {
-        self.ports.take_block_events()
+    /// What became of a port block, in order; `None` once everything was told. Fetch them often: some thousands are kept,
+    /// and later ones are lost and counted.
+    pub fn next_block_event(&mut self) -> Option<BlockEvent> {
+        self.ports.next_block_event()
     }
 
     /// True if everything that belongs to a connection was given back: slots, table entries, timers, ports.
