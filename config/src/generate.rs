@@ -12,9 +12,9 @@ use proptest::{collection, option, sample};
 
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
-    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy,
-    Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget,
-    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
+    PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib,
+    RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 
 /// A configuration that passes every check.
@@ -33,7 +33,10 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
         option::of(bgp()),
         collection::vec((0..9_u16, masquerade()), 0..5),
-        collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
+        (
+            collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
+            collection::btree_map(0..9_u16, (option::of(1..9_u32), option::of(1..9_u32)), 0..4),
+        ),
         collection::btree_map(
             (0..4_u8, any::<bool>(), 1..1024_u16),
             (0..9_u16, targets(), any::<bool>()),
@@ -41,7 +44,16 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         ),
     );
     parts.prop_map(
-        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, statics, forwards)| {
+        |(
+            (name, dataplane, rib, kernel, fpm, timers),
+            ports,
+            vpcs,
+            routes,
+            bgp,
+            masquerades,
+            (statics, limits),
+            forwards,
+        )| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -61,6 +73,15 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     inside: Ipv4Net::from(Ipv4Addr::new(10, 0, index, host)),
                     outside: Ipv4Net::from(Ipv4Addr::new(198, 18, index, host)),
                     peer: known(peer).filter(|peer| *peer != vpc),
+                })
+            });
+            let limits = limits.into_iter().filter_map(|(vpc, (one, other))| {
+                Some(NatLimit {
+                    vpc: known(vpc)?,
+                    sessions: Some(9),
+                    new_sessions: one,
+                    subscriber_sessions: other,
+                    subscriber_new_sessions: one.or(other),
                 })
             });
             let port_forwards = forwards
@@ -90,6 +111,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 nat: Nat {
                     timers,
                     masquerades: masquerades.collect(),
+                    limits: limits.collect(),
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },

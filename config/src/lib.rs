@@ -40,9 +40,9 @@ pub use error::Error;
 pub use fault::Fault;
 pub use model::{
     Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
-    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Password,
-    PasswordError, Peer, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
-    PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
+    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing,
+    Password, PasswordError, Peer, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange,
+    PrefixFilter, PrefixRule, Protocol, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

@@ -20,8 +20,8 @@ pub use bgp::{
     PrefixFilter, PrefixRule,
 };
 pub use nat::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange,
-    Protocol, StaticNat, Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
+    PortRange, Protocol, StaticNat, Timers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
 
@@ -130,6 +130,7 @@ impl Config {
             set(&mut rule.sources);
             set(&mut rule.pool);
         }
+        self.nat.limits.sort_by_key(|limit| limit.vpc);
         self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
         self.nat
             .port_forwards

@@ -215,6 +215,21 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 affinity: forward.affinity,
             })
             .collect(),
+        limits: nat
+            .limits
+            .iter()
+            .map(|limit| nat::Limits {
+                vpc: limit.vpc,
+                tenant: nat::Limit {
+                    sessions: limit.sessions,
+                    new_sessions: limit.new_sessions,
+                },
+                subscriber: nat::Limit {
+                    sessions: limit.subscriber_sessions,
+                    new_sessions: limit.subscriber_new_sessions,
+                },
+            })
+            .collect(),
         statics: nat
             .statics
             .iter()

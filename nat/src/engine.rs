@@ -25,6 +25,7 @@ use net::{Drop, protocol, tcp_flag};
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::key::{FlowKey, Secret};
+use crate::limits::Meter;
 use crate::mappings::Mappings;
 use crate::policy::Policy;
 use crate::ports::{Ports, Slice, protocol_index};
@@ -77,6 +78,8 @@ struct Counters {
     created: u64,
     ended: EndCounts,
     ports_exhausted: u64,
+    tenant_limited: u64,
+    subscriber_limited: u64,
     table_full: u64,
     handed_over: u64,
 }
@@ -94,6 +97,7 @@ pub struct Engine {
     slice: Slice,
     ports: Ports,
     mappings: Mappings,
+    meter: Meter,
     pass: Pass,
     random: Random,
     counters: Counters,
@@ -137,6 +141,7 @@ impl Engine {
             slice,
             ports: Ports::new(slice),
             mappings: Mappings::default(),
+            meter: Meter::default(),
             pass: Pass::default(),
             random,
             counters: Counters::default(),
@@ -295,6 +300,9 @@ impl Engine {
             EndReason::Policy => &mut ended.policy,
             EndReason::Evicted => &mut ended.evicted,
         } += 1;
+        if std::mem::take(&mut self.connections.cold[connection as usize].counted) {
+            self.meter.close(self.connections.subscriber(connection));
+        }
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.take().is_some() {
             self.counters.unrouted -= 1;

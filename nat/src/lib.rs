@@ -28,6 +28,7 @@ mod delta;
 mod engine;
 mod entry;
 mod key;
+mod limits;
 mod mappings;
 mod policy;
 mod ports;
@@ -45,8 +46,8 @@ pub use engine::{Engine, EngineConfig, EngineError};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use key::FlowKey;
 pub use policy::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks,
-    PortChoice, PortForward, StaticNat, Timers,
+    Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
+    PortBlocks, PortChoice, PortForward, StaticNat, Timers,
 };
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};

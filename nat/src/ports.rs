@@ -33,6 +33,11 @@ impl Slice {
         Self { worker, workers }
     }
 
+    /// Number of workers.
+    pub(crate) const fn workers(self) -> u16 {
+        self.workers
+    }
+
     /// Number of this worker.
     pub(crate) const fn worker(self) -> u16 {
         self.worker

@@ -139,6 +139,10 @@ pub struct Stats {
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.
     pub ports_exhausted: u64,
+    /// Packets refused because their VPC had as many connections as it may have.
+    pub tenant_limited: u64,
+    /// Packets refused because their host had as many connections as it may have.
+    pub subscriber_limited: u64,
     /// Packets refused because the table was full.
     pub table_full: u64,
     /// Packets handed over to the worker that owns their connection.

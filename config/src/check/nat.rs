@@ -40,6 +40,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     pool::shared_blocks(config, findings);
     statics::check(config, findings);
+    limits(config, findings);
     shadowed(config, findings);
     pool_overlap(config, findings);
     forwards::check(config, findings);
@@ -48,6 +49,43 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
 fn known_vpc(config: &Config, id: VpcId, path: &str, findings: &mut Findings) {
     if config.vpc(id).is_none() {
         findings.absent(format!("{path}.vpc"), "vpc", Fault::UnknownVpcId { id });
+    }
+}
+
+fn limits(config: &Config, findings: &mut Findings) {
+    let limits = &config.nat.limits;
+    for (index, limit) in limits.iter().enumerate() {
+        let path = format!("nat.limit[{index}]");
+        let vpc = config.vrf_name(limit.vpc.vrf()).to_owned();
+        known_vpc(config, limit.vpc, &path, findings);
+        let numbers = [
+            ("sessions", limit.sessions),
+            ("new-sessions", limit.new_sessions),
+            ("subscriber-sessions", limit.subscriber_sessions),
+            ("subscriber-new-sessions", limit.subscriber_new_sessions),
+        ];
+        for (key, _) in numbers.iter().filter(|(_, number)| *number == Some(0)) {
+            let fault = Fault::InvalidValue {
+                key: (*key).to_owned(),
+                reason: "0 connections are no NAT at all".to_owned(),
+                example: "a number from 1, or leave it out for any number".to_owned(),
+            };
+            findings.at(format!("{path}.{key}"), fault);
+        }
+        if numbers.iter().all(|(_, number)| number.is_none()) {
+            let (object, key) = (format!("NAT limit `{vpc}`"), "sessions");
+            findings.at(path.clone(), Fault::MissingKey { object, key });
+        }
+        if let Some(earlier) = limits[..index].iter().position(|other| other.vpc == limit.vpc) {
+            let fault = Fault::Duplicate {
+                what: "NAT limit",
+                value: vpc,
+                first: "one".to_owned(),
+                second: "another".to_owned(),
+                remedy: "keep one [[nat.limit]] for each VPC",
+            };
+            findings.between(path, format!("nat.limit[{earlier}]"), fault);
+        }
     }
 }
 

@@ -540,6 +540,21 @@ fn choices_of_ports_fit_the_pool() {
 }
 
 #[test]
+fn nat_limits() {
+    let limit = |more: &str| format!("[[nat.limit]]\nvpc = \"red\"\n{more}");
+    assert_eq!(appended(&limit("sessions = 100\nsubscriber-new-sessions = 5\n")), NONE);
+    assert_eq!(
+        appended(&limit("subscriber-sessions = 0\n")),
+        ["50: `subscriber-sessions`: 0 connections are no NAT at all"]
+    );
+    assert_eq!(appended(&limit("")), ["48: NAT limit `red` has no `sessions`"]);
+    assert_eq!(
+        appended(&(limit("sessions = 1\n") + &limit("sessions = 2\n"))),
+        ["51: NAT limit `red` is used twice: by one and by another"]
+    );
+}
+
+#[test]
 fn static_nat() {
     let rule = |vpc: &str, inside: &str, outside: &str, more: &str| {
         format!("[[nat.static]]\nvpc = \"{vpc}\"\ninside = \"{inside}\"\noutside = \"{outside}\"\n{more}")

@@ -14,6 +14,8 @@ pub struct Nat {
     pub timers: Timers,
     /// `[[nat.masquerade]]`, by VPC; within one the order of the file: the first whose sources match decides.
     pub masquerades: Vec<Masquerade>,
+    /// `[[nat.limit]]`, by VPC.
+    pub limits: Vec<NatLimit>,
     /// `[[nat.static]]`, by VPC, by who sees it (everybody outside first), and by address inside.
     pub statics: Vec<StaticNat>,
     /// `[[nat.port-forward]]`, by address, protocol and first port.
@@ -112,6 +114,22 @@ pub enum Filtering {
     AddressAndPortDependent,
     /// Everybody.
     EndpointIndependent,
+}
+
+/// `[[nat.limit]]`: how many connections a VPC and each of its hosts may have; `None` for any number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NatLimit {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// Connections of the VPC at once.
+    pub sessions: Option<u32>,
+    /// New ones a second.
+    pub new_sessions: Option<u32>,
+    /// Connections of one host at once.
+    pub subscriber_sessions: Option<u32>,
+    /// New ones a second.
+    pub subscriber_new_sessions: Option<u32>,
 }
 
 /// `[[nat.static]]`: an address for each host of a prefix, in both directions.

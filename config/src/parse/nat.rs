@@ -8,8 +8,8 @@ use super::value::Ports;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange,
-    StaticNat, Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
+    PortRange, StaticNat, Timers,
 };
 
 pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
@@ -17,6 +17,7 @@ pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
     Nat {
         timers,
         masquerades: reader.tables("masquerade", "masquerade", "vpc", |reader| masquerade(reader, names)),
+        limits: reader.tables("limit", "NAT limit", "vpc", |reader| limit(reader, names)),
         statics: reader.tables("static", "static NAT", "vpc", |reader| static_nat(reader, names)),
         port_forwards: reader.tables("port-forward", "port forward", "address", |reader| {
             port_forward(reader, names)
@@ -90,6 +91,20 @@ fn port_choice(reader: &mut Reader<'_, '_>) -> Option<PortChoice> {
         (None, true) => Some(PortChoice::Deterministic),
         (None, false) => Some(PortChoice::Free),
     }
+}
+
+fn limit(reader: &mut Reader<'_, '_>, names: &Names) -> Option<NatLimit> {
+    let vpc = names.vpc(reader, "vpc");
+    let (sessions, new_sessions) = (reader.optional("sessions"), reader.optional("new-sessions"));
+    let subscriber_sessions = reader.optional("subscriber-sessions");
+    let subscriber_new_sessions = reader.optional("subscriber-new-sessions");
+    Some(NatLimit {
+        vpc: vpc?,
+        sessions,
+        new_sessions,
+        subscriber_sessions,
+        subscriber_new_sessions,
+    })
 }
 
 fn static_nat(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticNat> {

@@ -10,7 +10,7 @@ use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget, Fpm,
-    Gateway, Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
+    Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
     PrefixFilter, PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
@@ -79,6 +79,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         nat: Nat {
             timers,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
+            limits: list(rows, table::NAT_LIMIT, &[], limit)?,
             statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
             port_forwards: list(rows, table::PORT_FORWARD, &[], |fields| port_forward(rows, fields))?,
         },
@@ -399,6 +400,16 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
         pairing,
         parity,
         choice,
+    })
+}
+
+fn limit(fields: &mut Fields<'_>) -> Result<NatLimit, Damage> {
+    Ok(NatLimit {
+        vpc: fields.id::<VpcId, u16>()?,
+        sessions: fields.number_optional()?,
+        new_sessions: fields.number_optional()?,
+        subscriber_sessions: fields.number_optional()?,
+        subscriber_new_sessions: fields.number_optional()?,
     })
 }
 

@@ -264,6 +264,18 @@ fn nat(nat: &Nat, rows: &mut Rows) {
             );
         }
     }
+    for limit in &nat.limits {
+        rows.add(
+            table::NAT_LIMIT,
+            vec![
+                number(limit.vpc.value()),
+                optional(limit.sessions, number),
+                optional(limit.new_sessions, number),
+                optional(limit.subscriber_sessions, number),
+                optional(limit.subscriber_new_sessions, number),
+            ],
+        );
+    }
     for rule in &nat.statics {
         rows.add(
             table::STATIC_NAT,

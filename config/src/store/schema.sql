@@ -274,6 +274,14 @@ CREATE TABLE masquerade_pool (
     FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
+CREATE TABLE nat_limit (
+    vpc                     INTEGER NOT NULL PRIMARY KEY REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    sessions                INTEGER, -- NULL, here and below: any number
+    new_sessions            INTEGER,
+    subscriber_sessions     INTEGER,
+    subscriber_new_sessions INTEGER
+) STRICT;
+
 -- Seen as `outside` in a VRF: the default one, or that of a VPC.
 CREATE TABLE static_nat (
     vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,

@@ -55,6 +55,8 @@ impl Engine {
             Err(reason) => {
                 match reason {
                     Drop::NatPortsExhausted => self.counters.ports_exhausted += 1,
+                    Drop::NatTenantLimit => self.counters.tenant_limited += 1,
+                    Drop::NatSubscriberLimit => self.counters.subscriber_limited += 1,
                     Drop::NatTableFull => self.counters.table_full += 1,
                     _ => {}
                 }
@@ -107,7 +109,7 @@ impl Engine {
         }
         let inward = self.inward(resolver, inside.vrf, inside.address, packet.flow_hash)?;
         let outward = self.outward(resolver, inside.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(inside.vrf, inside.address)?;
         let at = self.create(packet, reply, [inward, outward], lease, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -238,7 +240,7 @@ impl Engine {
         }
         let there = self.inward(resolver, peer, target, packet.flow_hash)?;
         let back = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let at = self.create(packet, reply, [there, back], None, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -270,7 +272,7 @@ impl Engine {
             return Err(Drop::NatNoMapping);
         }
         let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let at = self.create(packet, reply, [outward, inward], None, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -298,7 +300,7 @@ impl Engine {
         }
         self.check_opening(packet)?;
         let inward = self.inward(resolver, vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         for _ in 0..ATTEMPTS {
             let lease = self.lease(rule, packet)?;
             let remote_port = if protocol == protocol::ICMP {
@@ -456,8 +458,13 @@ impl Engine {
         }
     }
 
-    /// Room for one more connection: a full table gives up the longest silent one of some that nobody ever answered.
-    fn make_room(&mut self) -> Result<(), Drop> {
+    /// Room for one more connection of a host, and within its limits: a full table gives up the longest silent one of some that nobody ever answered.
+    fn make_room(&mut self, vrf: VrfId, address: u32) -> Result<(), Drop> {
+        if let Some(limits) = self.policy.limits(vrf) {
+            let subscriber = Subscriber { vrf, address };
+            let now = self.clock.latest();
+            self.meter.check(limits, self.slice.workers(), subscriber, now)?;
+        }
         if !self.connections.is_full() {
             return Ok(());
         }
@@ -525,6 +532,11 @@ impl Engine {
         }
         self.table.insert(&original, EntryRef::original(connection));
         self.table.insert(&reply, EntryRef::reply(connection));
+        let subscriber = self.connections.subscriber(connection);
+        if let Some(limits) = self.policy.limits(subscriber.vrf) {
+            self.meter.open(limits, subscriber, tick);
+            self.connections.cold[connection as usize].counted = true;
+        }
         let second = self.deadline(connection).second_up();
         self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;

@@ -93,6 +93,8 @@ impl Engine {
             block_events_lost: self.ports.block_events_lost(),
             ports: self.ports.in_use(),
             ports_exhausted: counters.ports_exhausted,
+            tenant_limited: counters.tenant_limited,
+            subscriber_limited: counters.subscriber_limited,
             table_full: counters.table_full,
             handed_over: counters.handed_over,
         }
@@ -112,6 +114,7 @@ impl Engine {
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
             && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
+            && self.meter.is_empty()
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)

@@ -55,6 +55,41 @@ fn rfc6888_req_4_ports_of_a_subscriber_are_limited() {
 }
 
 #[test]
+fn rfc6888_req_5_state_of_a_subscriber_is_limited() {
+    let subscriber = nat::Limit {
+        sessions: Some(10),
+        new_sessions: Some(6),
+    };
+    let spec = nat::PolicySpec {
+        masquerade: vec![masquerade(1, &["192.0.2.1"], (1024, 65535))],
+        limits: vec![nat::Limits {
+            vpc: vpc(1),
+            tenant: nat::Limit::default(),
+            subscriber,
+        }],
+        ..nat::PolicySpec::default()
+    };
+    let mut engine = engine(1000, Arc::new(Policy::compile(spec).expect("valid")));
+    let mut made = |second: u64| {
+        let flows = (0..8).map(|n| udp(("10.0.0.5", 5000 + second as u16 * 100 + n), (SERVER, 53)));
+        flows
+            .filter(|h| matches!(out(&mut engine, h, seconds(second)), Fate::Sent(..)))
+            .count()
+    };
+    assert_eq!([made(0), made(1), made(2)], [6, 4, 0]);
+    assert_eq!(engine.stats().subscriber_limited, 2 + 4 + 8);
+}
+
+#[test]
+fn rfc6888_req_6_destinations_behind_other_routes_are_not_translated() {
+    let mut engine = nat(PoolOptions::default());
+    let mut routes = routes();
+    routes.add(1, "198.51.100.9/32", To::Hop(7));
+    let packet = build(&udp(("10.0.0.5", 5000), (SERVER, 53)), b"");
+    assert_eq!(send(&mut engine, &routes, 1, &packet, NOW), Fate::Forwarded);
+}
+
+#[test]
 fn rfc6888_req_7_endpoint_independent_filtering_can_be_had() {
     let mut engine = nat(open());
     let sent = shown(&mut engine, &udp(("10.0.0.5", 5000), (SERVER, 53)));
