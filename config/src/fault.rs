@@ -468,8 +468,8 @@ pub enum Fault {
         address: Ipv4Addr,
         /// The protocol.
         protocol: Protocol,
-        /// The public port.
-        port: u16,
+        /// The public port, or the range.
+        port: String,
         /// The pool.
         pool: Ipv4Net,
         /// Its ports.
@@ -483,8 +483,8 @@ pub enum Fault {
         address: Ipv4Addr,
         /// The protocol.
         protocol: Protocol,
-        /// The public port.
-        port: u16,
+        /// The public port, or the range.
+        port: String,
         /// Who has it.
         object: String,
     },

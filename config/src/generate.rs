@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm,
-    Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerPolicy, Poll, Port,
-    PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
-    Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
+    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
+    PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib,
+    Role, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -34,8 +34,15 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
         option::of(bgp()),
         collection::vec((0..9_u16, masquerade()), 0..5),
-        collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
-        collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
+        (
+            collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
+            collection::btree_map(0..9_u16, (option::of(1..9_u32), option::of(1..9_u32)), 0..4),
+        ),
+        collection::btree_map(
+            (0..4_u8, any::<bool>(), 1..1024_u16),
+            (0..9_u16, targets(), any::<bool>()),
+            0..5,
+        ),
         collection::btree_map(1..9_u16, timers(), 0..3),
     );
     parts.prop_map(
@@ -46,7 +53,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             routes,
             bgp,
             masquerades,
-            statics,
+            (statics, limits),
             forwards,
             timers,
         )| {
@@ -71,16 +78,25 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     peer: known(peer).filter(|peer| *peer != vpc),
                 })
             });
+            let limits = limits.into_iter().filter_map(|(vpc, (one, other))| {
+                Some(NatLimit {
+                    vpc: known(vpc)?,
+                    sessions: Some(9),
+                    new_sessions: one,
+                    subscriber_sessions: other,
+                    subscriber_new_sessions: one.or(other),
+                })
+            });
             let port_forwards = forwards
                 .into_iter()
-                .filter_map(|((address, tcp, port), (vpc, target_port))| {
+                .filter_map(|((address, tcp, port), (vpc, targets, affinity))| {
                     Some(PortForward {
                         vpc: known(vpc)?,
                         address: Ipv4Addr::new(203, 0, 113, address + 1),
                         protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
-                        port,
-                        target: Ipv4Addr::new(10, 0, 0, 10),
-                        target_port,
+                        ports: PortRange::new(port, port)?,
+                        targets,
+                        affinity,
                     })
                 });
             let vpc_timers = timers.into_iter().filter_map(|(vpc, timers)| {
@@ -104,6 +120,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     timers: nat.0,
                     vpc_timers: vpc_timers.collect(),
                     masquerades: masquerades.collect(),
+                    limits: limits.collect(),
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
@@ -620,6 +637,17 @@ fn term() -> impl Strategy<Value = Term> {
 
 fn action(accept: bool) -> Action {
     if accept { Action::Accept } else { Action::Deny }
+}
+
+fn targets() -> impl Strategy<Value = Vec<ForwardTarget>> {
+    collection::vec((1..255_u8, 1..=u16::MAX, 1..1000_u16), 1..4).prop_map(|targets| {
+        let target = |(host, port, weight)| ForwardTarget {
+            address: Ipv4Addr::new(10, 0, 0, host),
+            port,
+            weight,
+        };
+        targets.into_iter().map(target).collect()
+    })
 }
 
 #[derive(Debug, Clone)]

@@ -63,6 +63,8 @@ pub enum Event {
         /// From the first burst that saw the generation to the last connection.
         duration: Duration,
     },
+    /// A subscriber was given a port block, or it was taken back.
+    PortBlock(nat::BlockEvent),
     /// A thread of the data plane ended by a broken invariant; the process cannot go on.
     Failed {
         /// Name of the thread.

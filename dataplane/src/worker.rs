@@ -128,6 +128,7 @@ impl Worker {
                 tick = self.pipeline.now;
                 self.pipeline.take_replies();
                 self.pipeline.expire(EXPIRE);
+                self.pipeline.report_blocks();
                 self.pipeline.tend_held(tables);
                 self.pipeline.tend_fragments(tables);
                 self.pipeline.flush();

@@ -203,9 +203,32 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                     config::Protocol::Tcp => net::protocol::TCP,
                     config::Protocol::Udp => net::protocol::UDP,
                 },
-                port: forward.port,
-                target: forward.target,
-                target_port: forward.target_port,
+                ports: (forward.ports.first(), forward.ports.last()),
+                targets: forward
+                    .targets
+                    .iter()
+                    .map(|target| nat::ForwardTarget {
+                        address: target.address,
+                        port: target.port,
+                        weight: target.weight,
+                    })
+                    .collect(),
+                affinity: forward.affinity,
+            })
+            .collect(),
+        limits: nat
+            .limits
+            .iter()
+            .map(|limit| nat::Limits {
+                vpc: limit.vpc,
+                tenant: nat::Limit {
+                    sessions: limit.sessions,
+                    new_sessions: limit.new_sessions,
+                },
+                subscriber: nat::Limit {
+                    sessions: limit.subscriber_sessions,
+                    new_sessions: limit.subscriber_new_sessions,
+                },
             })
             .collect(),
         statics: nat

@@ -5,6 +5,7 @@ use net::{Drop, NextHopId, VrfId, protocol};
 use crate::engine::TcpMemory;
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
+use crate::ports::Subscriber;
 use crate::verdict::OffloadState;
 use crate::ways::WayTable;
 use crate::{FlowKey, Rewrite};
@@ -51,6 +52,8 @@ pub(crate) struct Cold {
     pub(crate) offload: OffloadState,
     /// Its port is that of a mapping, which other connections may use as well.
     pub(crate) shared: bool,
+    /// It counts against the limits of its VPC.
+    pub(crate) counted: bool,
     /// Why packets are refused while it has no route.
     pub(crate) unrouted: Option<Drop>,
 }
@@ -194,6 +197,20 @@ impl Connections {
     /// VRF of the inner end: that of the VPC.
     pub(crate) fn inner_vrf(&self, connection: u32) -> VrfId {
         self.ways.inner(connection)
+    }
+
+    /// The host of a VPC that it counts for: the one that opened it, or that somebody from outside opened it to.
+    pub(crate) fn subscriber(&self, connection: u32) -> Subscriber {
+        let [original, reply] = self.pair(connection);
+        let inner = if original.key.vrf() == VrfId::DEFAULT {
+            reply
+        } else {
+            original
+        };
+        Subscriber {
+            vrf: inner.key.vrf(),
+            address: inner.key.source(),
+        }
     }
 
     /// The later of both directions' last packets.

@@ -33,6 +33,7 @@ use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::{Queues, Worth};
 use crate::key::{FlowKey, Secret};
+use crate::limits::Meter;
 use crate::mappings::Mappings;
 use crate::policy::Policy;
 use crate::ports::{Ports, Slice};
@@ -85,6 +86,8 @@ struct Counters {
     created: u64,
     ended: EndCounts,
     ports_exhausted: u64,
+    tenant_limited: u64,
+    subscriber_limited: u64,
     table_full: u64,
     handed_over: u64,
 }
@@ -103,6 +106,7 @@ pub struct Engine {
     slice: Slice,
     ports: Ports,
     mappings: Mappings,
+    meter: Meter,
     pass: Pass,
     /// Low 32 bits of the generation that every connection is of, while no pass runs; of none during a pass.
     settled: u32,
@@ -151,6 +155,7 @@ impl Engine {
             slice,
             ports: Ports::new(slice),
             mappings: Mappings::default(),
+            meter: Meter::default(),
             pass: Pass::default(),
             settled: 0,
             random,
@@ -360,6 +365,10 @@ impl Engine {
         } += 1;
         self.queues.leave(&mut self.connections.cold, connection);
         self.connections.ways.clear(connection);
+        if std::mem::take(&mut self.connections.cold[connection as usize].counted) {
+            self.meter
+                .close(self.connections.subscriber(connection), self.clock.latest());
+        }
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.take().is_some() {
             self.counters.unrouted -= 1;

@@ -30,6 +30,7 @@ mod entry;
 mod eviction;
 mod fragments;
 mod key;
+mod limits;
 mod mappings;
 mod policy;
 mod ports;
@@ -50,8 +51,8 @@ pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;
 pub use policy::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks,
-    PortChoice, PortForward, StaticNat, Timers,
+    Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
+    PortBlocks, PortChoice, PortForward, StaticNat, Timers,
 };
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};

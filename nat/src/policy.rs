@@ -14,8 +14,8 @@ use net::{Ipv4Net, Prefix, VpcId, VrfId};
 use forwards::Forwards;
 pub(crate) use forwards::Target;
 pub use spec::{
-    Filtering, ForwardTarget, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice,
-    PortForward, StaticNat, Timers,
+    Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks,
+    PortChoice, PortForward, StaticNat, Timers,
 };
 use statics::Statics;
 
@@ -106,6 +106,7 @@ pub struct Policy {
     by_vrf: HashMap<VrfId, Vec<u32>, FixedState>,
     forwards: Forwards,
     statics: Statics,
+    limits: HashMap<VrfId, Limits, FixedState>,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
     /// A bit for each VRF that any rule is about.
@@ -129,6 +130,7 @@ impl Policy {
             by_vrf: HashMap::default(),
             forwards: Forwards::default(),
             statics: Statics::default(),
+            limits: HashMap::default(),
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,
@@ -147,6 +149,19 @@ impl Policy {
         }
         for rule in spec.statics {
             policy.add_static(&rule)?;
+        }
+        for limits in spec.limits {
+            let Limits { tenant, subscriber, .. } = limits;
+            let all = [
+                tenant.sessions,
+                tenant.new_sessions,
+                subscriber.sessions,
+                subscriber.new_sessions,
+            ];
+            let twice = policy.limits.insert(limits.vpc.vrf(), limits).is_some();
+            if twice || all.contains(&Some(0)) {
+                return Err(PolicyError::Limits(limits.vpc));
+            }
         }
         if !policy.is_empty() {
             policy.mark(VrfId::DEFAULT);
@@ -254,6 +269,15 @@ impl Policy {
     /// True without any rule.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.forwards.is_empty() && self.statics.is_empty()
+    }
+
+    /// Limits of a VPC.
+    pub(crate) fn limits(&self, vrf: VrfId) -> Option<&Limits> {
+        if self.limits.is_empty() {
+            None
+        } else {
+            self.limits.get(&vrf)
+        }
     }
 
     /// Idle times of the connections of a VPC.

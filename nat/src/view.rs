@@ -135,10 +135,16 @@ pub struct Stats {
     pub mappings: u32,
     /// Port blocks that subscribers have.
     pub blocks: u32,
+    /// Assignments and releases of port blocks that nobody was told of.
+    pub block_events_lost: u64,
     /// Ports in use of each pool address.
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.
     pub ports_exhausted: u64,
+    /// Packets refused because their VPC had as many connections as it may have.
+    pub tenant_limited: u64,
+    /// Packets refused because their host had as many connections as it may have.
+    pub subscriber_limited: u64,
     /// Packets refused because the table was full.
     pub table_full: u64,
     /// Packets handed over to the worker that owns their connection.

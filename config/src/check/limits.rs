@@ -90,18 +90,15 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         timers(&format!("nat.vpc-timers[{index}]"), &row.timers, findings);
     }
     for (index, forward) in config.nat.port_forwards.iter().enumerate() {
-        within(
-            findings,
-            &format!("nat.port-forward[{index}].port"),
-            forward.port,
-            1..=u16::MAX,
-        );
-        within(
-            findings,
-            &format!("nat.port-forward[{index}].target-port"),
-            forward.target_port,
-            1..=u16::MAX,
-        );
+        let more = forward.ports.last() - forward.ports.first();
+        for (number, target) in forward.targets.iter().enumerate() {
+            let key = match forward.targets.len() {
+                1 => "target-port".to_owned(),
+                _ => format!("targets[{number}].port"),
+            };
+            let path = format!("nat.port-forward[{index}].{key}");
+            within(findings, &path, target.port, 1..=u16::MAX - more);
+        }
     }
     let socket = &config.api.socket;
     let reason = match socket.to_str() {

@@ -9,9 +9,9 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    Kernel, Masquerade, Nat, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
-    PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget, Fpm,
+    Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
+    PrefixFilter, PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -82,8 +82,9 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
                 })
             })?,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
+            limits: list(rows, table::NAT_LIMIT, &[], limit)?,
             statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
-            port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
+            port_forwards: list(rows, table::PORT_FORWARD, &[], |fields| port_forward(rows, fields))?,
         },
         api,
     };
@@ -434,6 +435,16 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
     })
 }
 
+fn limit(fields: &mut Fields<'_>) -> Result<NatLimit, Damage> {
+    Ok(NatLimit {
+        vpc: fields.id::<VpcId, u16>()?,
+        sessions: fields.number_optional()?,
+        new_sessions: fields.number_optional()?,
+        subscriber_sessions: fields.number_optional()?,
+        subscriber_new_sessions: fields.number_optional()?,
+    })
+}
+
 fn static_nat(fields: &mut Fields<'_>) -> Result<StaticNat, Damage> {
     Ok(StaticNat {
         vpc: fields.id::<VpcId, u16>()?,
@@ -456,15 +467,23 @@ fn timers(fields: &mut Fields<'_>) -> Result<Timers, Damage> {
     })
 }
 
-fn port_forward(fields: &mut Fields<'_>) -> Result<PortForward, Damage> {
-    let (address, protocol, port) = (fields.parse()?, fields.word()?, fields.number()?);
-    let vpc = fields.id::<VpcId, u16>()?;
+fn port_forward(rows: &Rows, fields: &mut Fields<'_>) -> Result<PortForward, Damage> {
+    let key = fields.key(3);
+    let (address, protocol) = (fields.parse()?, fields.word()?);
+    let ports = PortRange::new(fields.number()?, fields.number()?).ok_or_else(|| fields.damage())?;
     Ok(PortForward {
-        vpc,
+        vpc: fields.id::<VpcId, u16>()?,
         address,
         protocol,
-        port,
-        target: fields.parse()?,
-        target_port: fields.number()?,
+        ports,
+        affinity: fields.flag()?,
+        targets: list(rows, table::PORT_FORWARD_TARGET, key, |fields| {
+            fields.number::<i64>()?; // the position: rows come in its order
+            Ok(ForwardTarget {
+                address: fields.parse()?,
+                port: fields.number()?,
+                weight: fields.number()?,
+            })
+        })?,
     })
 }

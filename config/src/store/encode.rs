@@ -284,6 +284,18 @@ fn nat(nat: &Nat, rows: &mut Rows) {
             );
         }
     }
+    for limit in &nat.limits {
+        rows.add(
+            table::NAT_LIMIT,
+            vec![
+                number(limit.vpc.value()),
+                optional(limit.sessions, number),
+                optional(limit.new_sessions, number),
+                optional(limit.subscriber_sessions, number),
+                optional(limit.subscriber_new_sessions, number),
+            ],
+        );
+    }
     for rule in &nat.statics {
         rows.add(
             table::STATIC_NAT,
@@ -300,16 +312,24 @@ fn nat(nat: &Nat, rows: &mut Rows) {
         rows.add(table::VPC_TIMERS, vpc.into_iter().chain(timers(&row.timers)).collect());
     }
     for forward in &nat.port_forwards {
-        rows.add(
-            table::PORT_FORWARD,
-            vec![
-                text(forward.address),
-                text(forward.protocol.word()),
-                number(forward.port),
-                number(forward.vpc.value()),
-                text(forward.target),
-                number(forward.target_port),
-            ],
-        );
+        let key = || {
+            let protocol = text(forward.protocol.word());
+            vec![text(forward.address), protocol, number(forward.ports.first())]
+        };
+        let rest = [
+            number(forward.ports.last()),
+            number(forward.vpc.value()),
+            number(u8::from(forward.affinity)),
+        ];
+        rows.add(table::PORT_FORWARD, key().into_iter().chain(rest).collect());
+        for (position, target) in (0_i64..).zip(&forward.targets) {
+            let rest = [
+                number(position),
+                text(target.address),
+                number(target.port),
+                number(target.weight),
+            ];
+            rows.add(table::PORT_FORWARD_TARGET, key().into_iter().chain(rest).collect());
+        }
     }
 }

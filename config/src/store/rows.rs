@@ -68,8 +68,10 @@ tables! {
         "deterministic" "block_size" "block_count" "block_quarantine");
     MASQUERADE_SOURCE "masquerade_source" ("vpc" "position" "prefix") ();
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
+    NAT_LIMIT "nat_limit" ("vpc") ("sessions" "new_sessions" "subscriber_sessions" "subscriber_new_sessions");
     STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
-    PORT_FORWARD "port_forward" ("address" "protocol" "port") ("vpc" "target" "target_port");
+    PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
+    PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
     VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 

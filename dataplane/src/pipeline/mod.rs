@@ -242,6 +242,16 @@ impl Pipeline {
         self.counters.generation.set(tables.generation().0);
     }
 
+    /// Tells of port blocks. What finds the ring full waits: it is told once, and who had a port is asked long after.
+    pub(crate) fn report_blocks(&mut self) {
+        while !self.events.is_full() {
+            let Some(event) = self.engine.next_block_event() else {
+                return;
+            };
+            self.report(Event::PortBlock(event));
+        }
+    }
+
     /// Hands an event to the control plane; lost, not waited for, if its ring is full.
     pub(crate) fn report(&mut self, event: Event) {
         // The ring holds more events than a control plane that is alive lets pile up, and each of them is told again:

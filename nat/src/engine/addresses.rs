@@ -34,7 +34,7 @@ impl Engine {
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
         let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let reply = |address| FlowKey::v4(VrfId::DEFAULT, packet.protocol, packet.destination, address, 0, 0);
         let subscriber = Subscriber {
             vrf: packet.vrf,

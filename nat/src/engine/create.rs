@@ -57,6 +57,8 @@ impl Engine {
             Err(reason) => {
                 match reason {
                     Drop::NatPortsExhausted => self.counters.ports_exhausted += 1,
+                    Drop::NatTenantLimit => self.counters.tenant_limited += 1,
+                    Drop::NatSubscriberLimit => self.counters.subscriber_limited += 1,
                     Drop::NatTableFull => self.counters.table_full += 1,
                     _ => {}
                 }
@@ -109,7 +111,7 @@ impl Engine {
         }
         let inward = self.inward(resolver, inside.vrf, inside.address, packet.flow_hash)?;
         let outward = self.outward(resolver, inside.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(inside.vrf, inside.address)?;
         if lease.is_some() && self.mappings.lease_of(&inside) != lease {
             // The connection that made room was the last one of the mapping.
             return Err(Drop::NatNoMapping);
@@ -235,7 +237,7 @@ impl Engine {
         }
         let there = self.inward(resolver, peer, target, packet.flow_hash)?;
         let back = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let at = self.create(packet, reply, [there, back], None, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -262,7 +264,7 @@ impl Engine {
             return Err(Drop::NatNoMapping);
         }
         let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let at = self.create(packet, reply, [outward, inward], None, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -288,7 +290,7 @@ impl Engine {
         }
         self.check_opening(packet)?;
         let inward = self.inward(resolver, vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         for _ in 0..ATTEMPTS {
             let lease = self.lease(rule, packet)?;
             let remote_port = if protocol == protocol::ICMP {
@@ -447,8 +449,13 @@ impl Engine {
         }
     }
 
-    /// Room for one more connection: a full table gives up the least valuable one.
-    pub(super) fn make_room(&mut self) -> Result<(), Drop> {
+    /// Room for one more connection of a host, and within its limits: a full table gives up the least valuable one.
+    pub(super) fn make_room(&mut self, vrf: VrfId, address: u32) -> Result<(), Drop> {
+        if let Some(limits) = self.policy.limits(vrf) {
+            let subscriber = Subscriber { vrf, address };
+            let now = self.clock.latest();
+            self.meter.check(limits, self.slice.workers(), subscriber, now)?;
+        }
         if !self.connections.is_full() {
             return Ok(());
         }
@@ -522,6 +529,11 @@ impl Engine {
         }
         self.queues
             .join(&mut self.connections.cold, connection, Worth::Unreplied, tick.0);
+        let subscriber = self.connections.subscriber(connection);
+        if let Some(limits) = self.policy.limits(subscriber.vrf) {
+            self.meter.open(limits, self.slice.workers(), subscriber, tick);
+            self.connections.cold[connection as usize].counted = true;
+        }
         let second = self.deadline(connection).second_up();
         self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;

@@ -45,6 +45,11 @@ impl Engine {
             return Some(client_owner());
         }
         let parity = (rule.options.parity && protocol == protocol::UDP).then(|| key.source_port());
-        (rule.is_by_subscriber() || parity.is_some()).then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
+        let limited = self
+            .policy
+            .limits(vrf)
+            .is_some_and(|limits| !limits.subscriber.is_none());
+        (rule.is_by_subscriber() || limited || parity.is_some())
+            .then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
     }
 }

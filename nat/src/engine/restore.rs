@@ -129,6 +129,9 @@ impl Engine {
             &Nowhere,
         );
         let connection = at.connection();
+        if self.connections.cold[connection as usize].counted {
+            self.meter.was_there(self.connections.subscriber(connection));
+        }
         self.connections.cold[connection as usize].tcp.set_fins(saved.fins);
         let counts = saved.packets.into_iter().zip(saved.bytes).zip(saved.sequences);
         for (entry, ((packets, bytes), sequence)) in self.connections.pair_mut(connection).iter_mut().zip(counts) {

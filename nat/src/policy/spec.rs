@@ -126,6 +126,36 @@ pub struct ForwardTarget {
     pub weight: u16,
 }
 
+/// How many connections a VPC and each of its hosts may have. `None` for no limit.
+///
+/// A worker counts what it owns: it allows its share of a tenant's limit (rounded up), and all of a subscriber's, whose
+/// masqueraded connections one worker owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// For the whole VPC.
+    pub tenant: Limit,
+    /// For each of its hosts.
+    pub subscriber: Limit,
+}
+
+/// A limit of connections and of new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit {
+    /// At once.
+    pub sessions: Option<u32>,
+    /// A second; as many may come in a burst.
+    pub new_sessions: Option<u32>,
+}
+
+impl Limit {
+    /// True if nothing is limited.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.sessions.is_none() && self.new_sessions.is_none()
+    }
+}
+
 /// Idle times after which a connection ends, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
@@ -193,6 +223,8 @@ pub struct PolicySpec {
     pub port_forwards: Vec<PortForward>,
     /// Translation of whole prefixes. In the default VRF it goes before masquerade.
     pub statics: Vec<StaticNat>,
+    /// Limits, one rule a VPC.
+    pub limits: Vec<Limits>,
     /// Idle times.
     pub timers: Timers,
     /// Idle times of VPCs that have their own.
@@ -313,6 +345,9 @@ pub enum PolicyError {
         /// Ports of all pool addresses.
         ports: u64,
     },
+    /// Two rules of limits for one VPC, or a limit of zero, which would be no NAT at all.
+    #[error("limits of VPC {0} are there twice or are 0: write one rule, with numbers from 1")]
+    Limits(VpcId),
     /// Prefixes of static NAT pair host by host.
     #[error("static NAT of VPC {vpc} pairs {inside} with {outside}: give both the same length")]
     StaticLength {

@@ -4,7 +4,7 @@
 //! A block is a run of slots of this worker: ports that are `workers` apart. It is handed out only when none of its
 //! ports is in use, whoever has it from an older policy, and rests for a quarantine before it gets another owner.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use net::VrfId;
@@ -78,7 +78,7 @@ pub(super) struct Blocks {
     tables: HashMap<u32, Table>,
     /// Number of the address and position of each block of a subscriber.
     held: HashMap<Subscriber, Vec<(u32, usize)>>,
-    events: Vec<BlockEvent>,
+    events: VecDeque<BlockEvent>,
     lost: u64,
     step: u16,
 }
@@ -91,7 +91,7 @@ impl Blocks {
             self.lost += 1;
             return;
         }
-        self.events.push(BlockEvent {
+        self.events.push_back(BlockEvent {
             vrf: subscriber.vrf,
             subscriber: subscriber.address.into(),
             address: table.address.into(),
@@ -318,11 +318,13 @@ impl Ports {
         self.blocks.in_use()
     }
 
-    /// What became of blocks since the last call, and how many events were lost for want of room.
-    pub(crate) fn take_block_events(&mut self) -> (Vec<BlockEvent>, u64) {
-        (
-            std::mem::take(&mut self.blocks.events),
-            std::mem::take(&mut self.blocks.lost),
-        )
+    /// What became of a block, in order; `None` once everything was told.
+    pub(crate) fn next_block_event(&mut self) -> Option<BlockEvent> {
+        self.blocks.events.pop_front()
+    }
+
+    /// Events that were lost for want of room.
+    pub(crate) fn block_events_lost(&self) -> u64 {
+        self.blocks.lost
     }
 }
