@@ -172,10 +172,7 @@ impl Engine {
         let inward = self.inward(resolver, vrf, source, packet.flow_hash)?;
         self.make_room()?;
         for _ in 0..ATTEMPTS {
-            let lease = self
-                .ports
-                .allocate(rule, range, protocol, source, source_port, &mut self.random)
-                .ok_or(Drop::NatPortsExhausted)?;
+            let lease = self.allocate(rule, range, packet).ok_or(Drop::NatPortsExhausted)?;
             let remote_port = if protocol == protocol::ICMP {
                 lease.port
             } else {
