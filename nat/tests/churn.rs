@@ -79,7 +79,7 @@ fn nothing_is_left_of_churn_over_jumping_clocks() {
             visit(&mut engine, &routes, &mut dice, now);
             step = step.wrapping_add(1);
             now.0 += u64::from(dice.below(20));
-            if step % 64 == 0 {
+            if step.is_multiple_of(64) {
                 engine.expire(now, 256, &mut |_, _| {});
                 engine.revalidate(256, &routes, &mut |_, _| {});
             }
