@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use dpdk_sys::{DEFAULT_DATA_ROOM, Eal, EalConfig, LogLevel, Memory, Mempool, PortConfig, PortStats, RxQueue, TxQueue};
+use dpdk_sys::{
+    DEFAULT_DATA_ROOM, Eal, EalConfig, LogLevel, Memory, Mempool, PortConfig, PortStats, ReceiveHash, Rss, RxQueue,
+    TxQueue,
+};
 use nat::snapshot::SavedConnection;
 use nat::{Engine, EngineConfig, Policy};
 use net::{IfIndex, InterfaceId, Mac, PortId};
@@ -19,6 +22,7 @@ use crate::counters::Counters;
 use crate::host::{Host, HostCounters, HostInterface};
 use crate::offload::{OffloadCounters, OffloadThread, OffloadedRule};
 use crate::pipeline::{OffloadOutlet, Outlets, Pipeline};
+use crate::steering::steering;
 use crate::worker::{Command, Inlets, PollMode, Worker};
 use crate::{Error, Event, EventSink};
 
@@ -83,6 +87,7 @@ struct OpenPort {
     rx: Vec<RxQueue>,
     tx: Vec<TxQueue>,
     flow: Vec<dpdk_sys::flow::FlowQueue>,
+    hash: Option<ReceiveHash>,
 }
 
 /// Ports are open, no thread runs.
@@ -201,6 +206,8 @@ impl Opened {
         let mut ports = Vec::new();
         let mut offload_port = None;
         let mut ports_with_rules = Vec::new();
+        let hashes: Vec<_> = self.ports.iter().map(|open| open.hash.clone()).collect();
+        let steering = steering(&hashes);
         for open in self.ports {
             for (worker, queue) in open.rx.into_iter().enumerate() {
                 rx[worker].push((open.info.id, queue));
@@ -273,6 +280,7 @@ impl Opened {
             )
             .map_err(|source| Error::Connections { worker, source })?;
             engine.pick_up_for(self.config.pick_up);
+            engine.steer(steering.clone());
             let back = restore.connections.iter();
             restored += back
                 .filter(|saved| engine.restore(saved, restore.passed).is_ok())
@@ -360,11 +368,16 @@ fn open_port(eal: &Eal, pool: &Mempool, spec: &PortSpec, queues: u16) -> Result<
     config.tx_queues = queues;
     config.mtu = spec.mtu;
     config.mac = spec.mac.map(|mac| mac.0);
+    config.rss = (queues > 1).then(Rss::default);
     config.flow = spec.offload.then(OffloadThread::flow_config);
     let configured =
         dpdk_sys::ConfiguredPort::configure(eal, id, &config).map_err(Error::dpdk(context("configuration")))?;
     let (port, rx, tx) = configured.start().map_err(Error::dpdk(context("start")))?;
     let flow = port.take_flow_queues();
+    let hash = match queues {
+        1 => None,
+        _ => port.spread(queues).map_err(Error::dpdk(context("receive queues")))?,
+    };
     let info = PortInfo {
         name: spec.name.clone(),
         id: PortId(id.0),
@@ -378,6 +391,7 @@ fn open_port(eal: &Eal, pool: &Mempool, spec: &PortSpec, queues: u16) -> Result<
         rx,
         tx,
         flow,
+        hash,
     })
 }
 

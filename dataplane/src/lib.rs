@@ -17,6 +17,7 @@ mod launch;
 mod limiter;
 mod offload;
 mod pipeline;
+mod steering;
 mod worker;
 
 use std::net::IpAddr;

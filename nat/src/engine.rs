@@ -19,6 +19,7 @@ mod owner;
 mod restore;
 mod revalidate;
 mod show;
+mod steer;
 mod tcp;
 
 pub use restore::NotRestored;
@@ -36,8 +37,9 @@ use crate::key::{FlowKey, Secret};
 use crate::limits::Meter;
 use crate::mappings::Mappings;
 use crate::policy::Policy;
-use crate::ports::{Ports, Slice};
+use crate::ports::{Lease, Ports, Slice};
 use crate::random::Random;
+use crate::steering::Steering;
 use crate::table::Table;
 use crate::time::{Clock, Millis, Tick};
 use crate::verdict::{EndReason, Hit, OffloadState};
@@ -115,6 +117,9 @@ pub struct Engine {
     capacity: u32,
     /// Until then a TCP segment without SYN may begin a connection.
     pick_up_until: Tick,
+    steering: Option<Steering>,
+    /// Scratch of port choice, kept so that it allocates once.
+    set_aside: Vec<Lease>,
 }
 
 impl Engine {
@@ -162,6 +167,8 @@ impl Engine {
             counters: Counters::default(),
             capacity,
             pick_up_until: Tick::default(),
+            steering: None,
+            set_aside: Vec::new(),
         };
         engine.ports.follow(&policy);
         Ok(engine)

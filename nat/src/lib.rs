@@ -38,6 +38,7 @@ mod random;
 mod resolve;
 mod rewrite;
 pub mod snapshot;
+mod steering;
 mod table;
 mod time;
 mod verdict;
@@ -57,6 +58,7 @@ pub use policy::{
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;
+pub use steering::Steering;
 pub use time::Millis;
 pub use verdict::{EndReason, Hit, IcmpVerdict, NewPacket, OffloadState, Outcome, RevalidationSummary, Verdict};
 pub use view::{ConnectionView, EndCounts, PortUse, StateCounts, Stats, Tuple};

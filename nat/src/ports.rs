@@ -302,6 +302,33 @@ impl Ports {
         })
     }
 
+    /// A free port that is as good for a subscriber as one that it has just been given: on the same address, in the same
+    /// block, of the same parity where that matters.
+    pub(crate) fn another(
+        &mut self,
+        masquerade: &MasqueradeRule,
+        want: Want,
+        first: &Lease,
+        random: &mut Random,
+    ) -> Option<Lease> {
+        let slice = self.slice;
+        let own = slice.slot(first.port)?;
+        let slots = match masquerade.choice {
+            Choice::Blocks(_) => self.block_around(first.pool, own)?,
+            Choice::Deterministic { .. } => slice.slots_of(masquerade.deterministic(want.subscriber.address)?.1)?,
+            Choice::Free => slice.slots_of(masquerade.ports)?,
+        };
+        let paired = masquerade.options.parity && want.protocol == protocol::UDP;
+        let only = if paired { slice.of_parity(first.port)? } else { ANY };
+        let set = &mut self.addresses[first.pool as usize].as_mut()?.sets[protocol_index(want.protocol)];
+        let slot = set.allocate(slots, None, only, random)?;
+        self.join_block(first.pool, slot);
+        Some(Lease {
+            port: slice.port(slot),
+            ..*first
+        })
+    }
+
     /// A certain port of a pool address for a subscriber that had it before, if it is this worker's and free, and if the
     /// block that it is in is free or the subscriber's.
     pub(crate) fn claim(&mut self, number: u32, protocol: u8, port: u16, subscriber: Subscriber) -> Option<Lease> {

@@ -12,6 +12,7 @@ mod errors;
 mod fragment;
 mod gather;
 mod offload;
+mod underlay;
 mod v4;
 mod v6;
 

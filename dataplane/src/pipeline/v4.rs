@@ -423,6 +423,7 @@ impl Pipeline {
         let echo = packet.meta.ip.protocol == protocol::ICMP
             && packet.meta.ip.icmp_type == icmp::kind::ECHO_REQUEST
             && packet.meta.ip.fragment == FragmentPart::Whole;
+        self.relay_too_big(tables, &packet);
         if packet.meta.vrf == VrfId::DEFAULT || !echo {
             return self.punt(packet.mbuf, packet.meta.ingress, packet.meta.l3, packet.meta.vtep);
         }

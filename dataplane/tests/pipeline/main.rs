@@ -20,6 +20,7 @@ mod network;
 mod offload;
 mod process;
 mod tap;
+mod underlay;
 mod vpc;
 mod wire;
 mod workers;

@@ -346,8 +346,7 @@ impl Engine {
             protocol,
             port: source_port,
         };
-        let now = self.clock.latest();
-        let Some(lease) = self.ports.allocate(masquerade, want, now, &mut self.random) else {
+        let Some(lease) = self.allocate(masquerade, want, packet) else {
             let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(masquerade, packet, want));
             return overloaded.flatten().ok_or(Drop::NatPortsExhausted);
         };

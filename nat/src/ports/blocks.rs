@@ -272,6 +272,21 @@ impl Ports {
         })
     }
 
+    /// First and last slot of the block that a slot is in.
+    pub(super) fn block_around(&self, number: u32, slot: u16) -> Option<(u16, u16)> {
+        let table = self.blocks.tables.get(&number)?;
+        Some(table.slots(table.block_of(slot)?))
+    }
+
+    /// One more port of a block that somebody has was given to its holder.
+    pub(super) fn join_block(&mut self, number: u32, slot: u16) {
+        if let Some(table) = self.blocks.tables.get_mut(&number)
+            && let Some(at) = table.block_of(slot)
+        {
+            table.blocks[at].in_use += 1;
+        }
+    }
+
     /// Lets a subscriber in that had the free port of this slot before: its block becomes the subscriber's, if it is not
     /// that already. False if the block is somebody else's.
     pub(super) fn enter_block(&mut self, number: u32, slot: u16, subscriber: Subscriber) -> bool {
