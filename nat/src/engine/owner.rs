@@ -20,6 +20,9 @@ impl Engine {
 
     /// Owner of what comes from a VPC; `None` if it is the worker that the NIC gave the packet to, whichever that is.
     pub(super) fn owner_inside(&self, key: &FlowKey) -> Option<u16> {
+        if self.slice.workers() == 1 {
+            return None;
+        }
         let (vrf, protocol) = (key.vrf(), key.protocol());
         if let Some((peer, _)) = self.policy.static_target(vrf, key.destination()) {
             let source = self.policy.static_source(vrf, peer, key.source());
@@ -34,6 +37,9 @@ impl Engine {
         if by_client {
             let (client, port) = (key.destination(), key.destination_port());
             return Some(self.slice.client_owner(client, port, protocol));
+        }
+        if !self.policy.owns_subscribers() {
+            return None;
         }
         let (_, rule) = self.policy.masquerade(vrf, key.source())?;
         let parity = (rule.options.parity && protocol == protocol::UDP).then(|| key.source_port());
