@@ -226,7 +226,10 @@ impl Pipeline {
 
     /// A generation became visible: what depends on it is revalidated from now on.
     pub(crate) fn on_generation(&mut self, tables: &Tables, seen: Generation) {
-        self.engine.set_policy(Arc::clone(tables.nat()));
+        // The same policy again would have every connection checked against it.
+        if !Arc::ptr_eq(self.engine.policy(), tables.nat()) {
+            self.engine.set_policy(Arc::clone(tables.nat()));
+        }
         self.engine
             .on_generation(tables.generation(), &tables.delta_since(seen));
         self.counters.generation.set(tables.generation().0);
