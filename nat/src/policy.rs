@@ -107,6 +107,7 @@ pub struct Policy {
     forwards: Forwards,
     statics: Statics,
     limits: HashMap<VrfId, Limits, FixedState>,
+    owns_subscribers: bool,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
     /// A bit for each VRF that any rule is about.
@@ -131,6 +132,7 @@ impl Policy {
             forwards: Forwards::default(),
             statics: Statics::default(),
             limits: HashMap::default(),
+            owns_subscribers: false,
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,
@@ -163,6 +165,8 @@ impl Policy {
                 return Err(PolicyError::Limits(limits.vpc));
             }
         }
+        let owned = |rule: &MasqueradeRule| rule.is_by_subscriber() || rule.options.parity;
+        policy.owns_subscribers = !policy.limits.is_empty() || policy.rules.iter().any(owned);
         if !policy.is_empty() {
             policy.mark(VrfId::DEFAULT);
         }
@@ -269,6 +273,11 @@ impl Policy {
     /// True without any rule.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty() && self.forwards.is_empty() && self.statics.is_empty()
+    }
+
+    /// True if some rule or limit has one worker own all connections of a subscriber.
+    pub(crate) fn owns_subscribers(&self) -> bool {
+        self.owns_subscribers
     }
 
     /// Limits of a VPC.

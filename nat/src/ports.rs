@@ -241,12 +241,12 @@ impl Ports {
                 let slots = self.slice.slots_of(masquerade.ports)?;
                 let pool = self.pools.get(want.rule)?;
                 let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
-                let tries = if masquerade.options.strict_pairing {
-                    1
-                } else {
-                    pool.len()
-                };
-                (0..tries).find_map(|n| {
+                let number = pool[first];
+                let paired = self.allocate_on(number, slots, masquerade, want, random);
+                if paired.is_some() || masquerade.options.strict_pairing {
+                    return paired;
+                }
+                (1..self.pools[want.rule].len()).find_map(|n| {
                     let pool = &self.pools[want.rule];
                     let number = pool[(first + n) % pool.len()];
                     self.allocate_on(number, slots, masquerade, want, random)
@@ -277,6 +277,7 @@ impl Ports {
     }
 
     /// A free port on one address.
+    #[inline]
     fn allocate_on(
         &mut self,
         number: u32,

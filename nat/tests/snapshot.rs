@@ -2,10 +2,14 @@
 
 mod support;
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nat::snapshot::{SavedConnection, SnapshotError, decode, encode};
-use nat::{Delta, Engine, Millis, NotRestored, Policy};
+use nat::{
+    Delta, Engine, Filtering, Mapping, Masquerade, Millis, NotRestored, Policy, PolicySpec, PoolOptions, PortBlocks,
+    PortChoice,
+};
 use net::{Drop, Generation};
 use proptest::prelude::*;
 use support::*;
@@ -161,6 +165,213 @@ fn a_restored_connection_waits_for_its_route() {
     engines[0].on_generation(Generation(9), &Delta::everything());
     let fate = send(&mut engines[0], &routes, vrf, &build(&sent, b""), later);
     assert_eq!(fate.headers(), left);
+}
+
+/// Pools that share ports or hand out blocks, and static NAT both ways.
+fn choices() -> Arc<Policy> {
+    let rule = |vpc, address: &str, options| Masquerade {
+        options,
+        ..masquerade(vpc, &[address], (1024, 1151))
+    };
+    let mapped = PoolOptions {
+        mapping: Mapping::EndpointIndependent,
+        filtering: Filtering::EndpointIndependent,
+        ..PoolOptions::default()
+    };
+    let blocks = PoolOptions {
+        choice: PortChoice::Blocks(PortBlocks {
+            size: 8,
+            count: 4,
+            quarantine: 60,
+        }),
+        ..PoolOptions::default()
+    };
+    let overloading = PoolOptions {
+        mapping: Mapping::Overloading,
+        ..PoolOptions::default()
+    };
+    let spec = PolicySpec {
+        masquerade: vec![
+            Masquerade {
+                sources: vec!["10.0.0.0/28".parse().expect("a prefix")],
+                ..rule(1, "192.0.2.1", mapped)
+            },
+            rule(1, "192.0.2.2", blocks),
+            Masquerade {
+                ports: (1024, 1027),
+                ..rule(2, "192.0.2.3", overloading)
+            },
+        ],
+        statics: vec![
+            fixed(2, "10.0.0.128/28", "192.0.2.16/28", None),
+            fixed(1, "10.0.0.0/28", "100.64.1.0/28", Some(2)),
+            fixed(2, "10.0.0.0/28", "100.64.2.0/28", Some(1)),
+        ],
+        ..PolicySpec::default()
+    };
+    Arc::new(Policy::compile(spec).expect("valid"))
+}
+
+/// A packet of each kind of connection, and how it leaves.
+fn open_each(engine: &mut Engine, routes: &Routes) -> Vec<(u16, Vec<u8>, Vec<u8>)> {
+    let mut packets = vec![];
+    for remote in ["198.51.100.1", "198.51.100.2", "198.51.100.3"] {
+        for port in 5000..5004 {
+            // Mappings, blocks, ports that are overloaded.
+            packets.push((1, build(&udp(("10.0.0.5", port), (remote, 53)), b"")));
+            packets.push((1, build(&udp(("10.0.0.50", port), (remote, 53)), b"")));
+            packets.push((1, build(&udp(("10.0.0.51", port), (remote, 53)), b"")));
+            packets.push((2, build(&udp(("10.0.0.5", port), (remote, 53)), b"")));
+        }
+        // Static, from both sides, of protocols without ports as well; and those behind a masquerade.
+        packets.push((2, build(&udp(("10.0.0.130", 7), (remote, 53)), b"")));
+        packets.push((0, build(&udp((remote, 9), ("192.0.2.19", 53)), b"")));
+        packets.push((2, ip_packet(47, ip("10.0.0.130"), ip(remote), b"12345678")));
+        packets.push((1, ip_packet(47, ip("10.0.0.5"), ip(remote), b"12345678")));
+    }
+    packets.push((1, build(&udp(("10.0.0.5", 7), ("100.64.2.6", 53)), b"")));
+    let mut opened: Vec<_> = packets
+        .into_iter()
+        .map(|(vrf, packet)| {
+            let fate = send(engine, routes, vrf, &packet, NOW);
+            let Fate::Sent(left, ..) = fate else {
+                panic!("{vrf} {packet:?}: {fate:?}")
+            };
+            (vrf, packet, left)
+        })
+        .collect();
+    // Somebody from outside, through a mapping.
+    let mapped = Fate::Sent(opened[0].2.clone(), 0, false).headers();
+    let packet = build(&udp(("203.0.113.77", 99), ("192.0.2.1", mapped.source_port)), b"");
+    let fate = send(engine, routes, 0, &packet, NOW);
+    let Fate::Sent(left, ..) = fate else { panic!("{fate:?}") };
+    opened.push((0, packet, left));
+    opened
+}
+
+#[test]
+fn what_shares_ports_or_has_blocks_owns_them_again() {
+    let (policy, routes) = (choices(), routes());
+    let mut engines = workers(1, &policy);
+    let opened = open_each(&mut engines[0], &routes);
+    let before = engines[0].stats();
+    assert!(before.mappings > 0 && before.blocks == 4, "{before:?}");
+    let bytes = encode(&saved(&engines), 77);
+    for reversed in [false, true] {
+        let (mut connections, _) = decode(&bytes, 1000).expect("just encoded");
+        if reversed {
+            connections.reverse();
+        }
+        let mut next = workers(1, &policy).remove(0);
+        for connection in &connections {
+            assert_eq!(next.restore(connection, 5), Ok(()), "{connection:?}");
+            assert_eq!(next.restore(connection, 5), Err(NotRestored::Taken));
+        }
+        next.on_generation(Generation(routes.generation), &Delta::everything());
+        while next.is_revalidating() {
+            next.revalidate(64, &routes, &mut |_, _| {});
+        }
+        let after = next.stats();
+        assert_eq!(
+            (after.connections, after.mappings, after.blocks, &after.ports),
+            (before.connections, before.mappings, before.blocks, &before.ports)
+        );
+        let told = std::iter::from_fn(|| next.next_block_event()).filter(|event| event.assigned);
+        assert_eq!(told.count(), 4, "whoever logs blocks knows their owners");
+        for (vrf, packet, left) in &opened {
+            let fate = send(&mut next, &routes, *vrf, packet, NOW);
+            assert!(
+                matches!(&fate, Fate::Sent(packet, ..) if packet == left),
+                "{vrf} {packet:?}"
+            );
+        }
+        assert_eq!(next.stats().created, after.created, "each was known");
+        // A new connection of a mapping has its port, a host without a block gets none that somebody has.
+        let (_, packet, left) = &opened[0];
+        let mapped = Fate::Sent(left.clone(), 0, false).headers();
+        let known = Headers {
+            destination: ip("198.51.100.200"),
+            ..Fate::Sent(packet.clone(), 0, false).headers()
+        };
+        let fate = send(&mut next, &routes, 1, &build(&known, b""), NOW);
+        assert_eq!(fate.headers().source_port, mapped.source_port);
+        let other = build(&udp(("10.0.0.52", 5000), ("198.51.100.1", 53)), b"");
+        let port = send(&mut next, &routes, 1, &other, NOW).headers().source_port;
+        for (_, _, left) in &opened {
+            let theirs = Fate::Sent(left.clone(), 0, false).headers();
+            let same = theirs.source == ip("192.0.2.2") && (theirs.source_port - 1024) / 8 == (port - 1024) / 8;
+            assert!(!same, "{port} is in a block of {theirs:?}");
+        }
+        // And all of it is given back by the one way that there is.
+        next.expire(Millis(100_000_000), usize::MAX, &mut |_, _| {});
+        let stats = next.stats();
+        assert_eq!((stats.connections, stats.mappings, stats.blocks), (0, 0, 0));
+        assert!(stats.ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0));
+    }
+}
+
+/// A host has one worker where it has mappings or blocks: with other workers than before, its ports may be another's.
+#[test]
+fn what_is_parted_among_other_workers_is_refused_and_the_rest_goes_on() {
+    let (policy, routes) = (choices(), routes());
+    let mut engines = workers(1, &policy);
+    open_each(&mut engines[0], &routes);
+    let connections = saved(&engines);
+    let mut next = workers(3, &policy);
+    let mut restored = 0;
+    for connection in &connections {
+        let found: Vec<_> = next.iter_mut().map(|engine| engine.restore(connection, 0)).collect();
+        let ours = found.iter().filter(|found| **found != Err(NotRestored::NotOurs));
+        assert_eq!(ours.count(), 1, "one worker has a say: {connection:?}");
+        restored += found.iter().filter(|found| found.is_ok()).count();
+    }
+    assert!(
+        restored > connections.len() / 3 && restored < connections.len(),
+        "{restored}"
+    );
+    // Who has a port has it at the worker that both directions are handed to.
+    for engine in &mut next {
+        engine.on_generation(Generation(routes.generation), &Delta::everything());
+        while engine.is_revalidating() {
+            engine.revalidate(64, &routes, &mut |_, _| {});
+        }
+    }
+    let mut views = vec![];
+    next.iter()
+        .for_each(|engine| assert_eq!(engine.snapshot(0, 999, &mut views), None));
+    for view in views
+        .iter()
+        .filter(|view| view.vpc == Some(vpc(1)) && view.protocol == "udp")
+    {
+        let (from, to) = (view.original, view.translated);
+        let out = build(
+            &headers_of(
+                (from.source, from.source_port),
+                (from.destination, from.destination_port),
+            ),
+            b"",
+        );
+        let back = build(
+            &headers_of((to.destination, to.destination_port), (to.source, to.source_port)),
+            b"",
+        );
+        let from_vpc = from.source.octets()[0] == 10;
+        let (vrf, back_vrf) = match (from_vpc, to.destination.octets()[0]) {
+            (false, _) => (0, 1),
+            (true, 10) => (1, 2),
+            (true, _) => (1, 0),
+        };
+        for (vrf, packet) in [(vrf, out), (back_vrf, back)] {
+            let fate = to_owner(&mut next, &routes, vrf, &packet, NOW);
+            assert!(matches!(fate, Fate::Sent(..)), "{view:?}: {fate:?}");
+        }
+    }
+    let created: u64 = next.iter().map(|engine| engine.stats().created).sum();
+    assert_eq!(created as usize, restored, "each was known");
+}
+
+fn headers_of(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Headers {
+    udp((&from.0.to_string(), from.1), (&to.0.to_string(), to.1))
 }
 
 proptest! {

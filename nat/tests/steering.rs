@@ -2,7 +2,7 @@
 
 mod support;
 
-use nat::{Engine, Millis, Steering};
+use nat::{Engine, Masquerade, Millis, PoolOptions, PortBlocks, PortChoice, Steering};
 use net::Drop;
 use support::*;
 
@@ -71,4 +71,52 @@ fn the_last_ports_of_a_pool_are_given_out_whatever_their_replies() {
     assert_eq!(used, 100, "half of each address's 100");
     engines[0].expire(Millis(1_000_000), usize::MAX, &mut |_, _| {});
     assert!(engines[0].stats().ports.iter().all(|p| p.udp == 0));
+}
+
+/// What looks for a fitting port gives up nothing else that the pool has chosen.
+#[test]
+fn blocks_parity_and_pairing_are_kept() {
+    let routes = routes();
+    let options = |options| Masquerade {
+        options,
+        ..masquerade(1, &["192.0.2.1", "192.0.2.2"], (1000, 1127))
+    };
+    let parity = options(PoolOptions {
+        parity: true,
+        ..PoolOptions::default()
+    });
+    let blocks = options(PoolOptions {
+        choice: PortChoice::Blocks(PortBlocks {
+            size: 16,
+            count: 2,
+            quarantine: 60,
+        }),
+        ..PoolOptions::default()
+    });
+    for (rule, ports) in [(options(PoolOptions::default()), 42), (parity, 21), (blocks, 16)] {
+        let policy = policy(vec![rule.clone()], vec![]);
+        let mut engines: Vec<_> = (0..3).map(|n| worker(1000, n, 3, policy.clone())).collect();
+        engines.iter_mut().for_each(|engine| engine.steer(Some(steering(3))));
+        let port = |n: u16| 20_000 + 2 * n;
+        let mut packets = (0..ports).map(|n| build(&udp(("10.0.0.5", port(n)), ("198.51.100.1", 53)), b""));
+        let first = packets.next().expect("at least one");
+        let owner = match send(&mut engines[0], &routes, 1, &first, NOW) {
+            Fate::HandedOver(owner) => usize::from(owner),
+            _ => 0,
+        };
+        let engine = &mut engines[owner];
+        let sent = std::iter::once(first)
+            .chain(packets)
+            .map(|packet| send(engine, &routes, 1, &packet, NOW).headers());
+        let sent: Vec<_> = sent.collect();
+        assert!(sent.iter().all(|h| h.source == sent[0].source), "one address: {rule:?}");
+        let even = sent.iter().filter(|h| h.source_port % 2 == 0).count();
+        assert!(!rule.options.parity || even == sent.len(), "{even} of {}", sent.len());
+        let assigned = std::iter::from_fn(|| engine.next_block_event()).filter(|event| event.assigned);
+        let expected = usize::from(matches!(rule.options.choice, PortChoice::Blocks(_)));
+        assert_eq!((assigned.count(), engine.stats().blocks as usize), (expected, expected));
+        engine.expire(Millis(1_000_000), usize::MAX, &mut |_, _| {});
+        assert_eq!((engine.stats().blocks, engine.stats().connections), (0, 0));
+        assert!(engine.stats().ports.iter().all(|p| p.udp == 0));
+    }
 }

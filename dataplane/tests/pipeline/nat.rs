@@ -192,6 +192,24 @@ isolated! {
 }
 
 isolated! {
+    fn a_generation_that_is_about_others_looks_at_no_connection() {
+        let mut gateway = Gateway::start();
+        for port in 4000..4010 {
+            translated(&gateway, &from_red(Layer4::Udp(port, 53)));
+        }
+        gateway.route(RED, "10.77.0.0/24", Some(via(TENANT)));
+        let generation = gateway.publish().generation;
+        let examined = gateway.event("the end of revalidation", |event| match event {
+            dataplane::Event::Revalidated { generation: of, summary, .. } if *of == generation => {
+                Some((summary.kept, summary.examined))
+            }
+            _ => None,
+        });
+        assert_eq!(examined, (10, 0), "kept and looked up again");
+    }
+}
+
+isolated! {
     fn a_policy_without_the_rule_ends_its_connections() {
         let mut gateway = Gateway::start();
         let red = from_red(Layer4::Udp(4000, 53));

@@ -1,7 +1,5 @@
 //! Packets that no connection was found for: which NAT rule applies, and the connection that it makes.
 
-use std::sync::Arc;
-
 use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 
 use super::addresses::is_by_address;
@@ -11,7 +9,7 @@ use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::key::FlowKey;
 use crate::mappings::Inside;
-use crate::policy::{Mapping, MasqueradeRule};
+use crate::policy::Mapping;
 use crate::ports::{Lease, Subscriber, Want};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
@@ -316,6 +314,7 @@ impl Engine {
     }
 
     /// A public port for a packet of the masquerade rule with this index: that of its mapping, or one that is free.
+    #[inline]
     fn lease(&mut self, rule: usize, packet: &NewPacket) -> Result<Lease, Drop> {
         let NewPacket {
             vrf,
@@ -324,7 +323,7 @@ impl Engine {
             source_port,
             ..
         } = *packet;
-        let policy = Arc::clone(&self.policy);
+        let policy = &self.policy;
         let masquerade = &policy.rules()[rule];
         let mapping = masquerade.options.mapping;
         let inside = Inside {
@@ -346,8 +345,8 @@ impl Engine {
             protocol,
             port: source_port,
         };
-        let Some(lease) = self.allocate(masquerade, want, packet) else {
-            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(masquerade, packet, want));
+        let Some(lease) = self.allocate(want, packet) else {
+            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(packet, want));
             return overloaded.flatten().ok_or(Drop::NatPortsExhausted);
         };
         let lease = Lease {
@@ -363,12 +362,13 @@ impl Engine {
     }
 
     /// A port that another connection has, and that nobody has to the end that the packet goes to.
-    fn overload(&mut self, masquerade: &MasqueradeRule, packet: &NewPacket, want: Want) -> Option<Lease> {
+    fn overload(&mut self, packet: &NewPacket, want: Want) -> Option<Lease> {
         if packet.protocol == protocol::ICMP {
             // Its identifier is both ends' port: there is nothing else to tell two echoes by.
             return None;
         }
         for _ in 0..OVERLOADS {
+            let masquerade = &self.policy.rules()[want.rule];
             let lease = self.ports.guess(masquerade, want, &mut self.random)?;
             let reply = FlowKey::v4(
                 VrfId::DEFAULT,

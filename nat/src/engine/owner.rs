@@ -22,6 +22,9 @@ impl Engine {
 
     /// Owner of what comes from a VPC; `None` if it is the worker that the NIC gave the packet to, whichever that is.
     pub(super) fn owner_inside(&self, key: &FlowKey) -> Option<u16> {
+        if self.slice.workers() == 1 {
+            return None;
+        }
         let (vrf, protocol) = (key.vrf(), key.protocol());
         if let Some((peer, _)) = self.policy.static_target(vrf, key.destination()) {
             let source = self.policy.static_source(vrf, peer, key.source());
@@ -39,6 +42,9 @@ impl Engine {
         };
         if by_client {
             return Some(client_owner());
+        }
+        if !is_by_address(protocol) && !self.policy.owns_subscribers() {
+            return None;
         }
         let (_, rule) = self.policy.masquerade(vrf, key.source())?;
         if is_by_address(protocol) {

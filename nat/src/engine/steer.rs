@@ -2,7 +2,6 @@
 
 use super::Engine;
 use crate::key::FlowKey;
-use crate::policy::MasqueradeRule;
 use crate::ports::{Lease, Want};
 use crate::steering::Steering;
 use crate::verdict::NewPacket;
@@ -20,9 +19,10 @@ impl Engine {
     /// A free port for a packet's connection: as [`crate::ports::Ports::allocate`], and whose replies arrive here, if there
     /// is such a port among those tried, all of which are as good as the first: on the same address, in the same block. Else
     /// its replies are handed over.
-    pub(super) fn allocate(&mut self, masquerade: &MasqueradeRule, want: Want, packet: &NewPacket) -> Option<Lease> {
+    pub(super) fn allocate(&mut self, want: Want, packet: &NewPacket) -> Option<Lease> {
         let protocol = packet.protocol;
         let now = self.clock.latest();
+        let masquerade = &self.policy.rules()[want.rule];
         let first = self.ports.allocate(masquerade, want, now, &mut self.random)?;
         if self.steering.is_none() || self.arrives_here(packet, &first) {
             return Some(first);
@@ -30,6 +30,7 @@ impl Engine {
         let mut set_aside = std::mem::take(&mut self.set_aside);
         let mut found = None;
         for _ in 1..TRIES * usize::from(self.slice.workers()) {
+            let masquerade = &self.policy.rules()[want.rule];
             match self.ports.another(masquerade, want, &first, &mut self.random) {
                 Some(lease) if self.arrives_here(packet, &lease) => found = Some(lease),
                 Some(lease) => set_aside.push(lease),

@@ -322,6 +322,9 @@ impl Ports {
 
     /// A port of an address was given back.
     pub(super) fn leave_block(&mut self, number: u32, slot: u16, now: Tick) {
+        if self.blocks.tables.is_empty() {
+            return;
+        }
         if let Some((at, holder)) = self.blocks.leave(number, slot, now) {
             let slice = self.slice;
             self.blocks.tell(number, at, holder, false, |slot| slice.port(slot));
