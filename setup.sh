@@ -4,6 +4,7 @@
 #   ./setup.sh                     build, test, demo and bench
 #   ./setup.sh fuzz                also cargo-fuzz
 #   ./setup.sh deny                also cargo-deny
+#   ./setup.sh bench-nat           also OVS-DPDK, a peer of `make bench-nat`
 #   ./setup.sh bench-peers         also OVS-DPDK, the peer of `make bench-peers`
 #   ./setup.sh bench-bgp           also BIRD and GoBGP, peers of `make bench-bgp`
 #   ./setup.sh bench-instructions  also valgrind
@@ -14,8 +15,8 @@ set -eu
 rust_minimum=1.95
 packages="
     libdpdk-dev dpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
-    frr bird2 gobgpd openbgpd exabgp iproute2 ethtool iputils-ping curl util-linux
-    pmacct bgpdump stayrtr
+    frr bird2 gobgpd openbgpd exabgp pmacct bgpdump stayrtr
+    iproute2 ethtool iputils-ping nftables curl util-linux
 "
 
 root=$(cd "$(dirname "$0")" && pwd)
@@ -108,8 +109,8 @@ case ${1:-} in
         install_packages g++
         ;;
     deny) cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny ;;
-    bench-peers) install_packages openvswitch-switch-dpdk ;;
+    bench-nat | bench-peers) install_packages openvswitch-switch-dpdk ;;
     bench-bgp) install_packages bird2 gobgpd ;;
     bench-instructions) install_packages valgrind ;;
-    *) fail "unknown purpose \`$1\`: say nothing, fuzz, deny, bench-peers, bench-bgp or bench-instructions" ;;
+    *) fail "unknown purpose \`$1\`: say nothing, fuzz, deny, bench-nat, bench-peers, bench-bgp or bench-instructions" ;;
 esac

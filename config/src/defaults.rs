@@ -82,6 +82,10 @@ pub(crate) const TCP_ESTABLISHED: u32 = 7440;
 pub(crate) const TCP_TRANSITORY: u32 = 240;
 pub(crate) const UDP: u32 = 300;
 pub(crate) const ICMP: u32 = 60;
+/// As Linux has it for protocols that it does not know.
+pub(crate) const OTHER: u32 = 600;
+/// Time enough for every connection that is in use to have sent something.
+pub(crate) const PICK_UP: u32 = 120;
 
 pub(crate) const BLOCK_COUNT: u16 = 4;
 pub(crate) const BLOCK_QUARANTINE: u32 = 60;

@@ -484,8 +484,8 @@ pub enum Fault {
         address: Ipv4Addr,
         /// The protocol.
         protocol: Protocol,
-        /// The public port.
-        port: u16,
+        /// The public port, or the range.
+        port: String,
         /// The pool.
         pool: Ipv4Net,
         /// Its ports.
@@ -499,8 +499,8 @@ pub enum Fault {
         address: Ipv4Addr,
         /// The protocol.
         protocol: Protocol,
-        /// The public port.
-        port: u16,
+        /// The public port, or the range.
+        port: String,
         /// Who has it.
         object: String,
     },

@@ -12,9 +12,10 @@ use proptest::{collection, option, sample};
 
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
-    Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerAs, PeerPolicy, Poll,
-    Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
-    RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, Vxlan,
+    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
+    PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol,
+    Rib, Role, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers,
+    Vxlan,
 };
 use crate::words::Word;
 
@@ -27,18 +28,36 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             rib(),
             kernel(),
             option::of(fpm()),
-            timers(),
+            (timers(), 0..=3600_u32),
         ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
         option::of(bgp()),
         collection::vec((0..9_u16, masquerade()), 0..5),
-        collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
-        collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
+        (
+            collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
+            collection::btree_map(0..9_u16, (option::of(1..9_u32), option::of(1..9_u32)), 0..4),
+        ),
+        collection::btree_map(
+            (0..4_u8, any::<bool>(), 1..1024_u16),
+            (0..9_u16, targets(), any::<bool>()),
+            0..5,
+        ),
+        collection::btree_map(1..9_u16, timers(), 0..3),
     );
     parts.prop_map(
-        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, statics, forwards)| {
+        |(
+            (name, dataplane, rib, kernel, fpm, nat),
+            ports,
+            vpcs,
+            routes,
+            bgp,
+            masquerades,
+            (statics, limits),
+            forwards,
+            timers,
+        )| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -60,18 +79,31 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     peer: known(peer).filter(|peer| *peer != vpc),
                 })
             });
+            let limits = limits.into_iter().filter_map(|(vpc, (one, other))| {
+                Some(NatLimit {
+                    vpc: known(vpc)?,
+                    sessions: Some(9),
+                    new_sessions: one,
+                    subscriber_sessions: other,
+                    subscriber_new_sessions: one.or(other),
+                })
+            });
             let port_forwards = forwards
                 .into_iter()
-                .filter_map(|((address, tcp, port), (vpc, target_port))| {
+                .filter_map(|((address, tcp, port), (vpc, targets, affinity))| {
                     Some(PortForward {
                         vpc: known(vpc)?,
                         address: Ipv4Addr::new(203, 0, 113, address + 1),
                         protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
-                        port,
-                        target: Ipv4Addr::new(10, 0, 0, 10),
-                        target_port,
+                        ports: PortRange::new(port, port)?,
+                        targets,
+                        affinity,
                     })
                 });
+            let vpc_timers = timers.into_iter().filter_map(|(vpc, timers)| {
+                let vpc = known(vpc)?;
+                Some(VpcTimers { vpc, timers })
+            });
             Config {
                 gateway: Gateway { name },
                 dataplane,
@@ -85,8 +117,11 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 fpm,
                 bgp,
                 nat: Nat {
-                    timers,
+                    pick_up: nat.1,
+                    timers: nat.0,
+                    vpc_timers: vpc_timers.collect(),
                     masquerades: masquerades.collect(),
+                    limits: limits.collect(),
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
@@ -157,6 +192,7 @@ fn timers() -> impl Strategy<Value = Timers> {
         tcp_transitory: tcp,
         udp,
         icmp: udp,
+        other: udp,
     })
 }
 
@@ -677,6 +713,17 @@ fn term() -> impl Strategy<Value = Term> {
 
 fn action(accept: bool) -> Action {
     if accept { Action::Accept } else { Action::Deny }
+}
+
+fn targets() -> impl Strategy<Value = Vec<ForwardTarget>> {
+    collection::vec((1..255_u8, 1..=u16::MAX, 1..1000_u16), 1..4).prop_map(|targets| {
+        let target = |(host, port, weight)| ForwardTarget {
+            address: Ipv4Addr::new(10, 0, 0, host),
+            port,
+            weight,
+        };
+        targets.into_iter().map(target).collect()
+    })
 }
 
 #[derive(Debug, Clone)]

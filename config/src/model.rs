@@ -20,8 +20,8 @@ pub use bgp::{
     PeerPolicy, PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
 };
 pub use nat::{
-    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
-    Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
+    PortRange, Protocol, StaticNat, Timers, VpcTimers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
 
@@ -132,10 +132,12 @@ impl Config {
             set(&mut rule.sources);
             set(&mut rule.pool);
         }
+        self.nat.limits.sort_by_key(|limit| limit.vpc);
         self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
+        self.nat.vpc_timers.sort_by_key(|row| row.vpc);
         self.nat
             .port_forwards
-            .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));
+            .sort_by_key(|forward| (forward.address, forward.protocol, forward.ports));
         self
     }
 }

@@ -8,8 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use dpdk_sys::{DEFAULT_DATA_ROOM, Eal, EalConfig, LogLevel, Memory, Mempool, PortConfig, PortStats, RxQueue, TxQueue};
-use nat::{Engine, EngineConfig};
+use dpdk_sys::{
+    DEFAULT_DATA_ROOM, Eal, EalConfig, LogLevel, Memory, Mempool, PortConfig, PortStats, ReceiveHash, Rss, RxQueue,
+    TxQueue,
+};
+use nat::snapshot::SavedConnection;
+use nat::{Engine, EngineConfig, Policy};
 use net::{IfIndex, InterfaceId, Mac, PortId};
 use rib::Reader;
 use rtrb::RingBuffer;
@@ -18,6 +22,7 @@ use crate::counters::Counters;
 use crate::host::{Host, HostCounters, HostInterface};
 use crate::offload::{OffloadCounters, OffloadThread, OffloadedRule};
 use crate::pipeline::{OffloadOutlet, Outlets, Pipeline};
+use crate::steering::steering;
 use crate::worker::{Command, Inlets, PollMode, Worker};
 use crate::{Error, Event, EventSink};
 
@@ -55,6 +60,8 @@ pub struct Config {
     pub connections: u32,
     /// Seed for the choice of NAT ports.
     pub seed: u64,
+    /// Seconds after the start in which a TCP segment without SYN may begin a connection.
+    pub pick_up: u32,
     /// Ports, in order.
     pub ports: Vec<PortSpec>,
 }
@@ -80,6 +87,7 @@ struct OpenPort {
     rx: Vec<RxQueue>,
     tx: Vec<TxQueue>,
     flow: Vec<dpdk_sys::flow::FlowQueue>,
+    hash: Option<ReceiveHash>,
 }
 
 /// Ports are open, no thread runs.
@@ -98,6 +106,19 @@ pub struct Wiring {
     pub host_interfaces: Vec<HostInterface>,
     /// Where events go.
     pub events: EventSink,
+    /// Connections of an earlier process.
+    pub restore: Option<Restore>,
+}
+
+/// Connections of an earlier process, to be put into the engines before the first packet.
+#[derive(Debug)]
+pub struct Restore {
+    /// The NAT policy that will be in force: what it does not allow is not restored.
+    pub policy: Arc<Policy>,
+    /// The connections of all workers.
+    pub connections: Vec<SavedConnection>,
+    /// Seconds since they were saved.
+    pub passed: u32,
 }
 
 /// Packets a ring to or from a worker holds.
@@ -185,6 +206,8 @@ impl Opened {
         let mut ports = Vec::new();
         let mut offload_port = None;
         let mut ports_with_rules = Vec::new();
+        let hashes: Vec<_> = self.ports.iter().map(|open| open.hash.clone()).collect();
+        let steering = steering(&hashes);
         for open in self.ports {
             for (worker, queue) in open.rx.into_iter().enumerate() {
                 rx[worker].push((open.info.id, queue));
@@ -228,10 +251,16 @@ impl Opened {
         };
 
         let counters: Vec<Arc<Counters>> = (0..workers).map(|_| Arc::default()).collect();
-        let policy = match wiring.reader.enter() {
+        let published = match wiring.reader.enter() {
             Some(tables) => Arc::clone(tables.nat()),
             None => return Err(Error::NoTables),
         };
+        let restore = wiring.restore.unwrap_or_else(|| Restore {
+            policy: published,
+            connections: Vec::new(),
+            passed: 0,
+        });
+        let mut restored = 0;
         let mut made = Vec::with_capacity(workers);
         let mut inject_out = Some(inject_out);
         let inlets = handover_out.into_iter().zip(command_out);
@@ -240,16 +269,22 @@ impl Opened {
             let (((punts, events), handover), offloads) = link;
             let (handovers, commands) = inlet;
             let worker = index as u16;
-            let engine = Engine::new(
+            let mut engine = Engine::new(
                 EngineConfig {
                     capacity: self.config.connections,
                     worker,
                     workers: workers as u16,
                     seed: self.config.seed.wrapping_add(u64::from(worker)),
                 },
-                Arc::clone(&policy),
+                Arc::clone(&restore.policy),
             )
             .map_err(|source| Error::Connections { worker, source })?;
+            engine.pick_up_for(self.config.pick_up);
+            engine.steer(steering.clone());
+            let back = restore.connections.iter();
+            restored += back
+                .filter(|saved| engine.restore(saved, restore.passed).is_ok())
+                .count();
             let pipeline = Pipeline::new(
                 worker,
                 engine,
@@ -288,6 +323,7 @@ impl Opened {
             rules: offload.as_ref().map(OffloadThread::rules),
             ports,
             pool: self.pool,
+            restored,
         };
         let (eal, cores) = (self.eal, self.config.workers);
         dataplane.spawn("tp-host".to_owned(), &wiring.events, move |stop| {
@@ -332,11 +368,16 @@ fn open_port(eal: &Eal, pool: &Mempool, spec: &PortSpec, queues: u16) -> Result<
     config.tx_queues = queues;
     config.mtu = spec.mtu;
     config.mac = spec.mac.map(|mac| mac.0);
+    config.rss = (queues > 1).then(Rss::default);
     config.flow = spec.offload.then(OffloadThread::flow_config);
     let configured =
         dpdk_sys::ConfiguredPort::configure(eal, id, &config).map_err(Error::dpdk(context("configuration")))?;
     let (port, rx, tx) = configured.start().map_err(Error::dpdk(context("start")))?;
     let flow = port.take_flow_queues();
+    let hash = match queues {
+        1 => None,
+        _ => port.spread(queues).map_err(Error::dpdk(context("receive queues")))?,
+    };
     let info = PortInfo {
         name: spec.name.clone(),
         id: PortId(id.0),
@@ -350,6 +391,7 @@ fn open_port(eal: &Eal, pool: &Mempool, spec: &PortSpec, queues: u16) -> Result<
         rx,
         tx,
         flow,
+        hash,
     })
 }
 
@@ -370,6 +412,7 @@ pub struct Dataplane {
     rules: Option<Arc<Mutex<Vec<OffloadedRule>>>>,
     ports: Vec<(PortInfo, Arc<dpdk_sys::StartedPort>)>,
     pool: Mempool,
+    restored: usize,
 }
 
 impl Dataplane {
@@ -398,6 +441,11 @@ impl Dataplane {
     /// Kernel index of each host interface.
     pub fn host_indices(&self) -> &[(InterfaceId, IfIndex)] {
         &self.host_indices
+    }
+
+    /// Connections of an earlier process that the workers began with.
+    pub fn restored(&self) -> usize {
+        self.restored
     }
 
     /// Counters of each worker, by index.

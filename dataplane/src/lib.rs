@@ -17,6 +17,7 @@ mod launch;
 mod limiter;
 mod offload;
 mod pipeline;
+mod steering;
 mod worker;
 
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ pub use counters::{Counter, Counters, CountersView};
 pub use dpdk_sys::{LogLevel, Memory, PortStats};
 pub use error::Error;
 pub use host::{HostCounters, HostInterface};
-pub use launch::{Config, Dataplane, Opened, PortInfo, PortSpec, Wiring};
+pub use launch::{Config, Dataplane, Opened, PortInfo, PortSpec, Restore, Wiring};
 pub use offload::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule, RuleState, next_hop_offload};
 pub use worker::PollMode;
 
@@ -63,6 +64,8 @@ pub enum Event {
         /// From the first burst that saw the generation to the last connection.
         duration: Duration,
     },
+    /// A subscriber was given a port block, or it was taken back.
+    PortBlock(nat::BlockEvent),
     /// A thread of the data plane ended by a broken invariant; the process cannot go on.
     Failed {
         /// Name of the thread.

@@ -48,8 +48,11 @@ pub(crate) struct Worker {
 
 /// Packets of one receive burst.
 const RX_BURST: usize = 32;
-/// Connections revalidated in the background after each burst.
-const REVALIDATE: usize = 64;
+/// Slots of the connection table that a background pass looks at after each round with packets: some microseconds. The
+/// sooner a pass ends the less it costs, since packets find out for themselves meanwhile.
+const REVALIDATE: usize = 2048;
+/// The same in a round without packets.
+const REVALIDATE_IDLE: usize = 16_384;
 /// Timers looked at in one millisecond.
 const EXPIRE: usize = 512;
 /// Idle polls before the first sleep.
@@ -108,8 +111,9 @@ impl Worker {
             }
             self.pipeline.flush();
             if let Some(current) = &pass {
+                let budget = if work > 0 { REVALIDATE } else { REVALIDATE_IDLE };
                 work += 1;
-                if let Some(summary) = self.pipeline.revalidate(tables, REVALIDATE) {
+                if let Some(summary) = self.pipeline.revalidate(tables, budget) {
                     let event = Event::Revalidated {
                         worker: self.pipeline.index,
                         generation: current.generation,
@@ -124,7 +128,9 @@ impl Worker {
                 tick = self.pipeline.now;
                 self.pipeline.take_replies();
                 self.pipeline.expire(EXPIRE);
+                self.pipeline.report_blocks();
                 self.pipeline.tend_held(tables);
+                self.pipeline.tend_fragments(tables);
                 self.pipeline.flush();
                 while let Ok(command) = self.inlets.commands.pop() {
                     command(&mut self.pipeline.engine);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use config::{Candidate, CommitInfo, Committed, Store};
-use dataplane::{Dataplane, LogLevel, Opened, Wiring};
+use dataplane::{Dataplane, LogLevel, Opened, Restore, Wiring};
 use net::{IfIndex, InterfaceId, VrfId};
 use netlink_sync::{FpmServer, Mirror};
 use rib::{Attachment, Reader, Rib, RibConfig};
@@ -24,6 +24,7 @@ use crate::manager::{Inputs, Manager, Query, clock};
 use crate::plan::{self, PlannedInterface};
 use crate::server::{self, Shared, SocketFile};
 use crate::speaker;
+use crate::survival;
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -111,9 +112,15 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     for planned in &interfaces {
         rib.set_interface(planned.interface.clone());
     }
-    rib.set_policy(Arc::new(plan::nat(config)?), committed.revision);
+    let policy = Arc::new(plan::nat(config)?);
+    rib.set_policy(Arc::clone(&policy), committed.revision);
     let (event_sender, dataplane_events) = mpsc::unbounded_channel();
-    let dataplane = start_dataplane(opened, reader, &interfaces, event_sender)?;
+    let limit = config
+        .dataplane
+        .connections
+        .saturating_mul(config.dataplane.workers.len() as u32);
+    let restore = survival::load(&options.state_dir, policy, limit, now());
+    let dataplane = start_dataplane(opened, reader, &interfaces, event_sender, restore)?;
     let indices: HashMap<InterfaceId, IfIndex> = dataplane.host_indices().iter().copied().collect();
 
     let (kernel_sender, kernel_events) = mpsc::channel(CHANNEL);
@@ -178,6 +185,9 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         }
         Err(error) => Err(error),
     };
+    if result.is_ok() {
+        survival::save(&dataplane, &options.state_dir, now()).await;
+    }
     // The manager, and with it the tables that workers read, lives as long as its inputs: until here.
     drop((query_sender, bgp_sender, fpm_sender));
     manager.abort();
@@ -248,7 +258,9 @@ fn start_dataplane(
     reader: Reader,
     interfaces: &[PlannedInterface],
     events: mpsc::UnboundedSender<dataplane::Event>,
+    restore: Restore,
 ) -> Result<Arc<Dataplane>, Error> {
+    let saved = restore.connections.len();
     let wiring = Wiring {
         reader,
         host_interfaces: interfaces.iter().map(|planned| planned.host.clone()).collect(),
@@ -256,8 +268,13 @@ fn start_dataplane(
             // Without a manager the gateway is ending.
             let _ = events.send(event);
         }),
+        restore: Some(restore),
     };
-    Ok(Arc::new(opened.start(wiring)?))
+    let dataplane = Arc::new(opened.start(wiring)?);
+    if saved > 0 {
+        tracing::info!(saved, restored = dataplane.restored(), "connections of the last run");
+    }
+    Ok(dataplane)
 }
 
 /// Brings the taps up with their addresses. Those of VPCs get no connected route in the kernel: tenants' subnets may

@@ -20,5 +20,6 @@ mod plan;
 pub mod render;
 mod server;
 mod speaker;
+mod survival;
 
 pub use error::Error;

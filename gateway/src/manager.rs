@@ -231,6 +231,7 @@ impl Manager {
             } => {
                 self.revalidated(generation, &summary, duration);
             }
+            dataplane::Event::PortBlock(block) => log_block(&block),
             dataplane::Event::Failed { thread, reason } => {
                 tracing::error!(thread, reason, "data plane thread failed");
                 // The receiver is gone only when the gateway is ending already.
@@ -338,6 +339,23 @@ fn kernel_route(winner: Winner) -> Option<KernelRoute> {
 )]
 pub(crate) fn clock() -> Instant {
     Instant::now()
+}
+
+/// Who has which public ports from now on, or had them until now: the fields of RFC 8158 section 5.6.2 by its names. A
+/// target of its own, so that these lines can be kept elsewhere and longer than others.
+fn log_block(block: &nat::BlockEvent) {
+    let (first, last) = block.ports;
+    tracing::info!(
+        target: "nat::port_block",
+        nat_event = if block.assigned { "port-block-allocated" } else { "port-block-de-allocated" },
+        vrf = %block.vrf,
+        source_ipv4_address = %block.subscriber,
+        post_nat_source_ipv4_address = %block.address,
+        port_range_start = first,
+        port_range_end = last,
+        port_range_step_size = block.step,
+        "port block"
+    );
 }
 
 #[cfg(test)]

@@ -42,6 +42,7 @@ pub(crate) fn dataplane(config: &Config, seed: u64, log_level: dataplane::LogLev
         buffers: config.dataplane.buffers,
         connections: config.dataplane.connections,
         seed,
+        pick_up: config.nat.pick_up,
         ports: config
             .ports
             .iter()
@@ -205,9 +206,32 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                     config::Protocol::Tcp => net::protocol::TCP,
                     config::Protocol::Udp => net::protocol::UDP,
                 },
-                port: forward.port,
-                target: forward.target,
-                target_port: forward.target_port,
+                ports: (forward.ports.first(), forward.ports.last()),
+                targets: forward
+                    .targets
+                    .iter()
+                    .map(|target| nat::ForwardTarget {
+                        address: target.address,
+                        port: target.port,
+                        weight: target.weight,
+                    })
+                    .collect(),
+                affinity: forward.affinity,
+            })
+            .collect(),
+        limits: nat
+            .limits
+            .iter()
+            .map(|limit| nat::Limits {
+                vpc: limit.vpc,
+                tenant: nat::Limit {
+                    sessions: limit.sessions,
+                    new_sessions: limit.new_sessions,
+                },
+                subscriber: nat::Limit {
+                    sessions: limit.subscriber_sessions,
+                    new_sessions: limit.subscriber_new_sessions,
+                },
             })
             .collect(),
         statics: nat
@@ -220,16 +244,26 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 peer: rule.peer,
             })
             .collect(),
-        timers: nat::Timers {
-            tcp_established: nat.timers.tcp_established,
-            tcp_transitory: nat.timers.tcp_transitory,
-            udp: nat.timers.udp,
-            icmp: nat.timers.icmp,
-            ..nat::Timers::default()
-        },
+        timers: timers(&nat.timers),
+        vpc_timers: nat
+            .vpc_timers
+            .iter()
+            .map(|row| (row.vpc, timers(&row.timers)))
+            .collect(),
         ..nat::PolicySpec::default()
     };
     Ok(nat::Policy::compile(spec)?)
+}
+
+fn timers(timers: &config::Timers) -> nat::Timers {
+    nat::Timers {
+        tcp_established: timers.tcp_established,
+        tcp_transitory: timers.tcp_transitory,
+        udp: timers.udp,
+        icmp: timers.icmp,
+        other: timers.other,
+        ..nat::Timers::default()
+    }
 }
 
 /// Every address of a pool's prefix, the first and last included: a pool is not a subnet.

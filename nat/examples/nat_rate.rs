@@ -1,6 +1,6 @@
 //! Cost of the connection table, one core: hit path, new connections, revalidation.
 //!
-//! `cargo run --release -p nat --example nat_rate`. Medians of five runs; see the README for what was measured where.
+//! `cargo run --release -p nat --example nat_rate [CONNECTIONS [PACKETS]]`. Medians of five runs; see the README for what was measured where.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads a clock")]
 
 use std::hint::black_box;
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use nat::{
     Delta, Engine, EngineConfig, EntryRef, FlowKey, Masquerade, Millis, NewPacket, Policy, PolicySpec, Resolution,
-    Resolver, Verdict,
+    Resolver, Segment, Verdict,
 };
 use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
 
@@ -106,7 +106,7 @@ fn establish(engine: &mut Engine, connections: u32) {
         let at = engine.lookup(&packet(n).key()).expect("made before");
         let reply = engine.lookup(&reply_key(engine, at)).expect("made with it");
         for at in [at, reply, at, reply] {
-            engine.hit(at, 0, 46, Millis(1));
+            engine.hit(at, Segment::default(), 46, Millis(1));
         }
     }
     assert_eq!(engine.stats().udp.established, u64::from(connections));
@@ -150,10 +150,10 @@ fn hits(engine: &mut Engine, connections: u32, packets: u32) -> [f64; 2] {
             for (at, frame) in found.iter().zip(&mut frames) {
                 let at = at.expect("made before");
                 let entry = engine.entry(at);
-                assert_eq!(entry.stamp(), 1);
+                assert!(engine.is_current(at, Generation(1)));
                 entry.rewrite().apply(frame, 20, protocol::UDP);
                 next_hops = next_hops.wrapping_add(entry.next_hop().0);
-                black_box(engine.hit(at, 0, 46, Millis(2)));
+                black_box(engine.hit(at, Segment::default(), 46, Millis(2)));
             }
         }
         runs.push(start.elapsed().as_nanos() as f64 / run.len() as f64);
@@ -175,11 +175,18 @@ fn main() {
         "new ns", "hit ns", "revalidate one ms", "revalidate all ms"
     );
     let show = |[median, best]: [f64; 2]| format!("{median:.1}/{best:.1}");
-    for connections in [1_000u32, 64_000, 1_000_000] {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|word| word.parse::<u32>().expect("a number"));
+    let sizes = arguments
+        .next()
+        .map_or(vec![1_000, 64_000, 1_000_000], |size| vec![size]);
+    let packets = arguments.next().unwrap_or(1 << 22);
+    for connections in sizes {
         let mut engine = engine(connections);
         let new = fill(&mut engine, connections);
         establish(&mut engine, connections);
-        let hit = hits(&mut engine, connections, 1 << 22);
+        let hit = hits(&mut engine, connections, packets);
         let prefix = "192.0.2.0/24".parse::<Prefix>().expect("a prefix");
         let one = Delta {
             prefixes: vec![(VrfId::DEFAULT, prefix)],

@@ -2,8 +2,12 @@
 
 use net::{Drop, NextHopId, VrfId, protocol};
 
+use crate::engine::TcpMemory;
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
+use crate::eviction::Worth;
+use crate::ports::Subscriber;
 use crate::verdict::OffloadState;
+use crate::ways::WayTable;
 use crate::{FlowKey, Rewrite};
 
 /// No connection, no pool.
@@ -27,6 +31,13 @@ pub(crate) struct Cold {
     pub(crate) previous: u32,
     /// Second at which the timer wheel looks at it.
     pub(crate) second: u32,
+    /// Links of the eviction queue, towards its older and its newer end.
+    pub(crate) older: u32,
+    pub(crate) newer: u32,
+    /// Tick at which it joined that queue, or was last found to be in use.
+    pub(crate) queued: u32,
+    pub(crate) worth: Worth,
+    pub(crate) tcp: TcpMemory,
     /// How often the slot was used; part of the id.
     pub(crate) epoch: u32,
     pub(crate) flow_hash: u32,
@@ -41,6 +52,8 @@ pub(crate) struct Cold {
     pub(crate) offload: OffloadState,
     /// Its port is that of a mapping, which other connections may use as well.
     pub(crate) shared: bool,
+    /// It counts against the limits of its VPC.
+    pub(crate) counted: bool,
     /// Why packets are refused while it has no route.
     pub(crate) unrouted: Option<Drop>,
 }
@@ -50,8 +63,7 @@ pub(crate) struct Cold {
 pub(crate) struct Connections {
     pub(crate) entries: Vec<Entry>,
     pub(crate) cold: Vec<Cold>,
-    /// Generation of each connection's routes: the column that a revalidation pass scans.
-    pub(crate) stamps: Vec<u32>,
+    pub(crate) ways: WayTable,
     capacity: u32,
     /// Slots in use, zombies as well.
     used: u32,
@@ -68,7 +80,7 @@ impl Entry {
             packets: 0,
             bytes: 0,
             next_hop: NextHopId(0),
-            stamp: 0,
+            sequence: 0,
             last_seen: 0,
             egress_vrf: VrfId::DEFAULT,
             state: ConnectionState::Unreplied,
@@ -84,7 +96,7 @@ impl Connections {
         Self {
             entries: Vec::with_capacity(slots * 2),
             cold: Vec::with_capacity(slots),
-            stamps: Vec::with_capacity(slots),
+            ways: WayTable::with_capacity(slots),
             capacity,
             used: 0,
             free_first: NONE,
@@ -124,7 +136,7 @@ impl Connections {
         }
         let slot = self.slots();
         self.cold.push(Cold::default());
-        self.stamps.push(0);
+        self.ways.push();
         self.entries
             .extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
         slot
@@ -138,6 +150,7 @@ impl Connections {
             next: NONE,
             ..Cold::default()
         };
+        self.ways.clear(connection);
         self.pair_mut(connection)
             .iter_mut()
             .for_each(|entry| entry.flags = Entry::DEAD);
@@ -161,12 +174,11 @@ impl Connections {
         self.entries[first..].first_chunk_mut().expect("entries come in pairs")
     }
 
-    /// Sets the generation of both directions.
-    pub(crate) fn stamp(&mut self, connection: u32, generation: u32) {
-        self.stamps[connection as usize] = generation;
-        self.pair_mut(connection)
-            .iter_mut()
-            .for_each(|entry| entry.stamp = generation);
+    /// Notes what the way of a connection, as its entries have it, depends on.
+    pub(crate) fn note_ways(&mut self, connection: u32, stamp: u32) {
+        let first = EntryRef::original(connection).0 as usize;
+        let pair = self.entries[first..].first_chunk().expect("entries come in pairs");
+        self.ways.set(connection, pair, stamp);
     }
 
     pub(crate) fn id(&self, connection: u32) -> ConnectionId {
@@ -184,11 +196,20 @@ impl Connections {
 
     /// VRF of the inner end: that of the VPC.
     pub(crate) fn inner_vrf(&self, connection: u32) -> VrfId {
+        self.ways.inner(connection)
+    }
+
+    /// The host of a VPC that it counts for: the one that opened it, or that somebody from outside opened it to.
+    pub(crate) fn subscriber(&self, connection: u32) -> Subscriber {
         let [original, reply] = self.pair(connection);
-        if original.key.vrf() == VrfId::DEFAULT {
-            reply.key.vrf()
+        let inner = if original.key.vrf() == VrfId::DEFAULT {
+            reply
         } else {
-            original.key.vrf()
+            original
+        };
+        Subscriber {
+            vrf: inner.key.vrf(),
+            address: inner.key.source(),
         }
     }
 
@@ -199,12 +220,16 @@ impl Connections {
     }
 }
 
-/// `tcp`, `udp`, `icmp`, or `other` for what static NAT translates by its addresses alone.
+/// The protocol's usual name; `other` for one that has none here.
 pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
     match protocol {
         protocol::TCP => "tcp",
         protocol::UDP => "udp",
         protocol::ICMP => "icmp",
+        4 => "ipip",
+        47 => "gre",
+        50 => "esp",
+        132 => "sctp",
         _ => "other",
     }
 }

@@ -67,12 +67,27 @@ impl Delta {
 /// (VRF, length, network), and the lengths that occur in each VRF.
 #[derive(Debug, Default)]
 pub(crate) struct DeltaIndex {
+    /// Every prefix, while there are few: cheaper to go through than a set is to ask.
+    few: Vec<Changed>,
     networks: HashSet<u64, FixedState>,
     lengths: HashMap<u32, Lengths, FixedState>,
     next_hops: HashSet<u32, FixedState>,
+    /// Some of them, and all if they are no more than [`FEW`].
+    few_next_hops: Vec<u32>,
     policy: bool,
     everything: bool,
 }
+
+/// A prefix that changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Changed {
+    vrf: u32,
+    pub(crate) network: u32,
+    pub(crate) mask: u32,
+}
+
+/// Prefixes or next hops that are few.
+const FEW: usize = 8;
 
 /// A bit for each prefix length, 0 to 32.
 type Lengths = u64;
@@ -100,12 +115,30 @@ impl DeltaIndex {
                 continue;
             };
             let (network, length) = (u32::from(address), prefix.len());
+            if self.few.len() <= FEW {
+                let (vrf, mask) = (u32::from(vrf.0), mask_of(length));
+                self.few.push(Changed { vrf, network, mask });
+            }
             for vrf in [u32::from(vrf.0), ANY_VRF] {
                 self.networks.insert(network_id(vrf, length, network));
                 *self.lengths.entry(vrf).or_default() |= 1 << length;
             }
         }
-        self.next_hops.extend(delta.next_hops.iter().map(|n| n.0));
+        for next_hop in delta.next_hops.iter().map(|n| n.0) {
+            if self.next_hops.insert(next_hop) && self.few_next_hops.len() <= FEW {
+                self.few_next_hops.push(next_hop);
+            }
+        }
+    }
+
+    /// Every prefix that changed, if they are few.
+    pub(crate) fn few_prefixes(&self) -> Option<&[Changed]> {
+        (self.few.len() <= FEW).then_some(&self.few)
+    }
+
+    /// Every next hop that changed, if they are few.
+    pub(crate) fn few_next_hops(&self) -> Option<&[u32]> {
+        (self.few_next_hops.len() <= FEW).then_some(&self.few_next_hops)
     }
 
     /// True if every connection has to be looked at whatever its route.
@@ -126,11 +159,21 @@ impl DeltaIndex {
         self.touches_next_hop(next_hop) || self.touches_prefix(vrf, destination)
     }
 
+    /// The same for a lookup that began in some VRF or another.
+    pub(crate) fn touches_anywhere(&self, destination: u32, next_hop: NextHopId) -> bool {
+        self.touches_next_hop(next_hop) || self.touches_prefix(ANY_VRF, destination)
+    }
+
     /// True if the contents of `next_hop` changed.
     pub(crate) fn touches_next_hop(&self, next_hop: NextHopId) -> bool {
         self.everything || (!self.next_hops.is_empty() && self.next_hops.contains(&next_hop.0))
     }
+
     fn touches_prefix(&self, vrf: u32, destination: u32) -> bool {
+        if self.few.len() <= FEW {
+            let holds = |c: &Changed| (vrf == ANY_VRF || vrf == c.vrf) && destination & c.mask == c.network;
+            return self.few.iter().any(holds);
+        }
         let Some(lengths) = self.lengths.get(&vrf) else {
             return false;
         };
@@ -138,13 +181,18 @@ impl DeltaIndex {
         while left != 0 {
             let length = left.trailing_zeros() as u8;
             left &= left - 1;
-            let network = destination & (u64::MAX << (32 - length)) as u32;
+            let network = destination & mask_of(length);
             if self.networks.contains(&network_id(vrf, length, network)) {
                 return true;
             }
         }
         false
     }
+}
+
+/// Ones where a prefix of `length` bits fixes the address.
+fn mask_of(length: u8) -> u32 {
+    (u64::MAX << (32 - length)) as u32
 }
 
 /// 17 bits of VRF, 6 of length, 32 of network.

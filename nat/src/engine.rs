@@ -10,25 +10,36 @@
 //! From its end on a connection is not found any more. A zombie keeps its public port until the NIC is known to have
 //! forgotten it, so that no rule of the NIC ever sends to a port's former owner.
 
+mod addresses;
 mod create;
 mod expire;
 mod icmp;
 mod offload;
 mod owner;
+mod restore;
 mod revalidate;
 mod show;
+mod steer;
+mod tcp;
+
+pub use restore::NotRestored;
+pub use tcp::Segment;
+pub(crate) use tcp::TcpMemory;
 
 use std::sync::Arc;
 
-use net::{Drop, protocol, tcp_flag};
+use net::{Drop, Generation, protocol, tcp_flag};
 
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
+use crate::eviction::{Queues, Worth};
 use crate::key::{FlowKey, Secret};
+use crate::limits::Meter;
 use crate::mappings::Mappings;
 use crate::policy::Policy;
-use crate::ports::{Ports, Slice, protocol_index};
+use crate::ports::{Lease, Ports, Slice};
 use crate::random::Random;
+use crate::steering::Steering;
 use crate::table::Table;
 use crate::time::{Clock, Millis, Tick};
 use crate::verdict::{EndReason, Hit, OffloadState};
@@ -65,8 +76,8 @@ pub enum EngineError {
     },
 }
 
-/// Connections by protocol (TCP, UDP, ICMP) and state.
-type Counts = [[u64; ConnectionState::COUNT]; 3];
+/// Connections by protocol ([`count_index`]) and state.
+type Counts = [[u64; ConnectionState::COUNT]; 4];
 
 /// What the engine counts as it goes.
 #[derive(Debug, Clone, Default)]
@@ -77,6 +88,8 @@ struct Counters {
     created: u64,
     ended: EndCounts,
     ports_exhausted: u64,
+    tenant_limited: u64,
+    subscriber_limited: u64,
     table_full: u64,
     handed_over: u64,
 }
@@ -87,6 +100,7 @@ pub struct Engine {
     connections: Connections,
     table: Table,
     wheel: Wheel,
+    queues: Queues,
     clock: Clock,
     policy: Arc<Policy>,
     /// Counts policies, so that a connection knows whether it was checked against the present one.
@@ -94,10 +108,18 @@ pub struct Engine {
     slice: Slice,
     ports: Ports,
     mappings: Mappings,
+    meter: Meter,
     pass: Pass,
+    /// Low 32 bits of the generation that every connection is of, while no pass runs; of none during a pass.
+    settled: u32,
     random: Random,
     counters: Counters,
     capacity: u32,
+    /// Until then a TCP segment without SYN may begin a connection.
+    pick_up_until: Tick,
+    steering: Option<Steering>,
+    /// Scratch of port choice, kept so that it allocates once.
+    set_aside: Vec<Lease>,
 }
 
 impl Engine {
@@ -131,25 +153,42 @@ impl Engine {
             connections: Connections::new(capacity),
             table: Table::new(capacity * 2, Secret::new(&mut random)),
             wheel: Wheel::new(),
+            queues: Queues::new(),
             clock: Clock::default(),
             policy: Arc::clone(&policy),
             policy_number: 0,
             slice,
             ports: Ports::new(slice),
             mappings: Mappings::default(),
+            meter: Meter::default(),
             pass: Pass::default(),
+            settled: 0,
             random,
             counters: Counters::default(),
             capacity,
+            pick_up_until: Tick::default(),
+            steering: None,
+            set_aside: Vec::new(),
         };
-        engine.set_policy(policy);
+        engine.ports.follow(&policy);
         Ok(engine)
+    }
+
+    /// Lets TCP segments without SYN begin connections for the first `seconds` that the engine is told of: after a restart
+    /// without the connections of before.
+    pub fn pick_up_for(&mut self, seconds: u32) {
+        self.pick_up_until = Tick::default().after(seconds);
     }
 
     /// Replaces the NAT policy. New connections follow it at once; each existing one is checked against it when it is
     /// next revalidated, keeps its port if it is still allowed, and ends if not. Call before the
     /// [`Engine::on_generation`] of the generation that brought it.
+    ///
+    /// The policy that is in force already changes nothing.
     pub fn set_policy(&mut self, policy: Arc<Policy>) {
+        if Arc::ptr_eq(&self.policy, &policy) {
+            return;
+        }
         self.ports.follow(&policy);
         self.policy = policy;
         self.policy_number = self.policy_number.wrapping_add(1);
@@ -180,10 +219,20 @@ impl Engine {
         &self.connections.entries[at.0 as usize]
     }
 
-    /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet;
-    /// `tcp_flags` counts for TCP only.
+    /// True if the way of a direction is of `generation`; else [`Engine::revalidate_one`] has to be called before a packet
+    /// goes by it.
+    ///
+    /// # Panics
+    /// If `at` is of another engine.
     #[inline]
-    pub fn hit(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> Hit {
+    pub fn is_current(&self, at: EntryRef, generation: Generation) -> bool {
+        let generation = generation.0 as u32;
+        self.settled == generation || self.connections.ways.stamp(at.connection()) == generation
+    }
+
+    /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet.
+    #[inline]
+    pub fn hit(&mut self, at: EntryRef, segment: Segment, length: u16, now: Millis) -> Hit {
         const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
         let tick = self.clock.tick(now);
         let entry = &mut self.connections.entries[at.0 as usize];
@@ -193,10 +242,17 @@ impl Engine {
         entry.packets += 1;
         entry.bytes += u64::from(length);
         entry.last_seen = tick.0;
-        if entry.state == ConnectionState::Established && tcp_flags & CONTROL == 0 {
+        if entry.state == ConnectionState::Established && segment.flags & CONTROL == 0 {
+            entry.sequence = segment.sequence;
             return Hit::default();
         }
-        self.advance(at, tcp_flags)
+        self.advance(at, segment)
+    }
+
+    /// The same for a fragment without the header of layer 4.
+    pub fn hit_fragment(&mut self, at: EntryRef, length: u16, now: Millis) -> Hit {
+        let sequence = self.entry(at).sequence;
+        self.hit(at, Segment { flags: 0, sequence }, length, now)
     }
 
     #[cold]
@@ -209,13 +265,15 @@ impl Engine {
     }
 
     /// Follows the state of a connection that is not quietly established.
-    fn advance(&mut self, at: EntryRef, tcp_flags: u8) -> Hit {
+    fn advance(&mut self, at: EntryRef, segment: Segment) -> Hit {
         let connection = at.connection();
         let entry = self.entry(at);
         let (protocol, state) = (entry.key.protocol(), entry.state);
         let next = match protocol {
-            protocol::TCP => next_tcp_state(state, tcp_flags, at.is_reply()),
-            protocol::UDP => {
+            protocol::TCP => self.follow_tcp(at, segment),
+            protocol::ICMP if at.is_reply() => ConnectionState::Replied,
+            protocol::ICMP => state,
+            _ => {
                 let packets = entry.packets + self.entry(at.opposite()).packets;
                 match state {
                     ConnectionState::Unreplied if at.is_reply() => ConnectionState::Replied,
@@ -223,8 +281,6 @@ impl Engine {
                     other => other,
                 }
             }
-            _ if at.is_reply() => ConnectionState::Replied,
-            _ => state,
         };
         if next == state {
             return Hit::default();
@@ -233,30 +289,49 @@ impl Engine {
         let asked = self.connections.cold[connection as usize].offload;
         let may_ask = matches!(asked, OffloadState::None | OffloadState::Dead);
         Hit {
-            offload: next == ConnectionState::Established && may_ask,
+            offload: next == ConnectionState::Established && may_ask && !addresses::is_by_address(protocol),
             refused: None,
         }
     }
 
+    fn follow_tcp(&mut self, at: EntryRef, segment: Segment) -> ConnectionState {
+        let cold = &mut self.connections.cold[at.connection() as usize];
+        let entry = &mut self.connections.entries[at.0 as usize];
+        // Before a connection is established there is nothing to compare with; of one that the NIC carries we don't see
+        // what it is at.
+        let near = entry.state != ConnectionState::Established
+            || cold.offload.holds_rules()
+            || tcp::is_near(segment.sequence, entry.sequence);
+        if near {
+            entry.sequence = segment.sequence;
+        }
+        tcp::follow(entry.state, &mut cold.tcp, segment.flags, at.is_reply(), near)
+    }
+
     fn set_state(&mut self, connection: u32, state: ConnectionState) {
         let pair = self.connections.pair_mut(connection);
-        let counts = &mut self.counters.states[protocol_index(pair[0].key.protocol())];
+        let counts = &mut self.counters.states[count_index(pair[0].key.protocol())];
         counts[pair[0].state as usize] -= 1;
         counts[state as usize] += 1;
         pair.iter_mut().for_each(|entry| entry.state = state);
+        self.queue(connection, Worth::of(state));
         self.arm_earlier(connection);
+    }
+
+    /// Puts a connection into the eviction queue of its worth, as used now.
+    fn queue(&mut self, connection: u32, worth: Worth) {
+        if self.connections.cold[connection as usize].worth != worth {
+            self.queues.leave(&mut self.connections.cold, connection);
+            let now = self.clock.latest().0;
+            self.queues.join(&mut self.connections.cold, connection, worth, now);
+        }
     }
 
     /// When the connection ends if no packet comes.
     fn deadline(&self, connection: u32) -> Tick {
-        let timers = self.policy.timers();
+        let timers = self.policy.timers(self.connections.inner_vrf(connection));
         let original = &self.connections.pair(connection)[0];
-        let idle = match (original.key.protocol(), original.state) {
-            (protocol::TCP, ConnectionState::Established) => timers.tcp_established,
-            (protocol::TCP, _) => timers.tcp_transitory,
-            (protocol::UDP, _) => timers.udp,
-            _ => timers.icmp,
-        };
+        let idle = timers.idle(original.key.protocol(), original.state);
         let idle = Tick(self.connections.last_seen(connection)).after(idle);
         let cold = &self.connections.cold[connection as usize];
         match cold.unrouted {
@@ -286,7 +361,7 @@ impl Engine {
         let (keys, state) = ([pair[0].key, pair[1].key], pair[0].state);
         self.table.remove(&keys[0], EntryRef::original(connection));
         self.table.remove(&keys[1], EntryRef::reply(connection));
-        self.counters.states[protocol_index(keys[0].protocol())][state as usize] -= 1;
+        self.counters.states[count_index(keys[0].protocol())][state as usize] -= 1;
         let ended = &mut self.counters.ended;
         *match reason {
             EndReason::Idle => &mut ended.idle,
@@ -295,6 +370,12 @@ impl Engine {
             EndReason::Policy => &mut ended.policy,
             EndReason::Evicted => &mut ended.evicted,
         } += 1;
+        self.queues.leave(&mut self.connections.cold, connection);
+        self.connections.ways.clear(connection);
+        if std::mem::take(&mut self.connections.cold[connection as usize].counted) {
+            self.meter
+                .close(self.connections.subscriber(connection), self.clock.latest());
+        }
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.take().is_some() {
             self.counters.unrouted -= 1;
@@ -317,35 +398,29 @@ impl Engine {
     /// Gives back the port and the slot of a connection that ended.
     fn free(&mut self, connection: u32) {
         let cold = &self.connections.cold[connection as usize];
-        if cold.pool != NONE {
-            let protocol = self.connections.pair(connection)[0].key.protocol();
+        let protocol = self.connections.pair(connection)[0].key.protocol();
+        if cold.pool != NONE && !addresses::is_by_address(protocol) {
             let (pool, port, zombie) = (cold.pool, cold.port, cold.slot == Slot::Zombie);
             if !cold.shared || self.mappings.leave(pool, protocol, port, zombie) {
-                self.ports.release(cold.pool, protocol, cold.port, self.clock.latest());
+                self.ports.release(pool, protocol, port, self.clock.latest());
             }
         }
         self.connections.give_back(connection);
     }
 }
 
-/// TCP by its SYN, FIN and RST. RFC 5382 section 5: opening and closing connections have the transitory timer.
-fn next_tcp_state(state: ConnectionState, flags: u8, reply: bool) -> ConnectionState {
-    use ConnectionState::{Closing, Established, Replied, Unreplied};
-    let has = |flag| flags & flag != 0;
-    match state {
-        _ if has(tcp_flag::FIN | tcp_flag::RST) => Closing,
-        // The client uses the tuple for its next connection.
-        Closing if !reply && has(tcp_flag::SYN) && !has(tcp_flag::ACK) => Unreplied,
-        Unreplied if reply => Replied,
-        Replied if !reply && has(tcp_flag::ACK) && !has(tcp_flag::SYN) => Established,
-        other => other,
+/// Position of a protocol in what is counted by protocol: TCP, UDP, ICMP, others.
+const fn count_index(protocol: u8) -> usize {
+    match protocol {
+        protocol::TCP => 0,
+        protocol::UDP => 1,
+        protocol::ICMP => 2,
+        _ => 3,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use net::Generation;
-
     use super::*;
     use crate::support::*;
     use crate::{Delta, Masquerade};
@@ -382,7 +457,7 @@ mod tests {
                 ("192.0.2.1", 3000 + random.below(3) as u16),
             );
             send(&mut engine, &routes, 0, &build(&client, b""), now);
-            if step % 7 == 0 {
+            if step % 3 == 0 {
                 let slot = random.below(engine.connections.slots());
                 engine.set_offload(engine.connections.id(slot), OffloadState::Live);
             }
@@ -408,7 +483,7 @@ mod tests {
             "{stats:?}"
         );
         assert!(
-            stats.ended.unrouted > 10 && stats.ended.closed > 10 && stats.zombies > 10,
+            stats.ended.unrouted > 10 && stats.ended.closed > 10 && stats.zombies > 0,
             "{stats:?}"
         );
         assert!(!engine.is_spotless());

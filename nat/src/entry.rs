@@ -65,7 +65,7 @@ pub enum ConnectionState {
     Replied,
     /// TCP: handshake done. UDP: replied, and 4 packets or more. Never for echo.
     Established,
-    /// TCP: a FIN or RST was seen.
+    /// TCP: FINs of both directions were seen, or a RST and nothing after it.
     Closing,
     /// Ended, but its offload is not known to be destroyed: its port is still taken.
     Zombie,
@@ -84,7 +84,8 @@ pub struct Entry {
     pub(crate) packets: u64,
     pub(crate) bytes: u64,
     pub(crate) next_hop: NextHopId,
-    pub(crate) stamp: u32,
+    /// Sequence number of the last TCP segment of this direction.
+    pub(crate) sequence: u32,
     /// Tick of the last packet of this direction.
     pub(crate) last_seen: u32,
     pub(crate) egress_vrf: VrfId,
@@ -93,19 +94,16 @@ pub struct Entry {
 }
 
 const _: () = assert!(size_of::<Entry>() == 64, "an entry is one cache line");
+const _: () = assert!(
+    size_of::<[Entry; 2]>() <= 128,
+    "the hot part of a connection's two directions"
+);
 
 impl Entry {
     /// The connection has no route; [`crate::Engine::hit`] refuses its packets.
     pub(crate) const UNROUTED: u8 = 1;
     /// The slot holds no connection, or one that ended.
     pub(crate) const DEAD: u8 = 2;
-
-    /// Low 32 bits of the generation that the route is of. A packet that finds another generation here calls
-    /// [`crate::Engine::revalidate_one`].
-    #[inline]
-    pub const fn stamp(&self) -> u32 {
-        self.stamp
-    }
 
     /// Where packets of the direction go.
     #[inline]

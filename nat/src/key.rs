@@ -33,6 +33,20 @@ impl FlowKey {
         }
     }
 
+    /// The key as bytes, for storage.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.addresses) << 64 | u128::from(self.rest)).to_be_bytes()
+    }
+
+    /// The key of such bytes.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self {
+            addresses: (both >> 64) as u64,
+            rest: both as u64 & 0xffff_00ff_ffff_ffff,
+        }
+    }
+
     /// VRF that the packet is looked up in.
     #[inline]
     pub const fn vrf(&self) -> VrfId {

@@ -27,30 +27,38 @@ mod connections;
 mod delta;
 mod engine;
 mod entry;
+mod eviction;
+mod fragments;
 mod key;
+mod limits;
 mod mappings;
 mod policy;
 mod ports;
 mod random;
 mod resolve;
 mod rewrite;
+pub mod snapshot;
+mod steering;
 mod table;
 mod time;
 mod verdict;
 mod view;
+mod ways;
 mod wheel;
 
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError};
+pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
+pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;
 pub use policy::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks,
-    PortChoice, PortForward, StaticNat, Timers,
+    Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
+    PortBlocks, PortChoice, PortForward, StaticNat, Timers,
 };
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;
+pub use steering::Steering;
 pub use time::Millis;
 pub use verdict::{EndReason, Hit, IcmpVerdict, NewPacket, OffloadState, Outcome, RevalidationSummary, Verdict};
 pub use view::{ConnectionView, EndCounts, PortUse, StateCounts, Stats, Tuple};

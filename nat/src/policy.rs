@@ -14,8 +14,8 @@ use net::{Ipv4Net, Prefix, VpcId, VrfId};
 use forwards::Forwards;
 pub(crate) use forwards::Target;
 pub use spec::{
-    Filtering, ForwardTarget, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice,
-    PortForward, StaticNat, Timers,
+    Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks,
+    PortChoice, PortForward, StaticNat, Timers,
 };
 use statics::Statics;
 
@@ -50,12 +50,18 @@ impl MasqueradeRule {
 
     /// True if it gives them to this source, so that who has a determined port is always who should have it.
     pub(crate) fn offers_to(&self, source: u32, address: u32, port: u16) -> bool {
-        if let Choice::Deterministic { .. } = self.choice {
-            return self.deterministic(source).is_some_and(|(at, (first, last))| {
-                self.pool.get(at) == Some(&address) && (first..=last).contains(&port)
-            });
+        let (first, last) = self.deterministic(source).map_or(self.ports, |(_, own)| own);
+        self.pairs(source, address) && (first..=last).contains(&port)
+    }
+
+    /// True if this source may be seen as this address.
+    pub(crate) fn pairs(&self, source: u32, address: u32) -> bool {
+        match self.choice {
+            Choice::Deterministic { .. } => self
+                .deterministic(source)
+                .is_some_and(|(at, _)| self.pool.get(at) == Some(&address)),
+            Choice::Free | Choice::Blocks(_) => self.pool.contains(&address),
         }
-        self.offers(address, port)
     }
 
     /// True if one worker owns all connections of a subscriber.
@@ -100,11 +106,14 @@ pub struct Policy {
     by_vrf: HashMap<VrfId, Vec<u32>, FixedState>,
     forwards: Forwards,
     statics: Statics,
+    limits: HashMap<VrfId, Limits, FixedState>,
+    owns_subscribers: bool,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
     /// A bit for each VRF that any rule is about.
     translating: Box<[u64; 1024]>,
     timers: Timers,
+    vpc_timers: HashMap<VrfId, Timers, FixedState>,
     pick_up: bool,
 }
 
@@ -115,25 +124,23 @@ impl Policy {
     /// The first thing wrong with it, with its remedy.
     pub fn compile(spec: PolicySpec) -> Result<Self, PolicyError> {
         let timers = spec.timers;
-        for (name, seconds) in [
-            ("tcp_established", timers.tcp_established),
-            ("tcp_transitory", timers.tcp_transitory),
-            ("udp", timers.udp),
-            ("icmp", timers.icmp),
-            ("unrouted_grace", timers.unrouted_grace),
-        ] {
-            if seconds == 0 {
-                return Err(PolicyError::ZeroTimer(name));
-            }
-        }
+        timers.check()?;
+        spec.vpc_timers.iter().try_for_each(|(_, timers)| timers.check())?;
         let mut policy = Self {
             rules: Vec::with_capacity(spec.masquerade.len()),
             by_vrf: HashMap::default(),
             forwards: Forwards::default(),
             statics: Statics::default(),
+            limits: HashMap::default(),
+            owns_subscribers: false,
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,
+            vpc_timers: spec
+                .vpc_timers
+                .iter()
+                .map(|(vpc, timers)| (vpc.vrf(), *timers))
+                .collect(),
             pick_up: spec.pick_up,
         };
         for rule in spec.masquerade {
@@ -145,6 +152,21 @@ impl Policy {
         for rule in spec.statics {
             policy.add_static(&rule)?;
         }
+        for limits in spec.limits {
+            let Limits { tenant, subscriber, .. } = limits;
+            let all = [
+                tenant.sessions,
+                tenant.new_sessions,
+                subscriber.sessions,
+                subscriber.new_sessions,
+            ];
+            let twice = policy.limits.insert(limits.vpc.vrf(), limits).is_some();
+            if twice || all.contains(&Some(0)) {
+                return Err(PolicyError::Limits(limits.vpc));
+            }
+        }
+        let owned = |rule: &MasqueradeRule| rule.is_by_subscriber() || rule.options.parity;
+        policy.owns_subscribers = !policy.limits.is_empty() || policy.rules.iter().any(owned);
         if !policy.is_empty() {
             policy.mark(VrfId::DEFAULT);
         }
@@ -253,14 +275,33 @@ impl Policy {
         self.rules.is_empty() && self.forwards.is_empty() && self.statics.is_empty()
     }
 
-    /// Idle times.
-    pub fn timers(&self) -> &Timers {
-        &self.timers
+    /// True if some rule or limit has one worker own all connections of a subscriber.
+    pub(crate) fn owns_subscribers(&self) -> bool {
+        self.owns_subscribers
+    }
+
+    /// Limits of a VPC.
+    pub(crate) fn limits(&self, vrf: VrfId) -> Option<&Limits> {
+        if self.limits.is_empty() {
+            None
+        } else {
+            self.limits.get(&vrf)
+        }
+    }
+
+    /// Idle times of the connections of a VPC.
+    pub fn timers(&self, vrf: VrfId) -> &Timers {
+        self.vpc_timers.get(&vrf).unwrap_or(&self.timers)
     }
 
     /// True if a TCP segment without SYN may begin a connection.
     pub(crate) fn picks_up(&self) -> bool {
         self.pick_up
+    }
+
+    /// True if fragments in `vrf` to `destination` have to learn the ports of their datagram.
+    pub fn gathers(&self, vrf: VrfId, destination: u32) -> bool {
+        self.translates(vrf) && (vrf != VrfId::DEFAULT || self.is_public(destination))
     }
 
     /// Every masquerade rule; an index into it names a rule of this policy.

@@ -38,6 +38,11 @@ impl Slice {
         self.worker
     }
 
+    /// Number of workers.
+    pub(crate) const fn workers(self) -> u16 {
+        self.workers
+    }
+
     /// Worker that `port` of any pool address belongs to.
     pub(crate) const fn owner(self, port: u16) -> u16 {
         port % self.workers
@@ -58,7 +63,9 @@ impl Slice {
     pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: u32, parity: Option<u16>) -> u16 {
         let hash = mix((vrf.0 as u64) << 32 | address as u64);
         match parity {
-            Some(parity) if self.workers % 2 == 0 => (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2,
+            Some(parity) if self.workers.is_multiple_of(2) => {
+                (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2
+            }
             _ => (hash % self.workers as u64) as u16,
         }
     }
@@ -234,12 +241,12 @@ impl Ports {
                 let slots = self.slice.slots_of(masquerade.ports)?;
                 let pool = self.pools.get(want.rule)?;
                 let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
-                let tries = if masquerade.options.strict_pairing {
-                    1
-                } else {
-                    pool.len()
-                };
-                (0..tries).find_map(|n| {
+                let number = pool[first];
+                let paired = self.allocate_on(number, slots, masquerade, want, random);
+                if paired.is_some() || masquerade.options.strict_pairing {
+                    return paired;
+                }
+                (1..self.pools[want.rule].len()).find_map(|n| {
                     let pool = &self.pools[want.rule];
                     let number = pool[(first + n) % pool.len()];
                     self.allocate_on(number, slots, masquerade, want, random)
@@ -270,6 +277,7 @@ impl Ports {
     }
 
     /// A free port on one address.
+    #[inline]
     fn allocate_on(
         &mut self,
         number: u32,
@@ -292,6 +300,78 @@ impl Ports {
             address: ports.address,
             port: slice.port(slot),
             shared: false,
+        })
+    }
+
+    /// A free port that is as good for a subscriber as one that it has just been given: on the same address, in the same
+    /// block, of the same parity where that matters.
+    pub(crate) fn another(
+        &mut self,
+        masquerade: &MasqueradeRule,
+        want: Want,
+        first: &Lease,
+        random: &mut Random,
+    ) -> Option<Lease> {
+        let slice = self.slice;
+        let own = slice.slot(first.port)?;
+        let slots = match masquerade.choice {
+            Choice::Blocks(_) => self.block_around(first.pool, own)?,
+            Choice::Deterministic { .. } => slice.slots_of(masquerade.deterministic(want.subscriber.address)?.1)?,
+            Choice::Free => slice.slots_of(masquerade.ports)?,
+        };
+        let paired = masquerade.options.parity && want.protocol == protocol::UDP;
+        let only = if paired { slice.of_parity(first.port)? } else { ANY };
+        let set = &mut self.addresses[first.pool as usize].as_mut()?.sets[protocol_index(want.protocol)];
+        let slot = set.allocate(slots, None, only, random)?;
+        self.join_block(first.pool, slot);
+        Some(Lease {
+            port: slice.port(slot),
+            ..*first
+        })
+    }
+
+    /// A certain port of a pool address for a subscriber that had it before, if it is this worker's and free, and if the
+    /// block that it is in is free or the subscriber's.
+    pub(crate) fn claim(&mut self, number: u32, protocol: u8, port: u16, subscriber: Subscriber) -> Option<Lease> {
+        let slot = self.slice.slot(port)?;
+        let ports = self.addresses.get(number as usize)?.as_ref()?;
+        let address = ports.address;
+        if !ports.sets[protocol_index(protocol)].is_free(slot) || !self.enter_block(number, slot, subscriber) {
+            return None;
+        }
+        self.addresses[number as usize].as_mut()?.sets[protocol_index(protocol)].take(slot);
+        Some(Lease {
+            pool: number,
+            address,
+            port,
+            shared: false,
+        })
+    }
+
+    /// Number and value of each pool address that a subscriber may be seen as by address alone, the one that it is paired
+    /// with first.
+    pub(crate) fn addresses(
+        &self,
+        masquerade: &MasqueradeRule,
+        rule: usize,
+        subscriber: Subscriber,
+    ) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let pool = self.pools.get(rule).map_or(&[][..], Vec::as_slice);
+        let paired = (mix(u64::from(subscriber.address)) % pool.len().max(1) as u64) as usize;
+        let (first, tries) = match masquerade.choice {
+            Choice::Deterministic { .. } => match masquerade.deterministic(subscriber.address) {
+                Some((at, _)) => (at, 1),
+                None => (0, 0),
+            },
+            Choice::Blocks(_) | Choice::Free => match self.address_of_blocks(pool, subscriber) {
+                Some(at) => (at, 1),
+                None if masquerade.options.strict_pairing => (paired, 1),
+                None => (paired, pool.len()),
+            },
+        };
+        (first..first + tries).filter_map(move |at| {
+            let number = *pool.get(at % pool.len())?;
+            Some((number, self.addresses.get(number as usize)?.as_ref()?.address))
         })
     }
 

@@ -8,6 +8,9 @@ use net::protocol;
 
 use crate::FlowKey;
 
+/// A protocol of which nothing is rewritten beyond the IP header.
+const NO_LAYER_4: u8 = 255;
+
 /// New addresses and ports of one direction of a connection, and the checksum deltas they make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rewrite {
@@ -93,6 +96,11 @@ impl Rewrite {
             return;
         }
         self.apply_quoted(packet, l4, protocol);
+    }
+
+    /// Rewrites a fragment that begins with its IPv4 header, which ends at `end` and was checked, and has no header of layer 4.
+    pub fn apply_to_fragment(&self, packet: &mut [u8], end: usize) {
+        self.apply_quoted(packet, end, NO_LAYER_4);
     }
 
     /// The same for a packet quoted in an ICMP error, of which 8 octets of layer 4 are enough: a TCP checksum beyond

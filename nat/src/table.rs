@@ -2,10 +2,13 @@
 //!
 //! A lookup reads the bucket's line, compares all tags at once, and then reads the line of one entry. Nothing is read
 //! on the way to a decision that is not in those two lines, so that a burst can have all its bucket lines, and then all
-//! its entry lines, on their way from memory at the same time.
+//! its entry lines, on their way from memory at the same time. What a bucket has no room for is in a chain of spill
+//! buckets behind it.
 //!
-//! A bucket that is full overflows into the next ones; it counts how many did, so that a lookup goes on only then. The
-//! table is made for 50 % load and never grows: the number of connections is bounded.
+//! The table grows with its entries by linear hashing (Litwin, "Linear hashing: a new tool for file and table
+//! addressing", 1980): an insertion that finds the load above one half adds one bucket and moves to it what belongs there of one
+//! other. No insertion does more than that, nothing is ever copied elsewhere, and memory is used as it is needed. At its
+//! full size, which the bound on connections gives, the table is evenly loaded.
 
 use prefetch_index::prefetch_index;
 
@@ -13,8 +16,10 @@ use crate::entry::{Entry, EntryRef};
 use crate::key::{FlowKey, Secret};
 
 const LANES: usize = 10;
-/// Lane of the tag words that counts entries which belong here and are further on.
-const OVERFLOW: usize = 10;
+/// Entries a bucket that the table grows at.
+const LOAD: usize = 5;
+/// Most buckets that a table begins with.
+const FIRST: usize = 2048;
 const EMPTY: u16 = 0;
 
 const LOW: u64 = 0x0001_0001_0001_0001;
@@ -23,7 +28,8 @@ const HIGH: u64 = 0x8000_8000_8000_8000;
 #[derive(Debug, Clone)]
 #[repr(C, align(64))]
 struct Bucket {
-    /// Four 16-bit lanes a word: ten tags, the overflow count, one unused.
+    /// Four 16-bit lanes a word: ten tags, and in the upper half of the last word one more than the number of the spill
+    /// bucket behind this one, or 0.
     tags: [u64; 3],
     at: [u32; LANES],
 }
@@ -66,24 +72,32 @@ impl Bucket {
         (15 - (bit & 15)) * 4 + (bit >> 4)
     }
 
-    fn overflowed(&self) -> bool {
-        self.tags[OVERFLOW / 4] >> (OVERFLOW % 4 * 16) & 0xffff != 0
+    /// Position of the spill bucket behind this one.
+    #[inline]
+    fn next(&self) -> Option<usize> {
+        ((self.tags[2] >> 32) as usize).checked_sub(1)
+    }
+
+    fn set_next(&mut self, next: Option<usize>) {
+        let link = next.map_or(0, |at| at as u64 + 1);
+        self.tags[2] = self.tags[2] & 0xffff_ffff | link << 32;
     }
 
     fn free_lane(&self) -> Option<usize> {
         (0..LANES).find(|lane| self.lane(*lane) == EMPTY)
     }
 
-    /// A count that once reached its bound stays there: the lookup goes on for nothing, and never stops too early.
-    fn add_overflow(&mut self) {
-        self.set_lane(OVERFLOW, self.lane(OVERFLOW).saturating_add(1));
+    fn last_used(&self) -> Option<usize> {
+        (0..LANES).rev().find(|lane| self.lane(*lane) != EMPTY)
     }
 
-    fn remove_overflow(&mut self) {
-        let count = self.lane(OVERFLOW);
-        if count != u16::MAX {
-            self.set_lane(OVERFLOW, count.saturating_sub(1));
-        }
+    fn lane_with(&self, tag: u16, entry: EntryRef) -> Option<usize> {
+        (0..LANES).find(|lane| self.at[*lane] == entry.0 && self.lane(*lane) == tag)
+    }
+
+    fn fill(&mut self, lane: usize, tag: u16, number: u32) {
+        self.set_lane(lane, tag);
+        self.at[lane] = number;
     }
 }
 
@@ -98,34 +112,59 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Table {
     buckets: Vec<Bucket>,
+    spill: Vec<Bucket>,
+    /// First of the unused spill buckets, which are linked.
+    spare: Option<usize>,
     secret: Secret,
+    /// Buckets of level 0. Level `n` has `base << n`.
+    base: usize,
+    /// `2^(n + 1) - 1` while the table grows from level `n` to the next; `2^n - 1` at level `n` when it is of its full size.
+    mask: u32,
+    /// Buckets of level `n`.
+    level: usize,
+    /// Buckets of the table at its full size.
+    full: usize,
+    entries: usize,
 }
 
 impl Table {
-    /// A table for up to `entries` entries.
+    /// A table for up to `entries` entries, of which few are there at first.
     pub(crate) fn new(entries: u32, secret: Secret) -> Self {
-        let buckets = entries as usize / 5 + 2;
+        let wanted = entries as usize / LOAD + 2;
+        let mut levels = 0;
+        while wanted >> levels > FIRST {
+            levels += 1;
+        }
+        let base = wanted.div_ceil(1 << levels);
+        let full = base << levels;
+        let mut buckets = Vec::with_capacity(full);
+        buckets.resize(base, Bucket::NEW);
         Self {
-            buckets: vec![Bucket::NEW; buckets],
+            buckets,
+            spill: Vec::with_capacity(full / 8 + 16),
+            spare: None,
             secret,
+            base,
+            mask: u32::from(levels > 0),
+            level: base,
+            full,
+            entries: 0,
         }
     }
 
     #[inline]
     fn place(&self, key: &FlowKey) -> Place {
         let hash = key.hash(&self.secret);
-        let bucket = ((hash >> 32) * self.buckets.len() as u64) >> 32;
+        let first = ((hash >> 32) * self.base as u64) >> 32;
+        let level = (hash >> 16) as u32 & self.mask;
+        // The bucket of the next level, if it has been split off already.
+        let mut bucket = first as usize + self.base * level as usize;
+        if bucket >= self.buckets.len() {
+            bucket -= self.level;
+        }
         Place {
             bucket: bucket as u32,
-            tag: (hash as u16).max(1),
-        }
-    }
-
-    fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() {
-            0
-        } else {
-            bucket + 1
+            tag: hash as u16 | 1,
         }
     }
 
@@ -135,27 +174,17 @@ impl Table {
     }
 
     fn find(&self, place: Place, key: &FlowKey, entries: &[Entry]) -> Option<EntryRef> {
-        let mut at = place.bucket as usize;
+        let mut bucket = &self.buckets[place.bucket as usize];
         loop {
-            let bucket = &self.buckets[at];
             let mut candidates = bucket.candidates(place.tag);
             while candidates != 0 {
                 let number = bucket.at[Bucket::lane_of(candidates)];
                 candidates &= candidates - 1;
-                if entries
-                    .get(number as usize)
-                    .is_some_and(|entry| entry.key == *key && !entry.is_dead())
-                {
+                if entries.get(number as usize).is_some_and(|entry| entry.key == *key) {
                     return Some(EntryRef(number));
                 }
             }
-            if !bucket.overflowed() {
-                return None;
-            }
-            at = self.next(at);
-            if at == place.bucket as usize {
-                return None;
-            }
+            bucket = &self.spill[bucket.next()?];
         }
     }
 
@@ -190,7 +219,7 @@ impl Table {
         for i in 0..count {
             let first = entries
                 .get(numbers[i] as usize)
-                .is_some_and(|entry| entry.key == keys[i] && !entry.is_dead());
+                .is_some_and(|entry| entry.key == keys[i]);
             found[i] = if first {
                 Some(EntryRef(numbers[i]))
             } else {
@@ -200,48 +229,125 @@ impl Table {
         found
     }
 
-    /// Adds an entry under its key, which must not be in the table.
-    pub(crate) fn insert(&mut self, key: &FlowKey, entry: EntryRef) {
+    /// Adds an entry, which must be among `entries`, under its key, which must not be in the table.
+    pub(crate) fn insert(&mut self, key: &FlowKey, entry: EntryRef, entries: &[Entry]) {
+        self.entries += 1;
+        if self.entries > self.buckets.len() * LOAD && self.buckets.len() < self.full {
+            self.split(entries);
+        }
         let place = self.place(key);
-        let mut at = place.bucket as usize;
+        self.put(place, entry.0);
+    }
+
+    fn put(&mut self, place: Place, number: u32) {
+        let mut at = None;
         loop {
-            let bucket = &mut self.buckets[at];
+            let bucket = self.bucket_mut(place, at);
             if let Some(lane) = bucket.free_lane() {
-                bucket.set_lane(lane, place.tag);
-                bucket.at[lane] = entry.0;
-                return;
+                return bucket.fill(lane, place.tag, number);
             }
-            bucket.add_overflow();
-            at = self.next(at);
+            at = match bucket.next() {
+                Some(next) => Some(next),
+                None => {
+                    let new = self.take_spill();
+                    self.bucket_mut(place, at).set_next(Some(new));
+                    Some(new)
+                }
+            };
         }
     }
 
-    /// Removes an entry that is in the table under `key`.
+    /// The spill bucket `at`, or the bucket of `place`.
+    fn bucket_mut(&mut self, place: Place, at: Option<usize>) -> &mut Bucket {
+        match at {
+            Some(at) => &mut self.spill[at],
+            None => &mut self.buckets[place.bucket as usize],
+        }
+    }
+
+    fn take_spill(&mut self) -> usize {
+        match self.spare {
+            Some(at) => {
+                self.spare = self.spill[at].next();
+                self.spill[at] = Bucket::NEW;
+                at
+            }
+            None => {
+                self.spill.push(Bucket::NEW);
+                self.spill.len() - 1
+            }
+        }
+    }
+
+    fn give_spill(&mut self, at: usize) {
+        self.spill[at] = Bucket::NEW;
+        self.spill[at].set_next(self.spare);
+        self.spare = Some(at);
+    }
+
+    /// Adds a bucket and moves what belongs to it there.
+    fn split(&mut self, entries: &[Entry]) {
+        let from = self.buckets.len() - self.level;
+        self.buckets.push(Bucket::NEW);
+        if self.buckets.len() == self.level * 2 && self.buckets.len() < self.full {
+            self.level *= 2;
+            self.mask = self.mask << 1 | 1;
+        }
+        let mut old = std::mem::replace(&mut self.buckets[from], Bucket::NEW);
+        loop {
+            old.at
+                .iter()
+                .for_each(|number| prefetch_index(entries, *number as usize));
+            for lane in (0..LANES).filter(|lane| old.lane(*lane) != EMPTY) {
+                let number = old.at[lane];
+                let place = self.place(&entries[number as usize].key);
+                self.put(place, number);
+            }
+            let Some(next) = old.next() else { break };
+            old = self.spill[next].clone();
+            self.give_spill(next);
+        }
+    }
+
+    /// Removes an entry that is in the table under `key`. The hole is filled from the end of the chain.
     pub(crate) fn remove(&mut self, key: &FlowKey, entry: EntryRef) {
         let place = self.place(key);
-        let mut at = place.bucket as usize;
+        let (mut hole, mut before, mut at) = (None, None, None);
         loop {
-            let bucket = &mut self.buckets[at];
-            let lane = (0..LANES).find(|lane| bucket.at[*lane] == entry.0 && bucket.lane(*lane) == place.tag);
-            if let Some(lane) = lane {
-                bucket.set_lane(lane, EMPTY);
-                return;
+            let bucket = self.bucket_mut(place, at);
+            if hole.is_none() {
+                hole = bucket.lane_with(place.tag, entry).map(|lane| (at, lane));
             }
-            debug_assert!(bucket.overflowed(), "an entry that is removed is in the table");
-            bucket.remove_overflow();
-            at = self.next(at);
-            if at == place.bucket as usize {
-                return;
+            match bucket.next() {
+                Some(next) => (before, at) = (at, Some(next)),
+                None => break,
             }
+        }
+        debug_assert!(hole.is_some(), "an entry that is removed is in the table");
+        let Some((holder, lane)) = hole else { return };
+        self.entries -= 1;
+        let end = self.bucket_mut(place, at);
+        let Some(last) = end.last_used() else { return };
+        let (tag, number) = (end.lane(last), end.at[last]);
+        end.set_lane(last, EMPTY);
+        let is_empty = end.last_used().is_none();
+        if (holder, lane) != (at, last) {
+            self.bucket_mut(place, holder).fill(lane, tag, number);
+        }
+        if let (true, Some(spilled)) = (is_empty, at) {
+            self.bucket_mut(place, before).set_next(None);
+            self.give_spill(spilled);
         }
     }
 
-    /// Entries in the table, and entries that are not in their first bucket. For checks, not for packets.
+    /// Entries in the table, and spill buckets in use. For checks, not for packets.
     #[cfg(test)]
     pub(crate) fn census(&self) -> (usize, usize) {
         let used = |b: &Bucket| (0..LANES).filter(|lane| b.lane(*lane) != EMPTY).count();
-        let overflow = self.buckets.iter().map(|b| usize::from(b.lane(OVERFLOW))).sum();
-        (self.buckets.iter().map(used).sum(), overflow)
+        let spare = std::iter::successors(self.spare, |at| self.spill[*at].next()).count();
+        let all = self.buckets.iter().chain(&self.spill).map(used).sum();
+        assert_eq!(all, self.entries);
+        (all, self.spill.len() - spare)
     }
 }
 
@@ -256,7 +362,7 @@ mod tests {
         FlowKey::v4(VrfId(1), 6, n, !n, n as u16, 80)
     }
 
-    /// Far beyond the load that the table is made for, so that overflow chains are long.
+    /// Far beyond the load that the table is made for, so that chains are long.
     #[test]
     fn a_crowded_table_finds_what_a_map_finds() {
         let mut random = Random::new(5);
@@ -265,11 +371,9 @@ mod tests {
         let mut present = vec![false; entries.len()];
         for _ in 0..40_000 {
             let n = random.below(400);
-            let full = present.iter().filter(|p| **p).count() >= 95;
-            match (present[n as usize], full) {
-                (true, _) => table.remove(&key(n), EntryRef(n)),
-                (false, false) => table.insert(&key(n), EntryRef(n)),
-                (false, true) => continue,
+            match present[n as usize] {
+                true => table.remove(&key(n), EntryRef(n)),
+                false => table.insert(&key(n), EntryRef(n), &entries),
             }
             present[n as usize] ^= true;
             let probe = random.below(400);
@@ -288,12 +392,32 @@ mod tests {
         assert_eq!(table.census(), (0, 0));
     }
 
+    /// Growth is one bucket at a time, finds everything at each size, and ends evenly loaded.
     #[test]
-    fn few_entries_overflow_at_the_intended_load() {
-        let mut table = Table::new(60_000, Secret::new(&mut Random::new(1)));
-        (0..60_000).for_each(|n| table.insert(&key(n), EntryRef(n)));
-        let (entries, overflow) = table.census();
-        assert_eq!(entries, 60_000);
-        assert!(overflow < 600, "{overflow} entries beyond their first bucket");
+    fn a_table_grows_bucket_by_bucket_and_loses_nothing() {
+        const ENTRIES: u32 = 120_000;
+        let entries: Vec<_> = (0..ENTRIES).map(|n| Entry::of(key(n))).collect();
+        let mut table = Table::new(ENTRIES, Secret::new(&mut Random::new(1)));
+        assert!(table.buckets.len() <= FIRST, "a table begins small");
+        let (room, mut random) = (table.buckets.capacity(), Random::new(2));
+        for n in 0..ENTRIES {
+            let before = table.buckets.len();
+            table.insert(&key(n), EntryRef(n), &entries);
+            assert!(
+                table.buckets.len() - before <= 1,
+                "no insertion does more than split a bucket"
+            );
+            let probe = random.below(n + 1);
+            assert_eq!(table.get(&key(probe), &entries), Some(EntryRef(probe)));
+        }
+        assert_eq!(table.buckets.capacity(), room, "nothing was copied elsewhere");
+        for n in 0..ENTRIES {
+            assert_eq!(table.get(&key(n), &entries), Some(EntryRef(n)));
+        }
+        let (all, spilled) = table.census();
+        assert_eq!(all, ENTRIES as usize);
+        assert!(spilled < all / 100, "{spilled} spill buckets at full size");
+        (0..ENTRIES).for_each(|n| table.remove(&key(n), EntryRef(n)));
+        assert_eq!(table.census(), (0, 0));
     }
 }

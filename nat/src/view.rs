@@ -29,7 +29,7 @@ pub struct ConnectionView {
     pub worker: u16,
     /// VPC of its inner end.
     pub vpc: Option<VpcId>,
-    /// `tcp`, `udp`, `icmp` or `other`.
+    /// `tcp`, `udp`, `icmp`, the name of another one, or `other`.
     pub protocol: &'static str,
     /// How far it has come.
     pub state: ConnectionState,
@@ -123,6 +123,8 @@ pub struct Stats {
     pub udp: StateCounts,
     /// ICMP echo connections by state.
     pub icmp: StateCounts,
+    /// Connections of every other protocol by state.
+    pub other: StateCounts,
     /// Connections without a route.
     pub unrouted: u32,
     /// Connections ever made.
@@ -133,10 +135,16 @@ pub struct Stats {
     pub mappings: u32,
     /// Port blocks that subscribers have.
     pub blocks: u32,
+    /// Assignments and releases of port blocks that nobody was told of.
+    pub block_events_lost: u64,
     /// Ports in use of each pool address.
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.
     pub ports_exhausted: u64,
+    /// Packets refused because their VPC had as many connections as it may have.
+    pub tenant_limited: u64,
+    /// Packets refused because their host had as many connections as it may have.
+    pub subscriber_limited: u64,
     /// Packets refused because the table was full.
     pub table_full: u64,
     /// Packets handed over to the worker that owns their connection.

@@ -190,7 +190,7 @@ fn icmp_errors_come_back_through_the_hairpin() {
     };
     let mut error = icmp_error(ip("10.0.0.9"), mapped.source, 3, &arrived, arrived.len());
     for vrf in [1, 0] {
-        let verdict = engine.icmp_error(net::VrfId(vrf), &mut error, &routes, NOW);
+        let verdict = engine.icmp_error(net::VrfId(vrf), &mut error, 0, &routes, NOW);
         assert!(
             matches!(verdict, nat::IcmpVerdict::Translated(_)),
             "{verdict:?} in {vrf}"

@@ -32,7 +32,7 @@ proptest! {
         let Fate::Sent(outside, ..) = send(&mut engine, &routes, 1, &inside, NOW) else { panic!("sent") };
         let router = if from_host { ip("198.51.100.9") } else { ip("203.0.113.1") };
         let mut error = icmp_error(router, ip("192.0.2.1"), 3, &outside, quote);
-        let verdict = engine.icmp_error(VrfId(0), &mut error, &routes, NOW);
+        let verdict = engine.icmp_error(VrfId(0), &mut error, 0, &routes, NOW);
         prop_assert!(matches!(verdict, IcmpVerdict::Translated(way) if way.next_hop == NextHopId(1)), "{verdict:?}");
         prop_assert_eq!(error, icmp_error(router, ip("10.0.0.5"), 3, &inside, quote));
 
@@ -42,7 +42,7 @@ proptest! {
         let Fate::Sent(reply_inside, ..) = send(&mut engine, &routes, 0, &reply, NOW) else { panic!("sent") };
         let router = if from_host { ip("10.0.0.5") } else { ip("10.0.0.1") };
         let mut error = icmp_error(router, ip("198.51.100.9"), 11, &reply_inside, quote);
-        let verdict = engine.icmp_error(VrfId(1), &mut error, &routes, NOW);
+        let verdict = engine.icmp_error(VrfId(1), &mut error, 0, &routes, NOW);
         prop_assert!(matches!(verdict, IcmpVerdict::Translated(way) if way.next_hop == NextHopId(100)), "{verdict:?}");
         prop_assert_eq!(error, icmp_error(ip("192.0.2.1"), ip("198.51.100.9"), 11, &reply, quote));
     }
@@ -57,7 +57,7 @@ proptest! {
         let outside = build(&first_packet(protocol, ("198.51.100.9", 5555), ("192.0.2.7", 8080)), b"data");
         let Fate::Sent(inside, ..) = send(&mut engine, &routes, 0, &outside, NOW) else { panic!("sent") };
         let mut error = icmp_error(ip("10.0.0.9"), ip("198.51.100.9"), 3, &inside, quote);
-        let verdict = engine.icmp_error(VrfId(2), &mut error, &routes, NOW);
+        let verdict = engine.icmp_error(VrfId(2), &mut error, 0, &routes, NOW);
         prop_assert!(matches!(verdict, IcmpVerdict::Translated(_)), "{verdict:?}");
         prop_assert_eq!(error, icmp_error(ip("192.0.2.7"), ip("198.51.100.9"), 3, &outside, quote));
     }
@@ -71,7 +71,7 @@ proptest! {
             packet = icmp_error(1, ip("192.0.2.1"), 3, &packet, packet.len());
         }
         let before = packet.clone();
-        let verdict = engine.icmp_error(VrfId(0), &mut packet, &routes, NOW);
+        let verdict = engine.icmp_error(VrfId(0), &mut packet, 0, &routes, NOW);
         prop_assert!(!matches!(verdict, IcmpVerdict::Translated(_)));
         prop_assert_eq!(before, packet);
     }
@@ -81,7 +81,7 @@ proptest! {
 fn what_is_about_no_connection_is_told_apart() {
     let rules = vec![masquerade(1, &["192.0.2.1"], (5000, 5999))];
     let (mut engine, routes) = (engine(10, policy(rules, vec![])), routes());
-    let mut verdict = |vrf, error: &mut Vec<u8>| engine.icmp_error(VrfId(vrf), error, &routes, NOW);
+    let mut verdict = |vrf, error: &mut Vec<u8>| engine.icmp_error(VrfId(vrf), error, 0, &routes, NOW);
     let strange = build(&udp(("192.0.2.1", 5000), ("198.51.100.9", 53)), b"");
     let to_nat = &mut icmp_error(ip("203.0.113.1"), ip("192.0.2.1"), 3, &strange, 28);
     assert_eq!(verdict(0, to_nat), IcmpVerdict::Drop(Drop::NatNoMapping));
@@ -114,7 +114,7 @@ fn an_error_with_a_wrong_checksum_is_dropped() {
     };
     let mut error = icmp_error(ip("203.0.113.1"), ip("192.0.2.1"), 3, &outside, 28);
     error[23] ^= 1;
-    let verdict = engine.icmp_error(VrfId(0), &mut error, &routes, NOW);
+    let verdict = engine.icmp_error(VrfId(0), &mut error, 0, &routes, NOW);
     assert_eq!(verdict, IcmpVerdict::Drop(Drop::IcmpMalformed));
 }
 
@@ -129,9 +129,46 @@ fn another_worker_s_error_is_handed_over() {
     };
     let mut error = icmp_error(ip("203.0.113.1"), ip("192.0.2.1"), 3, &outside, 28);
     assert_eq!(
-        workers[0].icmp_error(VrfId(0), &mut error, &routes, NOW),
+        workers[0].icmp_error(VrfId(0), &mut error, 0, &routes, NOW),
         IcmpVerdict::HandOver(1)
     );
-    let verdict = workers[1].icmp_error(VrfId(0), &mut error, &routes, NOW);
+    let verdict = workers[1].icmp_error(VrfId(0), &mut error, 0, &routes, NOW);
     assert!(matches!(verdict, IcmpVerdict::Translated(_)));
+}
+
+/// An error made inside a VPC does not name the public port: it goes around until a worker knows the connection, and no
+/// further than around.
+#[test]
+fn an_error_from_inside_finds_its_owner_from_any_worker() {
+    const WORKERS: u16 = 3;
+    let policy = policy(vec![masquerade(1, &["192.0.2.1"], (5000, 5999))], vec![]);
+    let routes = routes();
+    let mut workers: Vec<_> = (0..WORKERS).map(|w| worker(10, w, WORKERS, policy.clone())).collect();
+    let inside = build(&udp(("10.0.0.5", 77), ("198.51.100.9", 53)), b"");
+    let Fate::Sent(outside, ..) = send(&mut workers[1], &routes, 1, &inside, NOW) else {
+        panic!("sent")
+    };
+    let reply = build(&answer(&Fate::Sent(outside, 0, false).headers(), 0), b"");
+    let Fate::Sent(refused, ..) = send(&mut workers[1], &routes, 0, &reply, NOW) else {
+        panic!("sent")
+    };
+    let strange = build(&udp(("198.51.100.9", 1), ("10.0.0.5", 2)), b"");
+    for first in 0..WORKERS {
+        for (quoted, known) in [(&refused, true), (&strange, false)] {
+            let mut error = icmp_error(ip("10.0.0.5"), ip("198.51.100.9"), 3, quoted, 28);
+            let (mut at, mut asked) = (first, 0);
+            let verdict = loop {
+                match workers[usize::from(at)].icmp_error(VrfId(1), &mut error, asked, &routes, NOW) {
+                    IcmpVerdict::HandOver(next) => (at, asked) = (next, asked + 1),
+                    verdict => break verdict,
+                }
+            };
+            if known {
+                assert!(matches!(verdict, IcmpVerdict::Translated(_)), "{verdict:?}");
+                assert_eq!(error, icmp_error(ip("192.0.2.1"), ip("198.51.100.9"), 3, &reply, 28));
+            } else {
+                assert_eq!((verdict, asked), (IcmpVerdict::Drop(Drop::NatNoMapping), WORKERS - 1));
+            }
+        }
+    }
 }

@@ -211,7 +211,8 @@ fn blocks_are_logged_and_rest_before_another_owner_has_them() {
         send(&mut engine, &routes, 1, &other, later(61)),
         Fate::Sent(..)
     ));
-    let (events, lost) = engine.take_block_events();
+    let events: Vec<_> = std::iter::from_fn(|| engine.next_block_event()).collect();
+    let lost = engine.stats().block_events_lost;
     let told: Vec<_> = events
         .iter()
         .map(|e| (e.assigned, e.subscriber.octets()[3], e.ports, e.step))
@@ -244,7 +245,7 @@ fn blocks_of_several_workers_interleave_and_do_not_overlap() {
         }
     }
     for (worker, engine) in engines.iter_mut().enumerate() {
-        for event in engine.take_block_events().0 {
+        while let Some(event) = engine.next_block_event() {
             let host = event.subscriber.octets()[3];
             assert_eq!((event.step, usize::from(event.ports.0) % 3), (3, worker));
             for port in (event.ports.0..=event.ports.1).step_by(3) {

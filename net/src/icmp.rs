@@ -243,21 +243,28 @@ pub fn may_answer(original: &[u8]) -> bool {
 /// [`BuildError`].
 pub fn build_error(out: &mut [u8], source: u32, original: &[u8], error: Error) -> Result<usize, BuildError> {
     let packet = Ipv4::new(original).map_err(BuildError::Original)?;
-    let quote = usize::from(packet.total_length()).min(MAX_ERROR - ipv4::LENGTH - LENGTH);
-    let needed = ipv4::LENGTH + LENGTH + quote;
+    let quote = within(original, 0..usize::from(packet.total_length()));
+    write_error(out, [source, packet.source()], quote, error)
+}
+
+/// The same about a packet of which only the beginning is known: what another error quotes of it.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build_error_from_quote(out: &mut [u8], source: u32, quote: &[u8], error: Error) -> Result<usize, BuildError> {
+    let about = crate::parse_quoted_v4(quote).map_err(BuildError::Original)?;
+    write_error(out, [source, about.source], quote, error)
+}
+
+fn write_error(out: &mut [u8], addresses: [u32; 2], quote: &[u8], error: Error) -> Result<usize, BuildError> {
+    let quote = within(quote, 0..quote.len().min(MAX_ERROR - ipv4::LENGTH - LENGTH));
+    let needed = ipv4::LENGTH + LENGTH + quote.len();
     let Some((header, message)) = out.get_mut(..needed).and_then(|o| o.split_first_chunk_mut()) else {
         return Err(BuildError::Buffer { needed });
     };
-    ipv4::write_header(
-        header,
-        NETWORK_CONTROL,
-        needed as u16,
-        TTL,
-        protocol::ICMP,
-        [source, packet.source()],
-    );
+    ipv4::write_header(header, NETWORK_CONTROL, needed as u16, TTL, protocol::ICMP, addresses);
     let (kind, code, low) = error.header();
-    write_message(message, [kind, code], u32::from(low), within(original, 0..quote));
+    write_message(message, [kind, code], u32::from(low), quote);
     Icmp(message).fill_checksum();
     Ok(needed)
 }

@@ -251,6 +251,18 @@ impl EchoClient {
         Ok(Self::Udp(socket))
     }
 
+    /// The same client with a minute's patience for each answer over TCP, for one whose way may not be there at the moment.
+    ///
+    /// # Panics
+    /// If the socket does not take the option.
+    pub fn patient(self) -> Self {
+        if let Self::Tcp(stream) = &self {
+            let patience = Some(Duration::from_secs(60));
+            stream.get_ref().set_read_timeout(patience).expect("an open socket");
+        }
+        self
+    }
+
     /// Says `word` (one line) and returns the address that the server saw it come from.
     ///
     /// # Errors

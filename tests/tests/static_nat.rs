@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use turnpike_tests::config::Memory;
 use turnpike_tests::topology::{SERVER, TENANT};
-use turnpike_tests::traffic::{HttpServer, fetch, fetch_as, file, ping};
+use turnpike_tests::traffic::{EchoClient, EchoServer, HttpServer, fetch, fetch_as, file, ping};
+use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -67,5 +68,23 @@ fn hosts_have_addresses_of_their_own_outside_and_in_another_vpc() {
             && row["original"]["destination"] == SEEN[1]
     };
     assert!(known.iter().any(|row| twice(&row)), "{known:?}");
+
+    // The NIC takes such connections, and does the same to them.
+    let _echo = EchoServer::start(&net.blue, &format!("{TENANT}:7"));
+    let address = format!("{}:7", SEEN[1]).parse().expect("an address");
+    let mut client = EchoClient::udp(&net.red, address).expect("a socket");
+    let mut exchange = || client.exchange("hello").map_err(|error| error.to_string());
+    eventually(SOON, || {
+        exchange()?;
+        let known = gateway.connections("red", "udp");
+        let live = known
+            .iter()
+            .any(|row| row["original"]["destination"] == SEEN[1] && row["offload"] == "live");
+        ensure(live, || format!("not offloaded: {known:?}"))
+    });
+    for _ in 0..10 {
+        let seen = eventually(SOON, &mut exchange);
+        assert_eq!(seen.ip().to_string(), SEEN[0]);
+    }
     eventually(SOON, || gateway.counters_add_up());
 }

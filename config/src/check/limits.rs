@@ -108,20 +108,21 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             peer(&unnumbered.template, &format!("bgp.unnumbered[{index}]"), findings);
         }
     }
-    timers(&config.nat.timers, findings);
+    within(findings, "nat.pick-up", config.nat.pick_up, 0..=3600);
+    timers("nat.timers", &config.nat.timers, findings);
+    for (index, row) in config.nat.vpc_timers.iter().enumerate() {
+        timers(&format!("nat.vpc-timers[{index}]"), &row.timers, findings);
+    }
     for (index, forward) in config.nat.port_forwards.iter().enumerate() {
-        within(
-            findings,
-            &format!("nat.port-forward[{index}].port"),
-            forward.port,
-            1..=u16::MAX,
-        );
-        within(
-            findings,
-            &format!("nat.port-forward[{index}].target-port"),
-            forward.target_port,
-            1..=u16::MAX,
-        );
+        let more = forward.ports.last() - forward.ports.first();
+        for (number, target) in forward.targets.iter().enumerate() {
+            let key = match forward.targets.len() {
+                1 => "target-port".to_owned(),
+                _ => format!("targets[{number}].port"),
+            };
+            let path = format!("nat.port-forward[{index}].{key}");
+            within(findings, &path, target.port, 1..=u16::MAX - more);
+        }
     }
     let socket = &config.api.socket;
     let reason = match socket.to_str() {
@@ -195,22 +196,17 @@ fn rib(rib: &Rib, findings: &mut Findings) {
     }
 }
 
-fn timers(timers: &Timers, findings: &mut Findings) {
+fn timers(path: &str, timers: &Timers, findings: &mut Findings) {
     const DAYS_30: u32 = 30 * 24 * 3600;
-    within(
-        findings,
-        "nat.timers.tcp-established",
-        timers.tcp_established,
-        1..=DAYS_30,
-    );
-    within(
-        findings,
-        "nat.timers.tcp-transitory",
-        timers.tcp_transitory,
-        1..=DAYS_30,
-    );
-    within(findings, "nat.timers.udp", timers.udp, 1..=DAYS_30);
-    within(findings, "nat.timers.icmp", timers.icmp, 1..=DAYS_30);
+    for (key, seconds) in [
+        ("tcp-established", timers.tcp_established),
+        ("tcp-transitory", timers.tcp_transitory),
+        ("udp", timers.udp),
+        ("icmp", timers.icmp),
+        ("other", timers.other),
+    ] {
+        within(findings, &format!("{path}.{key}"), seconds, 1..=DAYS_30);
+    }
 }
 
 fn names(config: &Config, findings: &mut Findings) {

@@ -1,5 +1,6 @@
 //! NAT: who may use which public address and port.
 
+mod forwards;
 mod pool;
 mod statics;
 
@@ -39,14 +40,72 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     pool::shared_blocks(config, findings);
     statics::check(config, findings);
+    limits(config, findings);
     shadowed(config, findings);
     pool_overlap(config, findings);
-    port_forwards(config, findings);
+    forwards::check(config, findings);
+    vpc_timers(config, findings);
+}
+
+fn vpc_timers(config: &Config, findings: &mut Findings) {
+    let rows = &config.nat.vpc_timers;
+    for (index, row) in rows.iter().enumerate() {
+        known_vpc(config, row.vpc, &format!("nat.vpc-timers[{index}]"), findings);
+    }
+    let claims = rows.iter().enumerate().map(|(index, row)| Claim {
+        value: row.vpc,
+        path: format!("nat.vpc-timers[{index}]"),
+        owner: format!("[[nat.vpc-timers]] {}", index + 1),
+    });
+    unique(claims, findings, |vpc, first, second| Fault::Duplicate {
+        what: "vpc",
+        value: config.vrf_name(vpc.vrf()).to_owned(),
+        first,
+        second,
+        remedy: "keep one [[nat.vpc-timers]] for each VPC",
+    });
 }
 
 fn known_vpc(config: &Config, id: VpcId, path: &str, findings: &mut Findings) {
     if config.vpc(id).is_none() {
         findings.absent(format!("{path}.vpc"), "vpc", Fault::UnknownVpcId { id });
+    }
+}
+
+fn limits(config: &Config, findings: &mut Findings) {
+    let limits = &config.nat.limits;
+    for (index, limit) in limits.iter().enumerate() {
+        let path = format!("nat.limit[{index}]");
+        let vpc = config.vrf_name(limit.vpc.vrf()).to_owned();
+        known_vpc(config, limit.vpc, &path, findings);
+        let numbers = [
+            ("sessions", limit.sessions),
+            ("new-sessions", limit.new_sessions),
+            ("subscriber-sessions", limit.subscriber_sessions),
+            ("subscriber-new-sessions", limit.subscriber_new_sessions),
+        ];
+        for (key, _) in numbers.iter().filter(|(_, number)| *number == Some(0)) {
+            let fault = Fault::InvalidValue {
+                key: (*key).to_owned(),
+                reason: "0 connections are no NAT at all".to_owned(),
+                example: "a number from 1, or leave it out for any number".to_owned(),
+            };
+            findings.at(format!("{path}.{key}"), fault);
+        }
+        if numbers.iter().all(|(_, number)| number.is_none()) {
+            let (object, key) = (format!("NAT limit `{vpc}`"), "sessions");
+            findings.at(path.clone(), Fault::MissingKey { object, key });
+        }
+        if let Some(earlier) = limits[..index].iter().position(|other| other.vpc == limit.vpc) {
+            let fault = Fault::Duplicate {
+                what: "NAT limit",
+                value: vpc,
+                first: "one".to_owned(),
+                second: "another".to_owned(),
+                remedy: "keep one [[nat.limit]] for each VPC",
+            };
+            findings.between(path, format!("nat.limit[{earlier}]"), fault);
+        }
     }
 }
 
@@ -120,68 +179,4 @@ fn pool_overlap(config: &Config, findings: &mut Findings) {
             pools.push((path, *pool, rule));
         }
     }
-}
-
-fn port_forwards(config: &Config, findings: &mut Findings) {
-    let forwards = &config.nat.port_forwards;
-    for (index, forward) in forwards.iter().enumerate() {
-        let path = format!("nat.port-forward[{index}]");
-        let (address, protocol, port) = (forward.address, forward.protocol, forward.port);
-        known_vpc(config, forward.vpc, &path, findings);
-        for (key, host) in [("address", address), ("target", forward.target)] {
-            if let Some(what) = not_a_host(host.into()) {
-                let object = format!("port forward `{address}`");
-                findings.at(
-                    format!("{path}.{key}"),
-                    Fault::NotAHost {
-                        object,
-                        address: host.into(),
-                        what,
-                    },
-                );
-            }
-        }
-        if let Some((_, object)) = interface_addresses(config).find(|(known, _)| *known == address) {
-            let fault = Fault::PortForwardIsInterface {
-                address,
-                protocol,
-                port,
-                object,
-            };
-            findings.at(format!("{path}.address"), fault);
-        }
-        for (number, rule) in config.nat.masquerades.iter().enumerate() {
-            let pool = rule.pool.iter().position(|pool| pool.contains(&address));
-            if let Some(position) = pool.filter(|_| rule.ports.contains(port)) {
-                let (pool, ports) = (rule.pool[position], rule.ports);
-                let fault = Fault::PortForwardInPool {
-                    address,
-                    protocol,
-                    port,
-                    pool,
-                    ports,
-                };
-                findings.between(
-                    format!("{path}.port"),
-                    format!("nat.masquerade[{number}].pool[{position}]"),
-                    fault,
-                );
-                break;
-            }
-        }
-    }
-    let claims = forwards.iter().enumerate().map(|(index, forward)| Claim {
-        value: (forward.address, forward.protocol, forward.port),
-        path: format!("nat.port-forward[{index}]"),
-        owner: format!("{}:{}", forward.target, forward.target_port),
-    });
-    unique(claims, findings, |(address, protocol, port), first, second| {
-        Fault::Duplicate {
-            what: "public port",
-            value: format!("{address} {protocol} {port}"),
-            first,
-            second,
-            remedy: "keep one [[nat.port-forward]] for each address, protocol and port",
-        }
-    });
 }

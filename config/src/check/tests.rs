@@ -599,6 +599,21 @@ fn choices_of_ports_fit_the_pool() {
 }
 
 #[test]
+fn nat_limits() {
+    let limit = |more: &str| format!("[[nat.limit]]\nvpc = \"red\"\n{more}");
+    assert_eq!(appended(&limit("sessions = 100\nsubscriber-new-sessions = 5\n")), NONE);
+    assert_eq!(
+        appended(&limit("subscriber-sessions = 0\n")),
+        ["50: `subscriber-sessions`: 0 connections are no NAT at all"]
+    );
+    assert_eq!(appended(&limit("")), ["48: NAT limit `red` has no `sessions`"]);
+    assert_eq!(
+        appended(&(limit("sessions = 1\n") + &limit("sessions = 2\n"))),
+        ["51: NAT limit `red` is used twice: by one and by another"]
+    );
+}
+
+#[test]
 fn static_nat() {
     let rule = |vpc: &str, inside: &str, outside: &str, more: &str| {
         format!("[[nat.static]]\nvpc = \"{vpc}\"\ninside = \"{inside}\"\noutside = \"{outside}\"\n{more}")
@@ -659,6 +674,56 @@ fn port_forwards() {
         ),
         NONE
     );
+    let range = |port: &str, targets: &str| {
+        replaced(
+            "port = 80\ntarget = \"10.0.0.10\"\n",
+            &format!("port = {port}\n{targets}\n"),
+        )
+    };
+    assert_eq!(range("\"80-99\"", "target = \"10.0.0.10\"\ntarget-port = 8000"), NONE);
+    assert_eq!(
+        range("\"1000-1999\"", "target = \"10.0.0.10\""),
+        [
+            "46: port forward 203.0.113.2 tcp 1000-1999 lies in the ports 1024-65535 of the masquerade pool 203.0.113.0/30"
+        ]
+    );
+    assert_eq!(
+        range("\"80-99\"", "target = \"10.0.0.10\"\ntarget-port = 65530"),
+        ["48: `target-port`: 65530 is out of range"]
+    );
+    assert_eq!(range("0", "target = \"10.0.0.10\""), ["46: `port`: 0 is out of range"]);
+    let targets = |more: &str| {
+        range(
+            "80",
+            &format!("targets = [{{ address = \"10.0.0.10\", weight = 0 }}{more}]"),
+        )
+    };
+    assert_eq!(
+        targets(""),
+        ["47: `targets`: nobody has a share of the clients, or more than 512 do"]
+    );
+    assert_eq!(targets(", { address = \"10.0.0.11\", port = 81 }"), NONE);
+    assert_eq!(
+        targets(", { address = \"224.0.0.1\", port = 0 }"),
+        [
+            "47: 224.0.0.1 in port forward `203.0.113.2` is a multicast address",
+            "47: `port`: 0 is out of range"
+        ]
+    );
+    assert_eq!(
+        range("80", "targets = []"),
+        ["47: port forward `203.0.113.2`: `targets` is empty"]
+    );
+    assert_eq!(
+        range("80", "targets = [{ address = \"10.0.0.10\" }]\ntarget-port = 81"),
+        ["48: `target-port` means nothing in port forward `203.0.113.2`: it has `targets`, which say each their own"]
+    );
+    assert_eq!(
+        appended(
+            "[[nat.port-forward]]\nvpc = \"blue\"\naddress = \"203.0.113.2\"\nprotocol = \"tcp\"\nport = \"70-80\"\ntarget = \"10.0.0.11\"\n"
+        ),
+        ["48: public port `203.0.113.2 tcp 70-80` is used twice: by 10.0.0.10:80 and by 10.0.0.11:70"]
+    );
     assert_eq!(
         replaced(r#"address = "203.0.113.2""#, r#"address = "192.0.2.1""#),
         ["44: port forward 192.0.2.1 tcp 80 uses an address of port `fabric`"]
@@ -697,6 +762,23 @@ fn kernel_tables() {
             "19: `kernel-table`: 7 cannot be the table of vpc `red`: it is where winners of the default VRF are written \
           (`kernel.table`)"
         ]
+    );
+}
+
+#[test]
+fn timers_of_a_vpc() {
+    assert_eq!(appended("[[nat.vpc-timers]]\nvpc = \"red\"\nudp = 20\n"), NONE);
+    assert_eq!(
+        appended("[[nat.vpc-timers]]\nvpc = \"red\"\nother = 0\n"),
+        ["50: `other`: 0 is out of range"]
+    );
+    assert_eq!(
+        appended("[[nat.vpc-timers]]\nvpc = \"red\"\n[[nat.vpc-timers]]\nvpc = \"red\"\n"),
+        ["50: vpc `red` is used twice: by [[nat.vpc-timers]] 1 and by [[nat.vpc-timers]] 2"]
+    );
+    assert_eq!(
+        appended("[nat]\npick-up = 4000\n"),
+        ["49: `pick-up`: 4000 is out of range"]
     );
 }
 

@@ -10,13 +10,19 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Nat {
+    /// Seconds after a start in which a TCP segment without SYN may begin a connection; 0 for never.
+    pub pick_up: u32,
     /// `[nat.timers]`
     pub timers: Timers,
+    /// `[[nat.vpc-timers]]`, by VPC.
+    pub vpc_timers: Vec<VpcTimers>,
     /// `[[nat.masquerade]]`, by VPC; within one the order of the file: the first whose sources match decides.
     pub masquerades: Vec<Masquerade>,
+    /// `[[nat.limit]]`, by VPC.
+    pub limits: Vec<NatLimit>,
     /// `[[nat.static]]`, by VPC, by who sees it (everybody outside first), and by address inside.
     pub statics: Vec<StaticNat>,
-    /// `[[nat.port-forward]]`, by address, protocol and port.
+    /// `[[nat.port-forward]]`, by address, protocol and first port.
     pub port_forwards: Vec<PortForward>,
 }
 
@@ -32,6 +38,18 @@ pub struct Timers {
     pub udp: u32,
     /// ICMP queries (RFC 5508: at least 60 seconds).
     pub icmp: u32,
+    /// Every other protocol, told by addresses alone.
+    pub other: u32,
+}
+
+/// `[[nat.vpc-timers]]`: lifetimes of the connections of one VPC.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VpcTimers {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// Its timers; what the file does not say is as in `[nat.timers]`.
+    pub timers: Timers,
 }
 
 /// `[[nat.masquerade]]`: many sources of a VPC behind few public addresses.
@@ -114,6 +132,22 @@ pub enum Filtering {
     EndpointIndependent,
 }
 
+/// `[[nat.limit]]`: how many connections a VPC and each of its hosts may have; `None` for any number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NatLimit {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// Connections of the VPC at once.
+    pub sessions: Option<u32>,
+    /// New ones a second.
+    pub new_sessions: Option<u32>,
+    /// Connections of one host at once.
+    pub subscriber_sessions: Option<u32>,
+    /// New ones a second.
+    pub subscriber_new_sessions: Option<u32>,
+}
+
 /// `[[nat.static]]`: an address for each host of a prefix, in both directions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -161,6 +195,15 @@ impl PortRange {
         self.first <= port && port <= self.last
     }
 
+    /// `80`, or `80-99`.
+    pub(crate) fn brief(self) -> String {
+        if self.first == self.last {
+            self.first.to_string()
+        } else {
+            self.to_string()
+        }
+    }
+
     /// True if some port is in both.
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
@@ -179,22 +222,34 @@ impl From<PortRange> for String {
     }
 }
 
-/// `[[nat.port-forward]]`: a public port that leads to a host of a VPC.
+/// `[[nat.port-forward]]`: public ports that lead to hosts of a VPC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct PortForward {
-    /// VPC of the target.
+    /// VPC of the targets.
     pub vpc: VpcId,
     /// Public address.
     pub address: Ipv4Addr,
     /// Protocol.
     pub protocol: Protocol,
-    /// Public port.
+    /// Public ports.
+    pub ports: PortRange,
+    /// Hosts in the VPC, at least one, in the order of the file.
+    pub targets: Vec<ForwardTarget>,
+    /// All connections of a client's address go to one target.
+    pub affinity: bool,
+}
+
+/// A host that public ports lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ForwardTarget {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port behind the first public one; the others follow.
     pub port: u16,
-    /// Host in the VPC.
-    pub target: Ipv4Addr,
-    /// Port on that host.
-    pub target_port: u16,
+    /// Its share of new clients in proportion to the others'; 0 for none.
+    pub weight: u16,
 }
 
 /// A transport protocol that has ports.

@@ -4,17 +4,27 @@ use net::Ipv4Net;
 
 use super::Names;
 use super::reader::Reader;
+use super::value::Ports;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, StaticNat, Timers,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
+    PortRange, StaticNat, Timers, VpcTimers,
 };
 
 pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
-    let timers = reader.table("timers", "[nat.timers]", timers);
+    let timers = reader.table("timers", "[nat.timers]", |reader| timers(reader, &default_timers()));
     Nat {
+        pick_up: reader.or("pick-up", defaults::PICK_UP),
+        vpc_timers: reader.tables("vpc-timers", "timers", "vpc", |reader| {
+            Some(VpcTimers {
+                vpc: names.vpc(reader, "vpc")?,
+                timers: self::timers(reader, &timers),
+            })
+        }),
         timers,
         masquerades: reader.tables("masquerade", "masquerade", "vpc", |reader| masquerade(reader, names)),
+        limits: reader.tables("limit", "NAT limit", "vpc", |reader| limit(reader, names)),
         statics: reader.tables("static", "static NAT", "vpc", |reader| static_nat(reader, names)),
         port_forwards: reader.tables("port-forward", "port forward", "address", |reader| {
             port_forward(reader, names)
@@ -22,12 +32,24 @@ pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
     }
 }
 
-fn timers(reader: &mut Reader<'_, '_>) -> Timers {
+fn default_timers() -> Timers {
     Timers {
-        tcp_established: reader.optional("tcp-established").unwrap_or(defaults::TCP_ESTABLISHED),
-        tcp_transitory: reader.optional("tcp-transitory").unwrap_or(defaults::TCP_TRANSITORY),
-        udp: reader.optional("udp").unwrap_or(defaults::UDP),
-        icmp: reader.optional("icmp").unwrap_or(defaults::ICMP),
+        tcp_established: defaults::TCP_ESTABLISHED,
+        tcp_transitory: defaults::TCP_TRANSITORY,
+        udp: defaults::UDP,
+        icmp: defaults::ICMP,
+        other: defaults::OTHER,
+    }
+}
+
+/// What the file does not say is as in `otherwise`.
+fn timers(reader: &mut Reader<'_, '_>, otherwise: &Timers) -> Timers {
+    Timers {
+        tcp_established: reader.or("tcp-established", otherwise.tcp_established),
+        tcp_transitory: reader.or("tcp-transitory", otherwise.tcp_transitory),
+        udp: reader.or("udp", otherwise.udp),
+        icmp: reader.or("icmp", otherwise.icmp),
+        other: reader.or("other", otherwise.other),
     }
 }
 
@@ -90,6 +112,20 @@ fn port_choice(reader: &mut Reader<'_, '_>) -> Option<PortChoice> {
     }
 }
 
+fn limit(reader: &mut Reader<'_, '_>, names: &Names) -> Option<NatLimit> {
+    let vpc = names.vpc(reader, "vpc");
+    let (sessions, new_sessions) = (reader.optional("sessions"), reader.optional("new-sessions"));
+    let subscriber_sessions = reader.optional("subscriber-sessions");
+    let subscriber_new_sessions = reader.optional("subscriber-new-sessions");
+    Some(NatLimit {
+        vpc: vpc?,
+        sessions,
+        new_sessions,
+        subscriber_sessions,
+        subscriber_new_sessions,
+    })
+}
+
 fn static_nat(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticNat> {
     let vpc = names.vpc(reader, "vpc");
     let inside = reader.required("inside");
@@ -112,15 +148,49 @@ fn port_forward(reader: &mut Reader<'_, '_>, names: &Names) -> Option<PortForwar
     let vpc = names.vpc(reader, "vpc");
     let address = reader.required("address");
     let protocol = reader.required("protocol");
-    let port = reader.required("port");
-    let target = reader.required("target");
-    let target_port = reader.optional("target-port").or(port);
+    let ports = reader.required("port").map(|Ports(ports)| ports);
+    let targets = targets(reader, ports);
+    let affinity = reader.or("affinity", false);
     Some(PortForward {
         vpc: vpc?,
         address: address?,
         protocol: protocol?,
-        port: port?,
-        target: target?,
-        target_port: target_port?,
+        ports: ports?,
+        targets: targets?,
+        affinity,
     })
+}
+
+/// `target` with its `target-port`, or `targets`.
+fn targets(reader: &mut Reader<'_, '_>, ports: Option<PortRange>) -> Option<Vec<ForwardTarget>> {
+    let same = ports.map(PortRange::first);
+    if reader.has("targets") {
+        reader.absent::<()>("target-port");
+        reader.absent::<()>("target");
+        let targets = reader.tables("targets", "target", "address", |target| {
+            let address = target.required("address");
+            let port = target.optional("port").or(same);
+            let weight = target.or("weight", 1);
+            Some(ForwardTarget {
+                address: address?,
+                port: port?,
+                weight,
+            })
+        });
+        for key in ["target", "target-port"] {
+            if reader.has(key) {
+                let (object, reason) = (reader.object(), "it has `targets`, which say each their own");
+                reader.fault_at(key, Fault::Meaningless { object, key, reason });
+            }
+        }
+        return Some(targets);
+    }
+    reader.absent::<()>("targets");
+    let address = reader.required("target");
+    let port = reader.optional("target-port").or(same);
+    Some(vec![ForwardTarget {
+        address: address?,
+        port: port?,
+        weight: 1,
+    }])
 }

@@ -42,9 +42,20 @@ fn smallest_file_is_all_defaults() {
     assert_eq!(config.kernel.audit_interval, 30);
     assert_eq!((config.rib.batch.size, config.rib.large_batch.size), (4_096, 200_000));
     assert_eq!((config.rib.distance.fixed, config.rib.distance.ibgp), (1, 200));
-    assert_eq!(config.nat.timers.tcp_established, 7440);
+    assert_eq!((config.nat.timers.tcp_established, config.nat.pick_up), (7440, 120));
     assert_eq!(config.api.socket.to_str(), Some("/run/turnpike/api.sock"));
     assert!(config.bgp.is_none() && config.vxlan.is_none() && config.ports.is_empty());
+}
+
+#[test]
+fn timers_of_a_vpc_are_those_of_all_where_it_says_nothing() {
+    let text = "[gateway]\nname = \"a\"\n[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n\
+                [[vpc]]\nid = 1\nname = \"red\"\nvlan = { port = \"p\", id = 5 }\naddresses = [\"10.0.0.1/24\"]\n\
+                [nat.timers]\nudp = 30\n[[nat.vpc-timers]]\nvpc = \"red\"\nicmp = 5\n";
+    let config = checked(text);
+    let timers = &config.nat.vpc_timers[0].timers;
+    assert_eq!((timers.udp, timers.icmp, timers.other), (30, 5, 600));
+    assert_eq!(config.nat.timers.icmp, 60);
 }
 
 #[test]

@@ -187,6 +187,23 @@ impl FromToml for PortRange {
     }
 }
 
+/// `80` or `"80-99"`.
+pub(super) struct Ports(pub(super) PortRange);
+
+impl FromToml for Ports {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        if value.as_str().is_some() {
+            return PortRange::from_toml(key, value).map(Self);
+        }
+        let port = u16::from_toml(key, value)?;
+        let range = PortRange::new(port, port);
+        let example = "a number from 1 to 65535, or a range in quotes";
+        range
+            .map(Self)
+            .ok_or_else(|| invalid(key, format!("{port} is out of range"), example))
+    }
+}
+
 /// Plain numbers, as wide as their type; `check::limits` knows the limits of each.
 macro_rules! from_integer {
     ($($type:ty),*) => {$(

@@ -9,10 +9,10 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    Kernel, Masquerade, Nat, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer,
-    Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget,
+    Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice,
+    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute,
+    Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -42,12 +42,8 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         metric: fields.number()?,
         audit_interval: fields.number()?,
     };
-    let timers = Timers {
-        tcp_established: fields.number()?,
-        tcp_transitory: fields.number()?,
-        udp: fields.number()?,
-        icmp: fields.number()?,
-    };
+    let timers = self::timers(&mut fields)?;
+    let pick_up = fields.number()?;
     let api = Api {
         socket: fields.text()?.into(),
     };
@@ -79,10 +75,18 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             .into_iter()
             .next(),
         nat: Nat {
+            pick_up,
             timers,
+            vpc_timers: list(rows, table::VPC_TIMERS, &[], |fields| {
+                Ok(VpcTimers {
+                    vpc: fields.id::<VpcId, u16>()?,
+                    timers: self::timers(fields)?,
+                })
+            })?,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
+            limits: list(rows, table::NAT_LIMIT, &[], limit)?,
             statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
-            port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
+            port_forwards: list(rows, table::PORT_FORWARD, &[], |fields| port_forward(rows, fields))?,
         },
         api,
     };
@@ -470,6 +474,16 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
     })
 }
 
+fn limit(fields: &mut Fields<'_>) -> Result<NatLimit, Damage> {
+    Ok(NatLimit {
+        vpc: fields.id::<VpcId, u16>()?,
+        sessions: fields.number_optional()?,
+        new_sessions: fields.number_optional()?,
+        subscriber_sessions: fields.number_optional()?,
+        subscriber_new_sessions: fields.number_optional()?,
+    })
+}
+
 fn static_nat(fields: &mut Fields<'_>) -> Result<StaticNat, Damage> {
     Ok(StaticNat {
         vpc: fields.id::<VpcId, u16>()?,
@@ -482,15 +496,33 @@ fn static_nat(fields: &mut Fields<'_>) -> Result<StaticNat, Damage> {
     })
 }
 
-fn port_forward(fields: &mut Fields<'_>) -> Result<PortForward, Damage> {
-    let (address, protocol, port) = (fields.parse()?, fields.word()?, fields.number()?);
-    let vpc = fields.id::<VpcId, u16>()?;
+fn timers(fields: &mut Fields<'_>) -> Result<Timers, Damage> {
+    Ok(Timers {
+        tcp_established: fields.number()?,
+        tcp_transitory: fields.number()?,
+        udp: fields.number()?,
+        icmp: fields.number()?,
+        other: fields.number()?,
+    })
+}
+
+fn port_forward(rows: &Rows, fields: &mut Fields<'_>) -> Result<PortForward, Damage> {
+    let key = fields.key(3);
+    let (address, protocol) = (fields.parse()?, fields.word()?);
+    let ports = PortRange::new(fields.number()?, fields.number()?).ok_or_else(|| fields.damage())?;
     Ok(PortForward {
-        vpc,
+        vpc: fields.id::<VpcId, u16>()?,
         address,
         protocol,
-        port,
-        target: fields.parse()?,
-        target_port: fields.number()?,
+        ports,
+        affinity: fields.flag()?,
+        targets: list(rows, table::PORT_FORWARD_TARGET, key, |fields| {
+            fields.number::<i64>()?; // the position: rows come in its order
+            Ok(ForwardTarget {
+                address: fields.parse()?,
+                port: fields.number()?,
+                weight: fields.number()?,
+            })
+        })?,
     })
 }

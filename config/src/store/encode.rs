@@ -5,7 +5,7 @@ use std::fmt::Display;
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
 use crate::model::{
-    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Vpc,
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Timers, Vpc,
 };
 use crate::words::Word;
 
@@ -48,8 +48,8 @@ fn optional<T>(value: Option<T>, cell: impl FnOnce(T) -> Cell) -> Cell {
 }
 
 fn settings(config: &Config) -> Row {
-    let (dataplane, kernel, timers) = (&config.dataplane, &config.kernel, &config.nat.timers);
-    vec![
+    let (dataplane, kernel) = (&config.dataplane, &config.kernel);
+    let mut row = vec![
         ONE,
         text(&config.gateway.name),
         text(dataplane.poll.word()),
@@ -61,11 +61,19 @@ fn settings(config: &Config) -> Row {
         number(kernel.protocol),
         number(kernel.metric),
         number(kernel.audit_interval),
+    ];
+    row.extend(timers(&config.nat.timers));
+    row.extend([number(config.nat.pick_up), text(config.api.socket.display())]);
+    row
+}
+
+fn timers(timers: &Timers) -> [Cell; 5] {
+    [
         number(timers.tcp_established),
         number(timers.tcp_transitory),
         number(timers.udp),
         number(timers.icmp),
-        text(config.api.socket.display()),
+        number(timers.other),
     ]
 }
 
@@ -304,6 +312,18 @@ fn nat(nat: &Nat, rows: &mut Rows) {
             );
         }
     }
+    for limit in &nat.limits {
+        rows.add(
+            table::NAT_LIMIT,
+            vec![
+                number(limit.vpc.value()),
+                optional(limit.sessions, number),
+                optional(limit.new_sessions, number),
+                optional(limit.subscriber_sessions, number),
+                optional(limit.subscriber_new_sessions, number),
+            ],
+        );
+    }
     for rule in &nat.statics {
         rows.add(
             table::STATIC_NAT,
@@ -315,17 +335,29 @@ fn nat(nat: &Nat, rows: &mut Rows) {
             ],
         );
     }
+    for row in &nat.vpc_timers {
+        let vpc = [number(row.vpc.value())];
+        rows.add(table::VPC_TIMERS, vpc.into_iter().chain(timers(&row.timers)).collect());
+    }
     for forward in &nat.port_forwards {
-        rows.add(
-            table::PORT_FORWARD,
-            vec![
-                text(forward.address),
-                text(forward.protocol.word()),
-                number(forward.port),
-                number(forward.vpc.value()),
-                text(forward.target),
-                number(forward.target_port),
-            ],
-        );
+        let key = || {
+            let protocol = text(forward.protocol.word());
+            vec![text(forward.address), protocol, number(forward.ports.first())]
+        };
+        let rest = [
+            number(forward.ports.last()),
+            number(forward.vpc.value()),
+            number(u8::from(forward.affinity)),
+        ];
+        rows.add(table::PORT_FORWARD, key().into_iter().chain(rest).collect());
+        for (position, target) in (0_i64..).zip(&forward.targets) {
+            let rest = [
+                number(position),
+                text(target.address),
+                number(target.port),
+                number(target.weight),
+            ];
+            rows.add(table::PORT_FORWARD_TARGET, key().into_iter().chain(rest).collect());
+        }
     }
 }

@@ -33,7 +33,8 @@ macro_rules! tables {
 
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
-        "kernel_protocol" "kernel_metric" "kernel_audit_interval" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
+        "kernel_protocol" "kernel_metric" "kernel_audit_interval" "tcp_established" "tcp_transitory" "udp" "icmp" "other"
+        "pick_up" "api_socket");
     RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "publish_interval_ms" "static_distance"
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
@@ -70,8 +71,11 @@ tables! {
         "deterministic" "block_size" "block_count" "block_quarantine");
     MASQUERADE_SOURCE "masquerade_source" ("vpc" "position" "prefix") ();
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
+    NAT_LIMIT "nat_limit" ("vpc") ("sessions" "new_sessions" "subscriber_sessions" "subscriber_new_sessions");
     STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
-    PORT_FORWARD "port_forward" ("address" "protocol" "port") ("vpc" "target" "target_port");
+    PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
+    PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
+    VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 
 /// One value of a row.

@@ -18,6 +18,8 @@ CREATE TABLE settings (
     tcp_transitory        INTEGER NOT NULL,
     udp                   INTEGER NOT NULL,
     icmp                  INTEGER NOT NULL,
+    other                 INTEGER NOT NULL,
+    pick_up               INTEGER NOT NULL,
     api_socket            TEXT    NOT NULL
 ) STRICT;
 
@@ -307,6 +309,14 @@ CREATE TABLE masquerade_pool (
     FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
+CREATE TABLE nat_limit (
+    vpc                     INTEGER NOT NULL PRIMARY KEY REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    sessions                INTEGER, -- NULL, here and below: any number
+    new_sessions            INTEGER,
+    subscriber_sessions     INTEGER,
+    subscriber_new_sessions INTEGER
+) STRICT;
+
 -- Seen as `outside` in a VRF: the default one, or that of a VPC.
 CREATE TABLE static_nat (
     vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
@@ -319,13 +329,35 @@ CREATE TABLE static_nat (
 ) STRICT;
 
 CREATE TABLE port_forward (
-    address     TEXT    NOT NULL,
-    protocol    TEXT    NOT NULL,
-    port        INTEGER NOT NULL,
-    vpc         INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
-    target      TEXT    NOT NULL,
-    target_port INTEGER NOT NULL,
-    PRIMARY KEY (address, protocol, port)
+    address    TEXT    NOT NULL,
+    protocol   TEXT    NOT NULL,
+    first_port INTEGER NOT NULL,
+    last_port  INTEGER NOT NULL,
+    vpc        INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    affinity   INTEGER NOT NULL CHECK (affinity IN (0, 1)),
+    PRIMARY KEY (address, protocol, first_port)
+) STRICT;
+
+CREATE TABLE port_forward_target (
+    address    TEXT    NOT NULL,
+    protocol   TEXT    NOT NULL,
+    first_port INTEGER NOT NULL,
+    position   INTEGER NOT NULL,
+    target     TEXT    NOT NULL,
+    port       INTEGER NOT NULL,
+    weight     INTEGER NOT NULL,
+    PRIMARY KEY (address, protocol, first_port, position),
+    FOREIGN KEY (address, protocol, first_port) REFERENCES port_forward (address, protocol, first_port)
+        DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+CREATE TABLE vpc_timers (
+    vpc             INTEGER NOT NULL PRIMARY KEY REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    tcp_established INTEGER NOT NULL,
+    tcp_transitory  INTEGER NOT NULL,
+    udp             INTEGER NOT NULL,
+    icmp            INTEGER NOT NULL,
+    other           INTEGER NOT NULL
 ) STRICT;
 
 -- The op log. `changeset` turns the parent into the revision, and its inverse the revision into the parent.

@@ -50,7 +50,8 @@ pub use log::LogLevel;
 pub use mbuf::Mbuf;
 pub use mempool::{DEFAULT_DATA_ROOM, HEADROOM, Mempool};
 pub use port::{
-    Capabilities, Configured, ConfiguredPort, Port, PortConfig, PortId, PortStats, Rss, Started, StartedPort,
+    Capabilities, Configured, ConfiguredPort, Port, PortConfig, PortId, PortStats, ReceiveHash, Rss, Started,
+    StartedPort, software_hash,
 };
 pub use queue::{RxQueue, TxQueue};
 pub use thread::{WorkerThread, pin_to_core};

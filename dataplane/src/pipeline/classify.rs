@@ -59,7 +59,7 @@ impl Origin {
             vrf: self.vrf,
             ingress: self.ingress,
             vtep: self.vtep,
-            taken_over: false,
+            asked: 0,
         }
     }
 }
@@ -179,6 +179,10 @@ impl Pipeline {
         }
         if is_tunnel(tables, &ip, origin) {
             return self.decapsulate(tables, mbuf, origin.l3, &ip, v4, v6);
+        }
+        if ip.fragment != FragmentPart::Whole && tables.nat().gathers(origin.vrf, ip.destination) {
+            let hash = flow_hash(ip.source, ip.destination, ip.protocol, 0, 0);
+            return self.gather_v4(tables, mbuf, origin.meta(ip, hash), v4);
         }
         push_v4(v4, mbuf, ip, origin);
     }

@@ -79,7 +79,7 @@ impl Pipeline {
         let mut vrf = vrf;
         if vrf != interface.vrf {
             // The packet turned back at a public end: its sender knows it by the addresses that it had before.
-            match self.engine.icmp_error(vrf, &mut packet[..length], tables, self.now) {
+            match self.engine.icmp_error(vrf, &mut packet[..length], 0, tables, self.now) {
                 IcmpVerdict::Translated(way) => vrf = way.vrf,
                 _ => return,
             }

@@ -10,7 +10,9 @@ mod classify;
 mod egress;
 mod errors;
 mod fragment;
+mod gather;
 mod offload;
+mod underlay;
 mod v4;
 mod v6;
 
@@ -24,8 +26,8 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{Mbuf, Mempool, TxQueue};
-use nat::{Engine, Millis};
-use net::parse::{V4, V6};
+use nat::{Engine, Fragments, Millis};
+use net::parse::{FragmentPart, V4, V6};
 use net::{Drop, Generation, InterfaceId, PortId, VrfId};
 use rib::Tables;
 use rtrb::Producer;
@@ -54,8 +56,8 @@ pub(crate) struct Meta<Ip> {
     pub(crate) ingress: InterfaceId,
     /// Remote VXLAN endpoint that it came from.
     pub(crate) vtep: Option<Ipv4Addr>,
-    /// Another worker gave it to us, the owner of its connection.
-    pub(crate) taken_over: bool,
+    /// Workers that had it before us: each gave it to another one as the owner of its connection.
+    pub(crate) asked: u16,
 }
 
 /// IP packets of one burst: their buffers, and in the same order what is known of them. The second is large and stays where
@@ -112,6 +114,9 @@ pub(crate) struct Pipeline {
     handover: Vec<Option<Producer<Packet4>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
     hold: HoldQueue,
+    fragments: Fragments<Packet4>,
+    /// Fragments that know their ports since the last burst.
+    gathered: Vec<Packet4>,
     limiter: Limiter,
     /// Scratch of `expire` and `revalidate`, kept so that they allocate once.
     ended: Vec<nat::ConnectionId>,
@@ -166,6 +171,8 @@ impl Pipeline {
             handover: outlets.handover,
             offloads: outlets.offloads,
             hold: HoldQueue::default(),
+            fragments: Fragments::default(),
+            gathered: Vec::new(),
             limiter: Limiter::new(),
             ended: Vec::new(),
             changed: Vec::new(),
@@ -187,6 +194,7 @@ impl Pipeline {
         if !v4.is_empty() {
             self.forward_v4(tables, &mut v4);
         }
+        self.forward_gathered(tables);
         if !v6.is_empty() {
             self.forward_v6(tables, &mut v6);
         }
@@ -195,7 +203,10 @@ impl Pipeline {
     /// Goes on with a packet whose connection is ours and that another worker received.
     pub(crate) fn take_over(&mut self, tables: &Tables, mut packet: Packet4) {
         self.counters.taken_over.add(1);
-        packet.meta.taken_over = true;
+        packet.meta.asked += 1;
+        if packet.meta.ip.fragment == FragmentPart::Later {
+            return self.forward_later_v4(tables, packet);
+        }
         let mut one = Burst::new();
         one.push(packet.mbuf, packet.meta);
         self.forward_v4(tables, &mut one);
@@ -221,7 +232,7 @@ impl Pipeline {
             self.counters.count_drop(Drop::NeighborUnresolved);
             self.host_unreachable(tables, &held);
         }
-        self.counters.held.set(self.hold.len() as u64);
+        self.count_held();
     }
 
     /// A generation became visible: what depends on it is revalidated from now on.
@@ -230,6 +241,16 @@ impl Pipeline {
         self.engine
             .on_generation(tables.generation(), &tables.delta_since(seen));
         self.counters.generation.set(tables.generation().0);
+    }
+
+    /// Tells of port blocks. What finds the ring full waits: it is told once, and who had a port is asked long after.
+    pub(crate) fn report_blocks(&mut self) {
+        while !self.events.is_full() {
+            let Some(event) = self.engine.next_block_event() else {
+                return;
+            };
+            self.report(Event::PortBlock(event));
+        }
     }
 
     /// Hands an event to the control plane; lost, not waited for, if its ring is full.
@@ -264,7 +285,11 @@ impl Pipeline {
             crate::hold::Offer::Kept => {}
             crate::hold::Offer::Full(held) => self.discard(held.mbuf, Drop::NeighborQueueFull),
         }
-        self.counters.held.set(self.hold.len() as u64);
+        self.count_held();
+    }
+
+    fn count_held(&self) {
+        self.counters.held.set((self.hold.len() + self.fragments.held()) as u64);
     }
 }
 

@@ -3,12 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use dpdk_sys::Mbuf;
-use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Verdict};
+use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Segment, Verdict};
 use net::parse::{FragmentPart, V4, protocol};
 use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp, parse_v4};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
 use super::egress::{decrement_ttl, readdress_v4};
+use super::gather::lacks_ports;
 use super::{BURST, Burst, Meta, Packet, Packet4, Pipeline};
 use crate::hold::Held;
 
@@ -29,7 +30,7 @@ impl Pipeline {
         if policy.is_empty() {
             return self.route_v4(tables, burst, false);
         }
-        let tenant = |m: &Meta<V4>| m.taken_over || m.vrf != VrfId::DEFAULT && policy.translates(m.vrf);
+        let tenant = |m: &Meta<V4>| m.asked > 0 || m.vrf != VrfId::DEFAULT && policy.translates(m.vrf);
         if !burst.metas.iter().any(tenant) {
             return self.route_v4(tables, burst, true);
         }
@@ -88,16 +89,17 @@ impl Pipeline {
     fn connected_v4(&mut self, tables: &Tables, mut mbuf: Mbuf, meta: &Meta<V4>, at: EntryRef) {
         let entry = self.engine.entry(at);
         let adjacency = tables.adjacency(entry.next_hop());
-        let fresh = entry.stamp() == tables.generation().0 as u32;
+        let fresh = self.engine.is_current(at, tables.generation());
         if !(fresh && goes_on(meta, adjacency)) {
             return self.reconsider_v4(tables, Packet { mbuf, meta: *meta }, at);
         }
         let rewrite = *entry.rewrite();
-        let hit = self.engine.hit(at, meta.ip.tcp_flags, meta.ip.total_length, self.now);
+        let bytes = &mut mbuf.data_mut()[usize::from(meta.l3)..];
+        let segment = Segment::of(bytes, usize::from(meta.ip.l4), meta.ip.tcp_flags);
+        let hit = self.engine.hit(at, segment, meta.ip.total_length, self.now);
         if let Some(reason) = hit.refused {
             return self.refuse_v4(tables, Packet { mbuf, meta: *meta }, reason);
         }
-        let bytes = &mut mbuf.data_mut()[usize::from(meta.l3)..];
         rewrite.apply(bytes, usize::from(meta.ip.l4), meta.ip.protocol);
         if hit.offload {
             self.request_offload(tables, self.engine.id_of(at));
@@ -107,8 +109,8 @@ impl Pipeline {
 
     /// A packet of a known connection whose way is of an older generation, or not simply open.
     #[cold]
-    fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
-        if self.engine.entry(at).stamp() != tables.generation().0 as u32 {
+    pub(super) fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
+        if !self.engine.is_current(at, tables.generation()) {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
                 Outcome::Kept => {}
@@ -125,18 +127,28 @@ impl Pipeline {
         let Some(mut packet) = self.admit_v4(tables, packet, next_hop) else {
             return;
         };
-        let hit = self
-            .engine
-            .hit(at, packet.meta.ip.tcp_flags, packet.meta.ip.total_length, self.now);
+        let l4 = usize::from(packet.meta.ip.l4);
+        let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
+        let later = packet.meta.ip.fragment == FragmentPart::Later;
+        let hit = if later {
+            self.engine.hit_fragment(at, packet.meta.ip.total_length, self.now)
+        } else {
+            let segment = Segment::of(&packet.mbuf.data()[l3..], l4, packet.meta.ip.tcp_flags);
+            self.engine.hit(at, segment, packet.meta.ip.total_length, self.now)
+        };
         if let Some(reason) = hit.refused {
             return self.refuse_v4(tables, packet, reason);
         }
-        let l4 = usize::from(packet.meta.ip.l4);
-        let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
-        rewrite.apply(&mut packet.mbuf.data_mut()[l3..], l4, protocol);
+        let bytes = &mut packet.mbuf.data_mut()[l3..];
+        if later {
+            rewrite.apply_to_fragment(bytes, l4);
+        } else {
+            rewrite.apply(bytes, l4, protocol);
+        }
         let destination = rewrite.destination();
         if tables.adjacency(next_hop).kind == AdjacencyKind::Nat {
-            return self.turn_back_v4(tables, packet);
+            let ports = (rewrite.source_port(), rewrite.destination_port());
+            return self.turn_back_v4(tables, packet, ports);
         }
         if hit.offload {
             self.request_offload(tables, self.engine.id_of(at));
@@ -150,9 +162,10 @@ impl Pipeline {
     }
 
     /// Hairpinning (RFC 4787 REQ-9): a packet of a VPC that was translated and goes to a public end of ours comes back as
-    /// if from the fabric. Its way from there leads into a VPC, so that it turns once.
+    /// if from the fabric. Its way from there leads into a VPC, so that it turns once. A fragment that has no ports goes on
+    /// with `ports`, those of its datagram as they were translated.
     #[cold]
-    fn turn_back_v4(&mut self, tables: &Tables, mut packet: Packet4) {
+    fn turn_back_v4(&mut self, tables: &Tables, mut packet: Packet4, ports: (u16, u16)) {
         if packet.meta.vrf == VrfId::DEFAULT {
             return self.discard(packet.mbuf, Drop::NatNoMapping);
         }
@@ -167,6 +180,10 @@ impl Pipeline {
         };
         packet.meta.vrf = VrfId::DEFAULT;
         self.counters.hairpinned.add(1);
+        if packet.meta.ip.fragment == FragmentPart::Later {
+            (packet.meta.ip.source_port, packet.meta.ip.destination_port) = ports;
+            return self.forward_later_v4(tables, packet);
+        }
         if let Some(at) = self.engine.lookup(&key_of(&packet.meta)) {
             return self.connected_v4(tables, packet.mbuf, &packet.meta, at);
         }
@@ -175,7 +192,7 @@ impl Pipeline {
     }
 
     /// A packet without a connection where NAT has a say.
-    fn unmatched_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
+    pub(super) fn unmatched_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
         if route.kind == RouteKind::Local && route.vrf == packet.meta.vrf {
             return self.send_on_v4(tables, packet.mbuf, &packet.meta, route);
         }
@@ -195,7 +212,7 @@ impl Pipeline {
             destination_port: packet.meta.ip.destination_port,
             tcp_flags: packet.meta.ip.tcp_flags,
             icmp_type: packet.meta.ip.icmp_type,
-            fragment_later: packet.meta.ip.fragment == FragmentPart::Later,
+            fragment_later: lacks_ports(&packet.meta.ip),
             length: packet.meta.ip.total_length,
             flow_hash: packet.meta.hash,
         };
@@ -205,6 +222,9 @@ impl Pipeline {
             kind: route.kind,
         };
         match self.engine.miss(&new, resolution, tables, self.now) {
+            Verdict::Connection(at) if packet.meta.ip.fragment == FragmentPart::Later => {
+                self.reconsider_v4(tables, packet, at);
+            }
             Verdict::Connection(at) => self.connected_v4(tables, packet.mbuf, &packet.meta, at),
             Verdict::Forward => self.send_on_v4(tables, packet.mbuf, &packet.meta, route),
             Verdict::HandOver(worker) => self.hand_over(packet, worker),
@@ -236,9 +256,12 @@ impl Pipeline {
         let Some(bytes) = packet.mbuf.data_mut().get_mut(range) else {
             return self.discard(packet.mbuf, Drop::Ipv4Malformed);
         };
-        match self.engine.icmp_error(packet.meta.vrf, bytes, tables, self.now) {
+        match self
+            .engine
+            .icmp_error(packet.meta.vrf, bytes, packet.meta.asked, tables, self.now)
+        {
             IcmpVerdict::Translated(way) if tables.adjacency(way.next_hop).kind == AdjacencyKind::Nat => {
-                self.turn_back_v4(tables, packet);
+                self.turn_back_v4(tables, packet, (0, 0));
             }
             IcmpVerdict::Translated(way) => {
                 let destination = destination_of(&packet.mbuf, packet.meta.l3);
@@ -400,6 +423,7 @@ impl Pipeline {
         let echo = packet.meta.ip.protocol == protocol::ICMP
             && packet.meta.ip.icmp_type == icmp::kind::ECHO_REQUEST
             && packet.meta.ip.fragment == FragmentPart::Whole;
+        self.relay_too_big(tables, &packet);
         if packet.meta.vrf == VrfId::DEFAULT || !echo {
             return self.punt(packet.mbuf, packet.meta.ingress, packet.meta.l3, packet.meta.vtep);
         }
@@ -465,7 +489,7 @@ fn destination_of(mbuf: &Mbuf, l3: u16) -> u32 {
 }
 
 #[inline]
-fn key_of(meta: &Meta<V4>) -> FlowKey {
+pub(super) fn key_of(meta: &Meta<V4>) -> FlowKey {
     let ip = &meta.ip;
     FlowKey::v4(
         meta.vrf,

@@ -143,6 +143,7 @@ impl Gateway {
             buffers: 4095,
             connections: 4096,
             seed: 7,
+            pick_up: 0,
             ports: vec![
                 port("fabric", fabric_devices, FABRIC_MAC, MTU[0]),
                 port("uplink", uplink_devices, UPLINK_MAC, MTU[1]),
@@ -172,6 +173,7 @@ impl Gateway {
                 reader,
                 host_interfaces: taps.collect(),
                 events: Arc::new(move |event| sink.lock().expect("events").push(event)),
+                restore: None,
             })
             .expect("started");
         let hosts = dataplane.host_indices().iter().copied().collect();

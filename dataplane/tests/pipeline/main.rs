@@ -7,6 +7,7 @@
 mod conservation;
 mod errors;
 mod forward;
+mod fragments;
 mod frames;
 mod gateway;
 mod hairpin;
@@ -19,6 +20,7 @@ mod network;
 mod offload;
 mod process;
 mod tap;
+mod underlay;
 mod vpc;
 mod wire;
 mod workers;

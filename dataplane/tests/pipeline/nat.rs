@@ -192,6 +192,24 @@ isolated! {
 }
 
 isolated! {
+    fn a_generation_that_is_about_others_looks_at_no_connection() {
+        let mut gateway = Gateway::start();
+        for port in 4000..4010 {
+            translated(&gateway, &from_red(Layer4::Udp(port, 53)));
+        }
+        gateway.route(RED, "10.77.0.0/24", Some(via(TENANT)));
+        let generation = gateway.publish().generation;
+        let examined = gateway.event("the end of revalidation", |event| match event {
+            dataplane::Event::Revalidated { generation: of, summary, .. } if *of == generation => {
+                Some((summary.kept, summary.examined))
+            }
+            _ => None,
+        });
+        assert_eq!(examined, (10, 0), "kept and looked up again");
+    }
+}
+
+isolated! {
     fn a_policy_without_the_rule_ends_its_connections() {
         let mut gateway = Gateway::start();
         let red = from_red(Layer4::Udp(4000, 53));
@@ -279,11 +297,9 @@ isolated! {
 isolated! {
     fn what_cannot_be_translated_is_dropped_by_its_reason() {
         let mut gateway = Gateway::start();
-        let later = from_red(Layer4::Raw(17)).with(|f| f.fragment = (10, false));
         let cases = [
-            (UPLINK, from_red(Layer4::Raw(47)), Drop::NatUnsupported),
+            (UPLINK, from_red(Layer4::Raw(33)), Drop::NatUnsupported),
             (UPLINK, from_red(Layer4::Icmp(13, 0, [0; 4])), Drop::NatUnsupported),
-            (UPLINK, later, Drop::NatFragment),
             (UPLINK, from_red(Layer4::Tcp(4000, 80, ACK)), Drop::NatStateInvalid),
         ];
         for (wire, frame, reason) in cases {
@@ -312,15 +328,21 @@ isolated! {
             let frames: Vec<_> = (0..count).map(|i| from_red(Layer4::Udp(from + i, 53)).bytes()).collect();
             gateway.exchange(UPLINK, frames)
         };
-        // Each is answered before the table is full, so that none may be evicted for another.
+        // Each has four packets before the table is full and so is established: none may be evicted for another.
         for chunk in 0..9 {
-            let outcome = flood(455, 2 + chunk * 455);
-            let answers: Vec<_> = outcome.sent[FABRIC]
-                .iter()
-                .map(|out| answered(&masqueraded(&first, source_port(out))).bytes())
-                .collect();
-            assert_eq!(answers.len(), 455);
-            gateway.exchange(FABRIC, answers);
+            for _ in 0..2 {
+                let outcome = flood(455, 2 + chunk * 455);
+                let answers: Vec<_> = outcome.sent[FABRIC]
+                    .iter()
+                    .map(|out| answered(&masqueraded(&first, source_port(out))).bytes())
+                    .collect();
+                assert_eq!(answers.len(), 455);
+                gateway.exchange(FABRIC, answers);
+            }
+        }
+        for _ in 0..2 {
+            gateway.exchange(FABRIC, [answered(&masqueraded(&first, port)).bytes()]);
+            assert_eq!(translated(&gateway, &first), port);
         }
         assert_eq!(gateway.connections(0).len(), 4096);
         flood(20, 10_000).is_silent(&[(Drop::NatTableFull, 20)], "no room");

@@ -1,16 +1,16 @@
 //! Packets that no connection was found for: which NAT rule applies, and the connection that it makes.
 
-use std::sync::Arc;
-
 use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 
-use super::Engine;
+use super::addresses::is_by_address;
+use super::{Engine, count_index};
 use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
+use crate::eviction::Worth;
 use crate::key::FlowKey;
 use crate::mappings::Inside;
-use crate::policy::{Mapping, MasqueradeRule};
-use crate::ports::{Lease, Subscriber, Want, protocol_index};
+use crate::policy::Mapping;
+use crate::ports::{Lease, Subscriber, Want};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
 use crate::time::Millis;
@@ -26,7 +26,7 @@ const ATTEMPTS: usize = 4;
 /// Ports of a full pool tried for one that can be overloaded.
 const OVERLOADS: usize = 64;
 
-/// Connections looked at for one to evict.
+/// Connections of a queue looked at for one to evict.
 const SAMPLE: u32 = 16;
 
 impl Engine {
@@ -55,6 +55,8 @@ impl Engine {
             Err(reason) => {
                 match reason {
                     Drop::NatPortsExhausted => self.counters.ports_exhausted += 1,
+                    Drop::NatTenantLimit => self.counters.tenant_limited += 1,
+                    Drop::NatSubscriberLimit => self.counters.subscriber_limited += 1,
                     Drop::NatTableFull => self.counters.table_full += 1,
                     _ => {}
                 }
@@ -78,7 +80,7 @@ impl Engine {
                 Ok(Verdict::Forward)
             };
         }
-        if packet.fragment_later {
+        if packet.fragment_later && !is_by_address(packet.protocol) {
             return Err(Drop::NatFragment);
         }
         let key = packet.key();
@@ -107,7 +109,11 @@ impl Engine {
         }
         let inward = self.inward(resolver, inside.vrf, inside.address, packet.flow_hash)?;
         let outward = self.outward(resolver, inside.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(inside.vrf, inside.address)?;
+        if lease.is_some() && self.mappings.lease_of(&inside) != lease {
+            // The connection that made room was the last one of the mapping.
+            return Err(Drop::NatNoMapping);
+        }
         let at = self.create(packet, reply, [inward, outward], lease, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -131,15 +137,10 @@ impl Engine {
             return Ok(Some((inside(to.vrf, to.address, to.port), None)));
         }
         if let Some((vrf, address)) = self.policy.static_target(VrfId::DEFAULT, destination) {
-            return if is_translated_alone(packet) {
-                Ok(Some((inside(vrf, address, destination_port), None)))
-            } else {
-                Err(Drop::NatUnsupported)
-            };
+            check_translated(packet)?;
+            return Ok(Some((inside(vrf, address, destination_port), None)));
         }
-        if !is_translated(packet) {
-            return Err(Drop::NatUnsupported);
-        }
+        check_translated(packet)?;
         let mapping = self.ports.number_of(destination).and_then(|pool| {
             let inside = self.mappings.inside_of(pool, protocol, destination_port)?;
             Some((inside, self.mappings.lease_of(&inside)?))
@@ -187,7 +188,8 @@ impl Engine {
                 _ => return Ok(Verdict::Forward),
             }
         }
-        if !packet.fragment_later {
+        let no_ports = packet.fragment_later && !is_by_address(protocol);
+        if !no_ports {
             let key = packet.key();
             if let Some(at) = self.lookup(&key) {
                 return Ok(Verdict::Connection(at));
@@ -217,12 +219,7 @@ impl Engine {
         (peer, target): (VrfId, u32),
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
-        if packet.fragment_later {
-            return Err(Drop::NatFragment);
-        }
-        if !is_translated_alone(packet) {
-            return Err(Drop::NatUnsupported);
-        }
+        check_translated(packet)?;
         self.check_opening(packet)?;
         let source = self.policy.static_source(packet.vrf, peer, packet.source);
         let reply = FlowKey::v4(
@@ -238,7 +235,7 @@ impl Engine {
         }
         let there = self.inward(resolver, peer, target, packet.flow_hash)?;
         let back = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let at = self.create(packet, reply, [there, back], None, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -251,12 +248,7 @@ impl Engine {
         outward: Resolution,
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
-        if packet.fragment_later {
-            return Err(Drop::NatFragment);
-        }
-        if !is_translated_alone(packet) {
-            return Err(Drop::NatUnsupported);
-        }
+        check_translated(packet)?;
         self.check_opening(packet)?;
         let reply = FlowKey::v4(
             VrfId::DEFAULT,
@@ -270,7 +262,7 @@ impl Engine {
             return Err(Drop::NatNoMapping);
         }
         let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         let at = self.create(packet, reply, [outward, inward], None, resolver);
         Ok(Verdict::Connection(at))
     }
@@ -290,15 +282,13 @@ impl Engine {
                 Ok(Verdict::Forward)
             };
         };
-        if packet.fragment_later {
-            return Err(Drop::NatFragment);
-        }
-        if !is_translated(packet) {
-            return Err(Drop::NatUnsupported);
+        check_translated(packet)?;
+        if is_by_address(protocol) {
+            return self.miss_by_address(packet, rule, outward, resolver);
         }
         self.check_opening(packet)?;
         let inward = self.inward(resolver, vrf, packet.source, packet.flow_hash)?;
-        self.make_room()?;
+        self.make_room(packet.vrf, packet.source)?;
         for _ in 0..ATTEMPTS {
             let lease = self.lease(rule, packet)?;
             let remote_port = if protocol == protocol::ICMP {
@@ -324,6 +314,7 @@ impl Engine {
     }
 
     /// A public port for a packet of the masquerade rule with this index: that of its mapping, or one that is free.
+    #[inline]
     fn lease(&mut self, rule: usize, packet: &NewPacket) -> Result<Lease, Drop> {
         let NewPacket {
             vrf,
@@ -332,7 +323,7 @@ impl Engine {
             source_port,
             ..
         } = *packet;
-        let policy = Arc::clone(&self.policy);
+        let policy = &self.policy;
         let masquerade = &policy.rules()[rule];
         let mapping = masquerade.options.mapping;
         let inside = Inside {
@@ -354,9 +345,8 @@ impl Engine {
             protocol,
             port: source_port,
         };
-        let now = self.clock.latest();
-        let Some(lease) = self.ports.allocate(masquerade, want, now, &mut self.random) else {
-            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(masquerade, packet, want));
+        let Some(lease) = self.allocate(want, packet) else {
+            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(packet, want));
             return overloaded.flatten().ok_or(Drop::NatPortsExhausted);
         };
         let lease = Lease {
@@ -372,12 +362,13 @@ impl Engine {
     }
 
     /// A port that another connection has, and that nobody has to the end that the packet goes to.
-    fn overload(&mut self, masquerade: &MasqueradeRule, packet: &NewPacket, want: Want) -> Option<Lease> {
+    fn overload(&mut self, packet: &NewPacket, want: Want) -> Option<Lease> {
         if packet.protocol == protocol::ICMP {
             // Its identifier is both ends' port: there is nothing else to tell two echoes by.
             return None;
         }
         for _ in 0..OVERLOADS {
+            let masquerade = &self.policy.rules()[want.rule];
             let lease = self.ports.guess(masquerade, want, &mut self.random)?;
             let reply = FlowKey::v4(
                 VrfId::DEFAULT,
@@ -408,7 +399,8 @@ impl Engine {
         match packet.protocol {
             protocol::TCP => {
                 let opens = packet.tcp_flags & CONTROL == tcp_flag::SYN;
-                let picked_up = self.policy.picks_up() && packet.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) == 0;
+                let picks_up = self.policy.picks_up() || self.clock.latest() < self.pick_up_until;
+                let picked_up = picks_up && packet.tcp_flags & (tcp_flag::FIN | tcp_flag::RST) == 0;
                 if opens || picked_up {
                     Ok(())
                 } else {
@@ -456,36 +448,42 @@ impl Engine {
         }
     }
 
-    /// Room for one more connection: a full table gives up the longest silent one of some that nobody ever answered.
-    fn make_room(&mut self) -> Result<(), Drop> {
+    /// Room for one more connection of a host, and within its limits: a full table gives up the least valuable one.
+    pub(super) fn make_room(&mut self, vrf: VrfId, address: u32) -> Result<(), Drop> {
+        if let Some(limits) = self.policy.limits(vrf) {
+            let subscriber = Subscriber { vrf, address };
+            let now = self.clock.latest();
+            self.meter.check(limits, self.slice.workers(), subscriber, now)?;
+        }
         if !self.connections.is_full() {
             return Ok(());
         }
-        let slots = self.connections.slots();
-        let mut victim = None;
-        for _ in 0..SAMPLE {
-            let mut connection = self.random.below(slots);
-            // Only the slots held back can be free.
-            for _ in 0..EntryRef::QUARANTINE {
-                if self.connections.cold[connection as usize].slot != Slot::Free {
-                    break;
-                }
-                connection = if connection + 1 < slots { connection + 1 } else { 0 };
-            }
-            let cold = &self.connections.cold[connection as usize];
-            let unreplied = self.connections.pair(connection)[0].state == ConnectionState::Unreplied;
-            if cold.slot == Slot::Live && unreplied && !cold.offload.holds_rules() {
-                let candidate = (self.connections.last_seen(connection), connection);
-                victim = Some(victim.map_or(candidate, |v: (u32, u32)| v.min(candidate)));
-            }
-        }
-        let (_, connection) = victim.ok_or(Drop::NatTableFull)?;
-        self.end(connection, EndReason::Evicted);
+        let victim = Worth::EVICTABLE.into_iter().find_map(|worth| self.victim(worth));
+        self.end(victim.ok_or(Drop::NatTableFull)?, EndReason::Evicted);
         Ok(())
     }
 
+    /// The oldest connection of a worth that may go. Those found in use since they were queued go to the end of the
+    /// queue; after some of them the next one goes all the same. One that the NIC may carry stays: its slot would not be
+    /// free.
+    fn victim(&mut self, worth: Worth) -> Option<u32> {
+        for attempt in 0..SAMPLE {
+            let connection = self.queues.oldest(worth)?;
+            let seen = self.connections.last_seen(connection);
+            let cold = &mut self.connections.cold;
+            let Cold { queued, offload, .. } = cold[connection as usize];
+            let used = seen > queued && attempt < SAMPLE / 2;
+            if !used && !offload.holds_rules() {
+                return Some(connection);
+            }
+            self.queues.leave(cold, connection);
+            self.queues.join(cold, connection, worth, seen);
+        }
+        None
+    }
+
     /// Makes a connection; neither of its tuples is in the table, and there is room.
-    fn create(
+    pub(super) fn create(
         &mut self,
         packet: &NewPacket,
         reply: FlowKey,
@@ -501,13 +499,11 @@ impl Engine {
             rewrite,
             next_hop: route.next_hop,
             egress_vrf: route.vrf,
-            stamp,
             last_seen: tick.0,
             ..Entry::of(key)
         };
         let [there, back] = Rewrite::both(&original, &reply);
         *self.connections.pair_mut(connection) = [entry(original, there, routes[0]), entry(reply, back, routes[1])];
-        self.connections.stamps[connection as usize] = stamp;
         let cold = &mut self.connections.cold[connection as usize];
         *cold = Cold {
             epoch: cold.epoch,
@@ -523,33 +519,39 @@ impl Engine {
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
         }
-        self.table.insert(&original, EntryRef::original(connection));
-        self.table.insert(&reply, EntryRef::reply(connection));
+        self.connections.note_ways(connection, stamp);
+        for (key, at) in [
+            (original, EntryRef::original(connection)),
+            (reply, EntryRef::reply(connection)),
+        ] {
+            self.table.insert(&key, at, &self.connections.entries);
+        }
+        self.queues
+            .join(&mut self.connections.cold, connection, Worth::Unreplied, tick.0);
+        let subscriber = self.connections.subscriber(connection);
+        if let Some(limits) = self.policy.limits(subscriber.vrf) {
+            self.meter.open(limits, self.slice.workers(), subscriber, tick);
+            self.connections.cold[connection as usize].counted = true;
+        }
         let second = self.deadline(connection).second_up();
         self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;
-        self.counters.states[protocol_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
+        self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
     }
 }
 
-/// True if a packet can be translated by its addresses alone: any but one whose checksum covers them and is not known
-/// here, and ICMP that is no echo.
-fn is_translated_alone(packet: &NewPacket) -> bool {
-    const DCCP: u8 = 33;
-    const UDP_LITE: u8 = 136;
-    match packet.protocol {
-        protocol::ICMP => is_translated(packet),
-        DCCP | UDP_LITE => false,
-        _ => true,
-    }
-}
-
-/// True for TCP, UDP and ICMP echo.
-fn is_translated(packet: &NewPacket) -> bool {
-    match packet.protocol {
+/// Refuses what cannot be translated: a fragment that does not know the ports of its protocol, ICMP that is no echo, and
+/// what [`is_by_address`] leaves out.
+fn check_translated(packet: &NewPacket) -> Result<(), Drop> {
+    let translated = match packet.protocol {
         protocol::TCP | protocol::UDP => true,
-        protocol::ICMP => matches!(packet.icmp_type, ECHO_REQUEST | ECHO_REPLY),
-        _ => false,
+        protocol::ICMP => packet.fragment_later || matches!(packet.icmp_type, ECHO_REQUEST | ECHO_REPLY),
+        other => is_by_address(other),
+    };
+    match translated {
+        false => Err(Drop::NatUnsupported),
+        true if packet.fragment_later && !is_by_address(packet.protocol) => Err(Drop::NatFragment),
+        true => Ok(()),
     }
 }

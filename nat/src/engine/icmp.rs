@@ -8,6 +8,7 @@ use net::checksum::{self, Delta};
 use net::{Drop, FragmentPart, RouteKind, V4, VrfId, parse_quoted_v4, parse_v4, protocol};
 
 use super::Engine;
+use super::addresses::is_by_address;
 use crate::entry::Entry;
 use crate::key::FlowKey;
 use crate::resolve::{Resolution, Resolver};
@@ -22,8 +23,18 @@ impl Engine {
     /// An ICMP error that arrived in `vrf`: `packet` is the whole IP packet, checked as by [`net::parse_v4`].
     ///
     /// If it is about a packet of a connection, the quoted packet, the error's addresses and every checksum are
-    /// translated in place. The timers of the connection don't change (RFC 5508 REQ-7 leaves them alone).
-    pub fn icmp_error(&mut self, vrf: VrfId, packet: &mut [u8], resolver: &impl Resolver, now: Millis) -> IcmpVerdict {
+    /// translated in place. The timers of the connection don't change (RFC 5508 REQ-6 leaves them alone).
+    ///
+    /// `asked` is the number of workers that were asked before: an error made inside a VPC does not name the owner of its
+    /// connection, so that each worker hands it to the next one until all were asked.
+    pub fn icmp_error(
+        &mut self,
+        vrf: VrfId,
+        packet: &mut [u8],
+        asked: u16,
+        resolver: &impl Resolver,
+        now: Millis,
+    ) -> IcmpVerdict {
         self.clock.tick(now);
         let outer = match parse_v4(packet) {
             Ok(outer) => outer,
@@ -33,7 +44,7 @@ impl Engine {
             return IcmpVerdict::NotOurs;
         }
         let verdict = match quoted_key(vrf, packet, &outer) {
-            Ok((quoted, l4)) => self.translate_error(packet, &outer, &quoted, l4, resolver),
+            Ok((quoted, l4)) => self.translate_error(packet, &outer, &quoted, l4, (asked, resolver)),
             Err(reason) if vrf == VrfId::DEFAULT && self.policy.is_public(outer.destination) => Err(reason),
             Err(_) => Ok(IcmpVerdict::NotOurs),
         };
@@ -46,10 +57,10 @@ impl Engine {
         outer: &V4,
         quoted: &FlowKey,
         quoted_l4: usize,
-        resolver: &impl Resolver,
+        (asked, resolver): (u16, &impl Resolver),
     ) -> Result<IcmpVerdict, Drop> {
         let Some(at) = self.lookup(&quoted.reversed()) else {
-            return self.unknown_error(outer, quoted, resolver);
+            return self.unknown_error(outer, quoted, asked, resolver);
         };
         let (l3, l4) = (0, usize::from(outer.l4));
         let total = usize::from(outer.total_length);
@@ -57,7 +68,7 @@ impl Engine {
         if !checksum::is_valid(icmp) {
             return Err(Drop::IcmpMalformed);
         }
-        if self.entry(at).stamp() != resolver.generation().0 as u32
+        if !self.is_current(at, resolver.generation())
             && let Outcome::Ended(reason) = self.revalidate_one(at, resolver)
         {
             return Err(reason);
@@ -102,7 +113,13 @@ impl Engine {
     }
 
     /// An error about no connection of this worker.
-    fn unknown_error(&mut self, outer: &V4, quoted: &FlowKey, resolver: &impl Resolver) -> Result<IcmpVerdict, Drop> {
+    fn unknown_error(
+        &mut self,
+        outer: &V4,
+        quoted: &FlowKey,
+        asked: u16,
+        resolver: &impl Resolver,
+    ) -> Result<IcmpVerdict, Drop> {
         let vrf = quoted.vrf();
         if vrf == VrfId::DEFAULT && !self.policy.is_public(quoted.source()) {
             return Ok(IcmpVerdict::NotOurs);
@@ -113,8 +130,9 @@ impl Engine {
         } else {
             self.owner_inside(&about)
         };
-        let owner = owner.unwrap_or(self.slice.worker());
-        if owner != self.slice.worker() {
+        if let Some(owner) = owner
+            && owner != self.slice.worker()
+        {
             self.counters.handed_over += 1;
             return Ok(IcmpVerdict::HandOver(owner));
         }
@@ -123,10 +141,17 @@ impl Engine {
                 .resolve(vrf, outer.destination, 0)
                 .is_ok_and(|way| way.vrf == VrfId::DEFAULT)
         };
-        if vrf == VrfId::DEFAULT || (self.policy.masquerade(vrf, outer.source).is_some() && leaves()) {
+        if vrf == VrfId::DEFAULT {
             return Err(Drop::NatNoMapping);
         }
-        Ok(IcmpVerdict::NotOurs)
+        if self.policy.masquerade(vrf, outer.source).is_none() || !leaves() {
+            return Ok(IcmpVerdict::NotOurs);
+        }
+        if owner.is_none() && asked + 1 < self.slice.workers() {
+            self.counters.handed_over += 1;
+            return Ok(IcmpVerdict::HandOver((self.slice.worker() + 1) % self.slice.workers()));
+        }
+        Err(Drop::NatNoMapping)
     }
 }
 
@@ -143,7 +168,7 @@ fn quoted_key(vrf: VrfId, packet: &[u8], outer: &V4) -> Result<(FlowKey, usize),
     let translated = match inner.protocol {
         protocol::TCP | protocol::UDP => true,
         protocol::ICMP => matches!(inner.icmp_type, 0 | 8),
-        _ => false,
+        other => is_by_address(other),
     };
     if inner.fragment == FragmentPart::Later {
         return Err(Drop::NatFragment);

@@ -3,6 +3,7 @@
 use net::{VrfId, protocol};
 
 use super::Engine;
+use super::addresses::is_by_address;
 use crate::key::FlowKey;
 
 impl Engine {
@@ -10,7 +11,8 @@ impl Engine {
     pub(super) fn owner_outside(&self, key: &FlowKey) -> Option<u16> {
         let (protocol, address, port) = (key.protocol(), key.destination(), key.destination_port());
         let by_client = self.policy.is_forwarded(address, protocol, port)
-            || self.policy.static_target(VrfId::DEFAULT, address).is_some();
+            || self.policy.static_target(VrfId::DEFAULT, address).is_some()
+            || (is_by_address(protocol) && self.policy.is_pool(address));
         if by_client {
             Some(self.slice.client_owner(key.source(), key.source_port(), protocol))
         } else {
@@ -20,6 +22,9 @@ impl Engine {
 
     /// Owner of what comes from a VPC; `None` if it is the worker that the NIC gave the packet to, whichever that is.
     pub(super) fn owner_inside(&self, key: &FlowKey) -> Option<u16> {
+        if self.slice.workers() == 1 {
+            return None;
+        }
         let (vrf, protocol) = (key.vrf(), key.protocol());
         if let Some((peer, _)) = self.policy.static_target(vrf, key.destination()) {
             let source = self.policy.static_source(vrf, peer, key.source());
@@ -31,12 +36,26 @@ impl Engine {
         }
         let by_client = self.policy.is_target(vrf, key.source(), protocol, key.source_port())
             || self.policy.static_source(vrf, VrfId::DEFAULT, key.source()).is_some();
-        if by_client {
+        let client_owner = || {
             let (client, port) = (key.destination(), key.destination_port());
-            return Some(self.slice.client_owner(client, port, protocol));
+            self.slice.client_owner(client, port, protocol)
+        };
+        if by_client {
+            return Some(client_owner());
+        }
+        if !is_by_address(protocol) && !self.policy.owns_subscribers() {
+            return None;
         }
         let (_, rule) = self.policy.masquerade(vrf, key.source())?;
+        if is_by_address(protocol) {
+            return Some(client_owner());
+        }
         let parity = (rule.options.parity && protocol == protocol::UDP).then(|| key.source_port());
-        (rule.is_by_subscriber() || parity.is_some()).then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
+        let limited = self
+            .policy
+            .limits(vrf)
+            .is_some_and(|limits| !limits.subscriber.is_none());
+        (rule.is_by_subscriber() || limited || parity.is_some())
+            .then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
     }
 }

@@ -1,19 +1,26 @@
 //! Generations: which connections a new one touches, and what becomes of them.
 //!
 //! A pass looks at every connection once, in whatever budget the worker has, driven by the delta: what the delta does
-//! not touch is stamped, the rest is resolved again. A packet that finds an old stamp has its connection revalidated
-//! there and then, so that nothing is ever sent by the routes of a generation that is gone. A generation that comes
-//! during a pass is merged into it: the pass goes on from where it is, once around.
+//! not touch is stamped, the rest is resolved again. It reads two compact columns for that, not the entries. While it runs,
+//! a packet whose entry has an old stamp has its connection revalidated there and then, so that nothing is ever sent by the
+//! routes of a generation that is gone; once it has ended, every connection is of the generation, and entries' stamps
+//! do not matter. A generation that comes during a pass is merged into it: the pass goes on from where it is, once around.
 
 use net::{Drop, Generation, RouteKind, VrfId};
 
 use super::Engine;
-use crate::connections::{NONE, Slot};
+use super::addresses::is_by_address;
+use crate::connections::NONE;
 use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
-use crate::policy::Target;
+use crate::key::FlowKey;
+use crate::policy::{MasqueradeRule, Target};
 use crate::resolve::{Resolution, Resolver};
 use crate::verdict::{EndReason, OffloadState, Outcome, RevalidationSummary};
+use crate::ways::BLOCK;
+
+/// Slots of a budget that one connection takes which is resolved again.
+const EXAMINATION: u32 = 16;
 
 /// A pass over every connection.
 #[derive(Debug, Default)]
@@ -22,9 +29,13 @@ pub(super) struct Pass {
     generation: Generation,
     /// The generation that every connection was brought to before.
     base: Generation,
+    /// The policy that every connection was found to agree with then.
+    base_policy: u32,
     /// What changed from `base` to `generation`.
     delta: DeltaIndex,
     cursor: u32,
+    /// Slots to go around: those that there were when the newest generation came. Later ones are of it.
+    slots: u32,
     left: u32,
     running: bool,
     summary: RevalidationSummary,
@@ -48,15 +59,6 @@ enum Ways {
     Denied,
 }
 
-/// VRF in which a direction's destination is looked up once it is translated: its own if it leaves for the fabric, the
-/// other end's if that is in a VPC.
-fn lookup_vrf(entry: &Entry, opposite: &Entry) -> VrfId {
-    match opposite.key.vrf() {
-        VrfId::DEFAULT => entry.key.vrf(),
-        inside => inside,
-    }
-}
-
 impl Engine {
     /// A generation was published; `delta` is what changed since the one told before. Starts a pass, or widens the one
     /// that runs. A generation that is not newer is ignored.
@@ -68,10 +70,13 @@ impl Engine {
         if !pass.running {
             pass.base = pass.generation;
             pass.delta.clear();
+            // No number that a generation has soon.
+            self.settled = (generation.0 as u32).wrapping_sub(1 << 31);
         }
         pass.delta.add(delta);
         pass.generation = generation;
-        pass.left = self.connections.slots();
+        pass.slots = self.connections.slots();
+        pass.left = pass.slots;
         pass.running = true;
         pass.summary = RevalidationSummary {
             generation,
@@ -84,8 +89,8 @@ impl Engine {
         self.pass.running
     }
 
-    /// Goes on with the pass: `budget` slots at most. Tells each connection that changed; the summary, when the pass
-    /// has ended, also counts those that their own packets revalidated.
+    /// Goes on with the pass: about `budget` slots, and fewer if many of them are touched. Tells each connection that
+    /// changed; the summary, when the pass has ended, also counts those that their own packets revalidated.
     pub fn revalidate(
         &mut self,
         budget: usize,
@@ -95,21 +100,55 @@ impl Engine {
         if !self.pass.running || resolver.generation() < self.pass.generation {
             return None;
         }
-        let stamp = self.pass.generation.0 as u32;
-        let slots = self.connections.slots();
-        for _ in 0..self.pass.left.min(u32::try_from(budget).unwrap_or(u32::MAX)) {
-            let connection = if self.pass.cursor < slots { self.pass.cursor } else { 0 };
-            self.pass.cursor = connection + 1;
-            self.pass.left -= 1;
-            let behind = (self.connections.stamps[connection as usize].wrapping_sub(stamp) as i32) < 0;
-            if !behind || self.connections.cold[connection as usize].slot != Slot::Live {
-                continue;
+        let mut budget = u32::try_from(budget).unwrap_or(u32::MAX);
+        while self.pass.left > 0 && budget > 0 {
+            if self.pass.cursor >= self.pass.slots {
+                self.pass.cursor = 0;
             }
-            if !self.is_touched(connection) {
-                self.connections.stamp(connection, stamp);
+            let first = self.pass.cursor;
+            let length = (self.pass.slots - first)
+                .min(BLOCK as u32)
+                .min(self.pass.left)
+                .min(budget);
+            let examined = self.revalidate_block(first, length, resolver, on_change);
+            self.pass.cursor += length;
+            self.pass.left -= length;
+            budget = budget.saturating_sub(length + examined * EXAMINATION);
+        }
+        if self.pass.left > 0 {
+            return None;
+        }
+        let stamp = self.pass.generation.0 as u32;
+        self.pass.running = false;
+        self.pass.base_policy = self.policy_number;
+        self.settled = stamp;
+        Some(self.pass.summary)
+    }
+
+    /// Gives the number of connections that were resolved again.
+    fn revalidate_block(
+        &mut self,
+        first: u32,
+        length: u32,
+        resolver: &impl Resolver,
+        on_change: &mut impl FnMut(ConnectionId, Outcome),
+    ) -> u32 {
+        let stamp = self.pass.generation.0 as u32;
+        let ways = &mut self.connections.ways;
+        let (behind, touched) = ways.scan(first as usize, length as usize, &self.pass.delta, stamp);
+        let policy_changed = self.pass.base_policy != self.policy_number;
+        let mut candidates = if policy_changed { behind } else { touched };
+        self.pass.summary.kept += u64::from((behind & !candidates).count_ones());
+        let mut examined = 0;
+        while candidates != 0 {
+            let connection = first + candidates.trailing_zeros();
+            candidates &= candidates - 1;
+            if !policy_changed && !self.connections.ways.is_touched(connection, &self.pass.delta) {
+                self.connections.ways.set_stamp(connection, stamp);
                 self.pass.summary.kept += 1;
                 continue;
             }
+            examined += 1;
             let id = self.connections.id(connection);
             let waited = self.connections.cold[connection as usize].unrouted.is_some();
             let outcome = self.resolve_again(connection, stamp, resolver);
@@ -118,59 +157,50 @@ impl Engine {
                 on_change(id, outcome);
             }
         }
-        if self.pass.left > 0 {
-            return None;
-        }
-        self.pass.running = false;
-        Some(self.pass.summary)
+        examined
     }
 
     /// Brings the connection of a packet to the resolver's generation.
     pub fn revalidate_one(&mut self, at: EntryRef, resolver: &impl Resolver) -> Outcome {
-        let entry = self.entry(at);
-        if entry.is_dead() {
+        if self.entry(at).is_dead() {
             return Outcome::Ended(Drop::NatPolicyDenied);
         }
         let connection = at.connection();
         let generation = resolver.generation();
         let stamp = generation.0 as u32;
-        if entry.stamp == stamp {
+        if self.connections.ways.stamp(connection) == stamp {
             return Outcome::Kept;
         }
-        let outcome = if generation == self.pass.generation && !self.is_touched(connection) {
-            self.connections.stamp(connection, stamp);
+        let of_pass = generation == self.pass.generation;
+        let outcome = if of_pass && (self.is_untouched(at) || !self.is_touched(connection)) {
+            self.connections.ways.set_stamp(connection, stamp);
             Outcome::Kept
         } else {
             self.resolve_again(connection, stamp, resolver)
         };
-        if self.pass.running && generation == self.pass.generation {
+        if self.pass.running && of_pass {
             self.pass.count(outcome);
         }
         outcome
     }
 
+    /// True if the delta of the pass does not touch the connection as far as its entries can tell, which a packet has in
+    /// its cache anyway: they don't say where a lookup began, so that a prefix of any VRF counts.
+    fn is_untouched(&self, at: EntryRef) -> bool {
+        let pass = &self.pass;
+        let untouched = |entry: &Entry| {
+            let (destination, next_hop) = (entry.rewrite.destination(), entry.next_hop);
+            !pass.delta.touches_anywhere(destination, next_hop)
+        };
+        self.entry(at).flags == 0
+            && pass.base_policy == self.policy_number
+            && !pass.delta.touches_all()
+            && self.connections.pair(at.connection()).iter().all(untouched)
+    }
+
     /// True unless the delta of the pass says that the connection goes the way it went.
     fn is_touched(&self, connection: u32) -> bool {
-        let cold = &self.connections.cold[connection as usize];
-        let stamp = self.connections.stamps[connection as usize];
-        let older_than_delta = (stamp.wrapping_sub(self.pass.base.0 as u32) as i32) < 0;
-        if older_than_delta
-            || cold.policy != self.policy_number
-            || cold.unrouted.is_some()
-            || self.pass.delta.touches_all()
-        {
-            return true;
-        }
-        let pair = self.connections.pair(connection);
-        let touches = |(entry, opposite): (&Entry, &Entry)| {
-            self.pass.delta.touches(
-                lookup_vrf(entry, opposite),
-                entry.egress_vrf,
-                entry.rewrite.destination(),
-                entry.next_hop,
-            )
-        };
-        touches((&pair[0], &pair[1])) || touches((&pair[1], &pair[0]))
+        self.pass.base_policy != self.policy_number || self.connections.ways.is_touched(connection, &self.pass.delta)
     }
 
     fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
@@ -183,7 +213,7 @@ impl Engine {
                 return Outcome::Ended(Drop::NatPolicyDenied);
             }
         };
-        self.connections.stamp(connection, stamp);
+        self.connections.note_ways(connection, stamp);
         self.connections.cold[connection as usize].policy = self.policy_number;
         // A new policy may have shorter timers.
         self.arm_earlier(connection);
@@ -192,7 +222,9 @@ impl Engine {
 
     fn ways(&self, connection: u32, resolver: &impl Resolver) -> Ways {
         let cold = &self.connections.cold[connection as usize];
-        if cold.policy != self.policy_number && !self.is_allowed(connection) {
+        let [original, reply] = self.connections.pair(connection);
+        let leased = (cold.pool != NONE).then_some(cold.port);
+        if cold.policy != self.policy_number && !self.is_allowed([&original.key, &reply.key], leased) {
             return Ways::Denied;
         }
         let way = |entry: &Entry, opposite: &Entry| {
@@ -203,7 +235,6 @@ impl Engine {
                 self.inward(resolver, opposite.key.vrf(), destination, cold.flow_hash)
             }
         };
-        let [original, reply] = self.connections.pair(connection);
         // From a VPC to the fabric, and now to somewhere else: the rule that made it is not about it any more.
         let from_inside = original.key.vrf() != VrfId::DEFAULT && reply.key.vrf() == VrfId::DEFAULT;
         let elsewhere = || {
@@ -218,24 +249,26 @@ impl Engine {
         }
     }
 
-    /// True if the present policy would make the same connection, with the same port or another.
-    fn is_allowed(&self, connection: u32) -> bool {
-        let cold = &self.connections.cold[connection as usize];
-        let [original, reply] = self.connections.pair(connection);
-        let (key, back) = (&original.key, &reply.key);
+    /// True if the present policy would make the connection with these keys, in the original and in the reply direction,
+    /// with the same port of a pool or with another one.
+    pub(super) fn is_allowed(&self, [key, back]: [&FlowKey; 2], leased: Option<u16>) -> bool {
         let (protocol, policy) = (key.protocol(), &self.policy);
-        if cold.pool != NONE {
+        if let Some(port) = leased {
             let from_inside = key.vrf() != VrfId::DEFAULT;
             let (vrf, source, address) = if from_inside {
                 (key.vrf(), key.source(), back.destination())
             } else {
                 (back.vrf(), back.source(), key.destination())
             };
+            let offered = |rule: &MasqueradeRule| match is_by_address(protocol) {
+                true => rule.pairs(source, address),
+                false => rule.offers_to(source, address, port),
+            };
             return policy.static_source(vrf, VrfId::DEFAULT, source).is_none()
-                && policy.masquerade(vrf, source).is_some_and(|(_, rule)| {
-                    rule.offers_to(source, address, cold.port) && (from_inside || rule.lets_in())
-                })
-                && !policy.is_forwarded(address, protocol, cold.port);
+                && policy
+                    .masquerade(vrf, source)
+                    .is_some_and(|(_, rule)| offered(rule) && (from_inside || rule.lets_in()))
+                && !policy.is_forwarded(address, protocol, port);
         }
         if key.vrf() == VrfId::DEFAULT {
             let end = Target {
@@ -279,7 +312,7 @@ impl Engine {
         if moved { Outcome::Moved } else { Outcome::Kept }
     }
 
-    fn lose_route(&mut self, connection: u32, reason: Drop) -> Outcome {
+    pub(super) fn lose_route(&mut self, connection: u32, reason: Drop) -> Outcome {
         let now = self.clock.latest();
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.replace(reason).is_none() {

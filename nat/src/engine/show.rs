@@ -56,7 +56,7 @@ impl Engine {
                 destination: Ipv4Addr::from(rewrite.destination()),
                 destination_port: rewrite.destination_port(),
             },
-            generation: self.connections.stamps[connection as usize],
+            generation: self.connections.ways.stamp(connection),
             next_hops: [original.next_hop, reply.next_hop],
             packets: [original.packets, reply.packets],
             bytes: [original.bytes, reply.bytes],
@@ -77,7 +77,7 @@ impl Engine {
             established: counts[ConnectionState::Established as usize],
             closing: counts[ConnectionState::Closing as usize],
         };
-        let [tcp, udp, icmp] = counters.states.each_ref().map(states);
+        let [tcp, udp, icmp, other] = counters.states.each_ref().map(states);
         Stats {
             capacity: self.capacity,
             connections: self.connections.used() - counters.zombies,
@@ -85,21 +85,26 @@ impl Engine {
             tcp,
             udp,
             icmp,
+            other,
             unrouted: counters.unrouted,
             created: counters.created,
             ended: counters.ended,
             mappings: self.mappings.len() as u32,
             blocks: self.ports.blocks_in_use() as u32,
+            block_events_lost: self.ports.block_events_lost(),
             ports: self.ports.in_use(),
             ports_exhausted: counters.ports_exhausted,
+            tenant_limited: counters.tenant_limited,
+            subscriber_limited: counters.subscriber_limited,
             table_full: counters.table_full,
             handed_over: counters.handed_over,
         }
     }
 
-    /// What became of port blocks since the last call, and how many events were lost for want of room.
-    pub fn take_block_events(&mut self) -> (Vec<BlockEvent>, u64) {
-        self.ports.take_block_events()
+    /// What became of a port block, in order; `None` once everything was told. Fetch them often: some thousands are kept,
+    /// and later ones are lost and counted.
+    pub fn next_block_event(&mut self) -> Option<BlockEvent> {
+        self.ports.next_block_event()
     }
 
     /// True if everything that belongs to a connection was given back: slots, table entries, timers, ports.
@@ -109,7 +114,9 @@ impl Engine {
         self.connections.used() == 0
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
+            && self.queues.queued(&self.connections.cold) == [0, 0]
             && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
+            && self.meter.is_empty()
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)

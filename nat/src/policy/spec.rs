@@ -2,7 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use net::{Ipv4Net, VpcId};
+use net::{Ipv4Net, VpcId, protocol};
+
+use crate::entry::ConnectionState;
 
 /// Source NAT of a VPC to a pool of public addresses, ports translated.
 ///
@@ -124,6 +126,36 @@ pub struct ForwardTarget {
     pub weight: u16,
 }
 
+/// How many connections a VPC and each of its hosts may have. `None` for no limit.
+///
+/// A worker counts what it owns: it allows its share of a tenant's limit (rounded up), and all of a subscriber's, whose
+/// masqueraded connections one worker owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The VPC.
+    pub vpc: VpcId,
+    /// For the whole VPC.
+    pub tenant: Limit,
+    /// For each of its hosts.
+    pub subscriber: Limit,
+}
+
+/// A limit of connections and of new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limit {
+    /// At once.
+    pub sessions: Option<u32>,
+    /// A second; as many may come in a burst.
+    pub new_sessions: Option<u32>,
+}
+
+impl Limit {
+    /// True if nothing is limited.
+    pub(crate) const fn is_none(&self) -> bool {
+        self.sessions.is_none() && self.new_sessions.is_none()
+    }
+}
+
 /// Idle times after which a connection ends, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timers {
@@ -135,6 +167,8 @@ pub struct Timers {
     pub udp: u32,
     /// ICMP echo (RFC 5508 REQ-2: at least 60 s).
     pub icmp: u32,
+    /// Every other protocol, told by addresses alone.
+    pub other: u32,
     /// How long a connection whose route went keeps its port and waits for another route.
     pub unrouted_grace: u32,
 }
@@ -146,7 +180,36 @@ impl Default for Timers {
             tcp_transitory: 240,
             udp: 300,
             icmp: 60,
+            other: 600,
             unrouted_grace: 30,
+        }
+    }
+}
+
+impl Timers {
+    /// That of a connection.
+    pub(crate) fn idle(&self, protocol: u8, state: ConnectionState) -> u32 {
+        match (protocol, state) {
+            (protocol::TCP, ConnectionState::Established) => self.tcp_established,
+            (protocol::TCP, _) => self.tcp_transitory,
+            (protocol::UDP, _) => self.udp,
+            (protocol::ICMP, _) => self.icmp,
+            _ => self.other,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), PolicyError> {
+        let all = [
+            ("tcp_established", self.tcp_established),
+            ("tcp_transitory", self.tcp_transitory),
+            ("udp", self.udp),
+            ("icmp", self.icmp),
+            ("other", self.other),
+            ("unrouted_grace", self.unrouted_grace),
+        ];
+        match all.into_iter().find(|(_, seconds)| *seconds == 0) {
+            Some((name, _)) => Err(PolicyError::ZeroTimer(name)),
+            None => Ok(()),
         }
     }
 }
@@ -160,8 +223,12 @@ pub struct PolicySpec {
     pub port_forwards: Vec<PortForward>,
     /// Translation of whole prefixes. In the default VRF it goes before masquerade.
     pub statics: Vec<StaticNat>,
+    /// Limits, one rule a VPC.
+    pub limits: Vec<Limits>,
     /// Idle times.
     pub timers: Timers,
+    /// Idle times of VPCs that have their own.
+    pub vpc_timers: Vec<(VpcId, Timers)>,
     /// A TCP segment without SYN may begin a connection (after a restart without its connections).
     pub pick_up: bool,
 }
@@ -278,6 +345,9 @@ pub enum PolicyError {
         /// Ports of all pool addresses.
         ports: u64,
     },
+    /// Two rules of limits for one VPC, or a limit of zero, which would be no NAT at all.
+    #[error("limits of VPC {0} are there twice or are 0: write one rule, with numbers from 1")]
+    Limits(VpcId),
     /// Prefixes of static NAT pair host by host.
     #[error("static NAT of VPC {vpc} pairs {inside} with {outside}: give both the same length")]
     StaticLength {

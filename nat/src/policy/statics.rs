@@ -61,13 +61,21 @@ impl Statics {
     }
 
     /// What `source` of `vrf` is seen as in `seen_in`.
+    #[inline]
     pub(super) fn source(&self, vrf: VrfId, seen_in: VrfId, source: u32) -> Option<u32> {
+        if self.is_empty() {
+            return None;
+        }
         let ((v, s, first), pair) = self.sources.range(..=(vrf, seen_in, source)).next_back()?;
         ((*v, *s) == (vrf, seen_in) && source <= pair.last).then(|| pair.becomes + (source - first))
     }
 
     /// Whom `address` means in `seen_in`.
+    #[inline]
     pub(super) fn target(&self, seen_in: VrfId, address: u32) -> Option<(VrfId, u32)> {
+        if self.is_empty() {
+            return None;
+        }
         let ((s, first), pair) = self.targets.range(..=(seen_in, address)).next_back()?;
         (*s == seen_in && address <= pair.last).then(|| (pair.vrf, pair.becomes + (address - first)))
     }

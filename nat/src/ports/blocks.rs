@@ -4,7 +4,7 @@
 //! A block is a run of slots of this worker: ports that are `workers` apart. It is handed out only when none of its
 //! ports is in use, whoever has it from an older policy, and rests for a quarantine before it gets another owner.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use net::VrfId;
@@ -78,7 +78,7 @@ pub(super) struct Blocks {
     tables: HashMap<u32, Table>,
     /// Number of the address and position of each block of a subscriber.
     held: HashMap<Subscriber, Vec<(u32, usize)>>,
-    events: Vec<BlockEvent>,
+    events: VecDeque<BlockEvent>,
     lost: u64,
     step: u16,
 }
@@ -91,7 +91,7 @@ impl Blocks {
             self.lost += 1;
             return;
         }
-        self.events.push(BlockEvent {
+        self.events.push_back(BlockEvent {
             vrf: subscriber.vrf,
             subscriber: subscriber.address.into(),
             address: table.address.into(),
@@ -272,8 +272,59 @@ impl Ports {
         })
     }
 
+    /// First and last slot of the block that a slot is in.
+    pub(super) fn block_around(&self, number: u32, slot: u16) -> Option<(u16, u16)> {
+        let table = self.blocks.tables.get(&number)?;
+        Some(table.slots(table.block_of(slot)?))
+    }
+
+    /// One more port of a block that somebody has was given to its holder.
+    pub(super) fn join_block(&mut self, number: u32, slot: u16) {
+        if let Some(table) = self.blocks.tables.get_mut(&number)
+            && let Some(at) = table.block_of(slot)
+        {
+            table.blocks[at].in_use += 1;
+        }
+    }
+
+    /// Lets a subscriber in that had the free port of this slot before: its block becomes the subscriber's, if it is not
+    /// that already. False if the block is somebody else's.
+    pub(super) fn enter_block(&mut self, number: u32, slot: u16, subscriber: Subscriber) -> bool {
+        let Some(table) = self.blocks.tables.get_mut(&number) else {
+            return true;
+        };
+        let Some(at) = table.block_of(slot) else {
+            return true;
+        };
+        let slots = table.slots(at);
+        let block = &mut table.blocks[at];
+        if let Some(holder) = block.holder {
+            block.in_use += u32::from(holder == subscriber);
+            return holder == subscriber;
+        }
+        let ports = self.addresses[number as usize].as_ref();
+        if !ports.is_some_and(|ports| ports.sets.iter().all(|set| set.is_unused(slots))) {
+            return false;
+        }
+        (block.holder, block.in_use) = (Some(subscriber), 1);
+        self.blocks.held.entry(subscriber).or_default().push((number, at));
+        let slice = self.slice;
+        self.blocks.tell(number, at, subscriber, true, |slot| slice.port(slot));
+        true
+    }
+
+    /// Position in the pool of the address that a subscriber has blocks on.
+    pub(super) fn address_of_blocks(&self, pool: &[u32], subscriber: Subscriber) -> Option<usize> {
+        let held = self.blocks.held.get(&subscriber)?;
+        held.iter()
+            .find_map(|(number, _)| pool.iter().position(|of_pool| of_pool == number))
+    }
+
     /// A port of an address was given back.
     pub(super) fn leave_block(&mut self, number: u32, slot: u16, now: Tick) {
+        if self.blocks.tables.is_empty() {
+            return;
+        }
         if let Some((at, holder)) = self.blocks.leave(number, slot, now) {
             let slice = self.slice;
             self.blocks.tell(number, at, holder, false, |slot| slice.port(slot));
@@ -285,11 +336,13 @@ impl Ports {
         self.blocks.in_use()
     }
 
-    /// What became of blocks since the last call, and how many events were lost for want of room.
-    pub(crate) fn take_block_events(&mut self) -> (Vec<BlockEvent>, u64) {
-        (
-            std::mem::take(&mut self.blocks.events),
-            std::mem::take(&mut self.blocks.lost),
-        )
+    /// What became of a block, in order; `None` once everything was told.
+    pub(crate) fn next_block_event(&mut self) -> Option<BlockEvent> {
+        self.blocks.events.pop_front()
+    }
+
+    /// Events that were lost for want of room.
+    pub(crate) fn block_events_lost(&self) -> u64 {
+        self.blocks.lost
     }
 }

@@ -145,6 +145,8 @@ impl Pair {
             lease,
             flow_hash: hash,
             state,
+            fins: [false; 2],
+            before_reset: None,
             packets: [0; 2],
             seen,
             unrouted: None,
@@ -309,7 +311,7 @@ impl Pair {
             self.model.live.iter().filter(|c| c.unrouted.is_some()).count()
         );
         assert_eq!(
-            stats.tcp.total() + stats.udp.total() + stats.icmp.total(),
+            stats.tcp.total() + stats.udp.total() + stats.icmp.total() + stats.other.total(),
             self.model.live.len() as u64
         );
     }
@@ -327,6 +329,7 @@ fn specs() -> Vec<PolicySpec> {
         tcp_transitory: 20,
         udp: 30,
         icmp: 10,
+        other: 40,
         unrouted_grace: 8,
     };
     let spec = |masquerade, port_forwards| PolicySpec {
@@ -489,7 +492,12 @@ fn run(seed: u64, steps: usize) -> (nat::Stats, Reached) {
                 };
                 pair.engine.on_generation(Generation(pair.routes.generation), &delta);
                 let (routes, now) = (pair.routes.clone(), pair.now);
+                let waiting = pair.model.waiting();
                 pair.model.revalidate(&routes, now);
+                if !waiting.is_subset(&pair.model.waiting()) {
+                    // A route that comes and goes within one pass ends no wait; here each one is seen.
+                    pair.finish_pass(7);
+                }
             }
             2 if dice.below(4) == 0 => {
                 pair.finish_pass(7);

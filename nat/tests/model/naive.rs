@@ -1,6 +1,8 @@
 //! The naive NAT: a list of connections, searched from end to end.
 #![allow(unreachable_pub, reason = "a module of one test")]
 
+use std::collections::HashSet;
+
 use nat::{ConnectionId, Filtering, Mapping, Millis, PolicySpec, Resolver};
 use net::{Drop, Ipv4Net, RouteKind, VrfId};
 
@@ -26,6 +28,8 @@ pub struct Connection {
     pub lease: Option<(u32, u16)>,
     pub flow_hash: u32,
     pub state: State,
+    pub fins: [bool; 2],
+    pub before_reset: Option<State>,
     pub packets: [u64; 2],
     pub seen: u64,
     pub unrouted: Option<(u64, Drop)>,
@@ -209,16 +213,26 @@ impl Model {
         let reply = d == 1;
         match c.arrives[0].protocol {
             TCP => {
-                if flags & (FIN | RST) != 0 {
-                    c.state = State::Closing;
-                } else if c.state == State::Closing {
-                    if !reply && flags & (SYN | ACK) == SYN {
-                        c.state = State::Unreplied;
+                let opens = !reply && flags & (SYN | ACK | FIN | RST) == SYN;
+                if c.state == State::Closing && opens {
+                    (c.state, c.fins, c.before_reset) = (State::Unreplied, [false; 2], None);
+                } else if flags & RST != 0 {
+                    if c.state != State::Closing {
+                        c.before_reset = Some(c.state);
                     }
-                } else if c.state == State::Unreplied && reply {
-                    c.state = State::Replied;
-                } else if c.state == State::Replied && !reply && flags & (SYN | ACK) == ACK {
-                    c.state = State::Established;
+                    c.state = State::Closing;
+                } else {
+                    if let Some(before) = c.before_reset.take() {
+                        c.state = before;
+                    }
+                    c.fins[d] |= flags & FIN != 0;
+                    if c.fins == [true; 2] {
+                        c.state = State::Closing;
+                    } else if c.state == State::Unreplied && reply {
+                        c.state = State::Replied;
+                    } else if c.state == State::Replied && !reply && flags & (SYN | ACK) == ACK {
+                        c.state = State::Established;
+                    }
                 }
             }
             UDP => {
@@ -367,6 +381,12 @@ impl Model {
                     && self.static_target(c.vrfs[0], from.destination) == Some((peer, to.destination))
             }
         }
+    }
+
+    /// Connections without a route.
+    pub fn waiting(&self) -> HashSet<ConnectionId> {
+        let unrouted = self.live.iter().filter(|c| c.unrouted.is_some());
+        unrouted.map(|c| c.id).collect()
     }
 
     pub fn revalidate(&mut self, routes: &Routes, now: Millis) {

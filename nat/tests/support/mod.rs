@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nat::{
     Engine, EngineConfig, ForwardTarget, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PortForward,
-    Resolution, Resolver, StaticNat, Verdict,
+    Resolution, Resolver, Segment, StaticNat, Verdict,
 };
 use net::{Drop, FragmentPart, Generation, NextHopId, RouteKind, VpcId, VrfId, parse_v4, protocol};
 
@@ -235,6 +235,15 @@ pub fn build(h: &Headers, payload: &[u8]) -> Vec<u8> {
     ip_packet(h.protocol, h.source, h.destination, &l4)
 }
 
+/// A TCP packet without options with this sequence number, checksum included.
+pub fn with_sequence(h: &Headers, sequence: u32, payload: &[u8]) -> Vec<u8> {
+    let mut l4 = build(h, payload).split_off(20);
+    l4[4..8].copy_from_slice(&sequence.to_be_bytes());
+    l4[16..18].fill(0);
+    fill_layer4(h, &mut l4);
+    ip_packet(h.protocol, h.source, h.destination, &l4)
+}
+
 fn fill_layer4(h: &Headers, l4: &mut [u8]) {
     let mut pseudo = [h.source.to_be_bytes(), h.destination.to_be_bytes()].concat();
     pseudo.extend_from_slice(&[0, h.protocol]);
@@ -399,12 +408,13 @@ pub fn send(engine: &mut Engine, routes: &Routes, vrf: u16, packet: &[u8], now: 
             }
         }
     };
-    if engine.entry(at).stamp() != routes.generation as u32
+    if !engine.is_current(at, routes.generation())
         && let Outcome::Ended(reason) = engine.revalidate_one(at, routes)
     {
         return Fate::Dropped(reason);
     }
-    let hit = engine.hit(at, parsed.tcp_flags, parsed.total_length, now);
+    let segment = Segment::of(packet, usize::from(parsed.l4), parsed.tcp_flags);
+    let hit = engine.hit(at, segment, parsed.total_length, now);
     if let Some(reason) = hit.refused {
         return Fate::Dropped(reason);
     }

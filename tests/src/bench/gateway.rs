@@ -126,6 +126,7 @@ impl Gateway {
             buffers: BUFFERS,
             connections: plan.connections,
             seed: 1,
+            pick_up: 0,
             ports: vec![PortSpec {
                 name: "wire".to_owned(),
                 devices,
@@ -159,6 +160,7 @@ impl Gateway {
             .start(Wiring {
                 reader,
                 host_interfaces: Vec::new(),
+                restore: None,
                 events: Arc::new(move |event| {
                     if let Event::Failed { thread, reason } = event {
                         // Nobody listens only when the measurement has ended.

@@ -9,10 +9,12 @@
 //! `docs/benchmarks.md` explains the method to a reader of the figures.
 
 pub mod bgp;
+pub mod connections;
 pub mod frames;
 pub mod gateway;
 pub mod instructions;
 pub mod interrupt;
+pub mod kernel;
 pub mod measure;
 pub mod nat;
 pub mod null;

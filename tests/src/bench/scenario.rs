@@ -71,7 +71,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "nat-hit-64k",
-        group: "nat",
+        group: "worker-nat",
         unit: NANOSECONDS,
         peer: Some(Peer {
             name: "VPP 26.10-rc nat44-ed, 64k sessions (measured elsewhere, see docs/benchmarks.md)",
@@ -81,7 +81,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "nat-hit-1m",
-        group: "nat",
+        group: "worker-nat",
         unit: NANOSECONDS,
         peer: Some(Peer {
             name: "VPP 26.10-rc nat44-ed, 1M sessions (measured elsewhere, see docs/benchmarks.md)",
@@ -91,14 +91,14 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "nat-hit-4m",
-        group: "nat",
+        group: "worker-nat",
         unit: NANOSECONDS,
         peer: None,
         run: |options| nat::hit(options, 4_000_000),
     },
     Scenario {
         name: "nat-new",
-        group: "nat",
+        group: "worker-nat",
         unit: RATE,
         peer: Some(Peer {
             name: "VPP 26.10-rc nat44-ed, 1M-2.5M sessions (measured elsewhere, see docs/benchmarks.md)",

@@ -2,6 +2,7 @@
 
 mod config;
 mod query;
+mod rss;
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 pub use config::{PortConfig, Rss};
 pub use query::{Capabilities, PortStats};
+pub use rss::{ReceiveHash, software_hash};
 
 use crate::error::{Errno, Error, c_string};
 use crate::flow::FlowQueue;

@@ -5,6 +5,7 @@
 #include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
+#include <rte_thash.h>
 
 #include "shim.h"
 
@@ -45,6 +46,8 @@ void tp_pktmbuf_free_bulk(struct rte_mbuf **mbufs, unsigned int count)
 	if (pending_count > 0)
 		rte_mempool_put_bulk(pending[0]->pool, (void **)pending, pending_count);
 }
+
+uint32_t tp_softrss(uint32_t *tuple, uint32_t words, const uint8_t *key) { return rte_softrss(tuple, words, key); }
 
 static ssize_t write_log(void *cookie, const char *text, size_t length)
 {

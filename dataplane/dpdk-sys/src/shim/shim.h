@@ -16,6 +16,9 @@ int tp_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, uns
 void tp_pktmbuf_free(struct rte_mbuf *mbuf);
 void tp_pktmbuf_free_bulk(struct rte_mbuf **mbufs, unsigned int count);
 
+/* The Toeplitz hash in software, also inline. */
+uint32_t tp_softrss(uint32_t *tuple, uint32_t words, const uint8_t *key);
+
 /* Sends DPDK's log to a callback, one call a message; 0 or -errno. */
 int tp_log_to(void (*sink)(const char *text, size_t length));
 

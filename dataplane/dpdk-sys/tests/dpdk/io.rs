@@ -137,6 +137,21 @@ isolated! {
 }
 
 isolated! {
+    fn a_port_tells_its_receive_hash_and_spreads_it() {
+        let eal = eal();
+        let pool = pool(&eal, "hash");
+        let handle = eal.attach("net_null0,no-rx=1").expect("null");
+        let mut config = PortConfig::new(pool);
+        (config.rx_queues, config.tx_queues) = (3, 3);
+        config.rss = Some(dpdk_sys::Rss::default());
+        let (port, _rx, _tx) = Port::configure(&eal, handle.port(), &config).expect("configured").start().expect("started");
+        let hash = port.spread(3).expect("no refusal").expect("this driver has a hash");
+        assert_eq!(hash.table[..7], [0, 1, 2, 0, 1, 2, 0]);
+        assert!(hash.table.len().is_power_of_two() && hash.key.len() == 40 && hash.key.iter().any(|byte| *byte != 0));
+    }
+}
+
+isolated! {
     fn threads_register_pin_and_share_a_pool() {
         let eal = eal();
         let pool = pool(&eal, "threads");
