@@ -13,6 +13,7 @@
 mod create;
 mod expire;
 mod icmp;
+mod masquerade;
 mod offload;
 mod owner;
 mod revalidate;
