@@ -14,6 +14,7 @@ mod addresses;
 mod create;
 mod expire;
 mod icmp;
+mod masquerade;
 mod offload;
 mod owner;
 mod restore;

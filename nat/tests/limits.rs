@@ -157,3 +157,51 @@ fn limits_of_nothing_are_refused() {
     assert!(refuse(vec![limits(0)]).contains("VPC 1"));
     assert!(refuse(vec![limits(5), limits(6)]).contains("twice"));
 }
+
+/// A full table gives up a connection at once. Whoever had it has not got a new second's worth by that.
+#[test]
+fn what_is_evicted_does_not_count_and_buys_no_new_connections() {
+    let mut engine = engine(5, limited(Limit::default(), rate(10)));
+    let now = Millis(1);
+    assert_eq!(
+        made(&mut engine, 1, 5, 1, 30, now),
+        (10, Some(Drop::NatSubscriberLimit))
+    );
+    // A neighbour's take the places of all of them.
+    assert_eq!(made(&mut engine, 1, 6, 1, 10, now), (10, None));
+    assert_eq!(engine.stats().ended.evicted, 15);
+    assert_eq!(
+        made(&mut engine, 1, 5, 101, 5, now),
+        (0, Some(Drop::NatSubscriberLimit))
+    );
+    assert_eq!(made(&mut engine, 1, 5, 201, 30, Millis(1_001)).0, 10);
+
+    let mut engine = support::engine(5, limited(sessions(5), sessions(5)));
+    assert_eq!(made(&mut engine, 1, 5, 1, 9, now), (5, Some(Drop::NatTenantLimit)));
+    assert_eq!(made(&mut engine, 2, 5, 1, 5, now), (5, None), "in their places");
+    assert_eq!(made(&mut engine, 1, 5, 101, 9, now), (5, Some(Drop::NatTenantLimit)));
+}
+
+/// Connections that outlived a restart count, and are no new ones.
+#[test]
+fn restored_connections_count_as_those_that_they_are() {
+    let limits = || {
+        limited(
+            Limit {
+                sessions: Some(12),
+                new_sessions: Some(10),
+            },
+            Limit::default(),
+        )
+    };
+    let now = Millis(1);
+    let mut before = engine(100, limits());
+    assert_eq!(made(&mut before, 1, 5, 1, 8, now), (8, None));
+    let mut saved = vec![];
+    assert_eq!(before.save(0, 100, &mut saved), None);
+    let mut after = engine(100, limits());
+    for connection in &saved {
+        assert_eq!(after.restore(connection, 1), Ok(()));
+    }
+    assert_eq!(made(&mut after, 1, 5, 101, 9, now), (4, Some(Drop::NatTenantLimit)));
+}

@@ -2,7 +2,7 @@
 
 mod support;
 
-use nat::{ConnectionView, Engine, Millis};
+use nat::{ConnectionView, Engine, Masquerade, Millis, Policy, PolicySpec, PoolOptions, PortBlocks, PortChoice};
 use net::Drop;
 use support::*;
 
@@ -93,4 +93,83 @@ fn nobody_else_gets_in() {
     let (mut engine, routes) = (natural(&["192.0.2.1"], 1).remove(0), routes());
     let fate = send(&mut engine, &routes, 0, &packet(SERVER, "192.0.2.1"), NOW);
     assert_eq!(fate, Fate::Dropped(Drop::NatNoMapping));
+}
+
+fn choosing(options: PoolOptions) -> Engine {
+    let rule = Masquerade {
+        sources: vec!["10.0.0.4/30".parse().expect("a prefix")],
+        options,
+        ..masquerade(1, &["192.0.2.1", "192.0.2.2"], (1024, 65535))
+    };
+    engine(100, policy(vec![rule], vec![]))
+}
+
+/// What a pool says of addresses holds for what has no ports.
+#[test]
+fn a_host_is_seen_as_the_address_that_its_pool_gives_it() {
+    let routes = routes();
+    let source = |packet: &[u8]| ip(&format!("{}.{}.{}.{}", packet[12], packet[13], packet[14], packet[15]));
+    let hosts = ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.7"];
+    let strict = PoolOptions {
+        strict_pairing: true,
+        ..PoolOptions::default()
+    };
+    let deterministic = PoolOptions {
+        choice: PortChoice::Deterministic,
+        ..PoolOptions::default()
+    };
+    let blocks = PoolOptions {
+        choice: PortChoice::Blocks(PortBlocks {
+            size: 64,
+            count: 1,
+            quarantine: 0,
+        }),
+        ..PoolOptions::default()
+    };
+    for options in [strict, deterministic, blocks] {
+        let mut engine = choosing(options);
+        for (n, host) in hosts.iter().enumerate() {
+            let other = build(&udp((host, 4000), (SERVER, 53)), b"");
+            let seen = source(&sent(send(&mut engine, &routes, 1, &other, NOW)));
+            for far in ["198.51.100.10", "198.51.100.11"] {
+                let far = format!("{}{n}", far);
+                let out = sent(send(&mut engine, &routes, 1, &packet(host, &far), NOW));
+                assert_eq!(source(&out), seen, "{host} with {options:?}");
+            }
+        }
+        // Both addresses are taken towards one remote host before all hosts have one, and none is another's.
+        let fates = hosts.map(|host| send(&mut engine, &routes, 1, &packet(host, SERVER), NOW));
+        let exhausted = fates
+            .iter()
+            .filter(|fate| **fate == Fate::Dropped(Drop::NatPortsExhausted));
+        assert!(exhausted.count() >= 2);
+    }
+}
+
+/// From a masqueraded host to one with static NAT, both of this gateway, and back; whole and in fragments.
+#[test]
+fn they_turn_back_at_a_public_end() {
+    let spec = PolicySpec {
+        masquerade: vec![masquerade(1, &["192.0.2.1"], (1024, 65535))],
+        statics: vec![fixed(2, "10.0.0.0/29", "192.0.2.8/29", None)],
+        ..PolicySpec::default()
+    };
+    let mut engine = engine(100, std::sync::Arc::new(Policy::compile(spec).expect("valid")));
+    let routes = routes();
+    let fragment = |mut packet: Vec<u8>| {
+        packet[7] = 40;
+        packet[10..12].fill(0);
+        let sum = checksum(&[&packet[..20]]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    };
+    let there = (packet("10.0.0.5", "192.0.2.10"), packet("192.0.2.1", "10.0.0.2"));
+    let back = (packet("10.0.0.2", "192.0.2.1"), packet("192.0.2.10", "10.0.0.5"));
+    for (vrf, (from, to)) in [(1, there), (2, back)] {
+        let arrived = sent(deliver(&mut engine, &routes, vrf, &from, NOW));
+        assert_eq!(arrived, to);
+        let arrived = sent(deliver(&mut engine, &routes, vrf, &fragment(from), NOW));
+        assert_eq!(arrived, fragment(to));
+    }
+    assert_eq!(engine.stats().other.total(), 2);
 }

@@ -9,7 +9,7 @@ use crate::nat::{answered, delivered, masqueraded, translated};
 use crate::network::{FABRIC, FABRIC_MAC, PEER_MAC, POOL, TENANT, UPLINK, from_red};
 
 /// The fragments of a datagram, cut at these offsets of its payload.
-fn cut(whole: &Frame, at: &[usize]) -> Vec<Frame> {
+pub(crate) fn cut(whole: &Frame, at: &[usize]) -> Vec<Frame> {
     let segment = whole.packet()[20..].to_vec();
     let ends = at.iter().copied().chain([segment.len()]);
     let starts = [0].into_iter().chain(at.iter().copied());
@@ -23,7 +23,7 @@ fn cut(whole: &Frame, at: &[usize]) -> Vec<Frame> {
     starts.zip(ends).map(piece).collect()
 }
 
-fn bytes(frames: &[Frame]) -> Vec<Vec<u8>> {
+pub(crate) fn bytes(frames: &[Frame]) -> Vec<Vec<u8>> {
     frames.iter().map(Frame::bytes).collect()
 }
 

@@ -1,9 +1,10 @@
 //! Tenants that reach public ends of the gateway, and each other by static NAT.
 
-use nat::{PolicySpec, StaticNat};
+use nat::{Masquerade, PolicySpec, PoolOptions, StaticNat};
 use net::{Drop, VpcId};
 
-use crate::frames::{ACK, Frame, Layer4, SYN, icmp_error, source_port};
+use crate::fragments::{bytes, cut};
+use crate::frames::{ACK, Frame, Layer4, SYN, assert_frames, icmp_error, payload, source_port};
 use crate::gateway::Gateway;
 use crate::isolated;
 use crate::network::{
@@ -117,6 +118,59 @@ isolated! {
         gateway
             .exchange(UPLINK, [ended.bytes()])
             .is_answered(UPLINK, &error.bytes(), &[(Drop::TtlExpired, 1)], "time exceeded");
+        gateway.assert_no_leak();
+    }
+}
+
+isolated! {
+    fn fragments_turn_back_with_the_ports_of_their_first_one() {
+        let mut gateway = Gateway::start();
+        gateway.set_spec(PolicySpec {
+            masquerade: vec![Masquerade {
+                vpc: VpcId::new(2).expect("valid"),
+                sources: vec![],
+                pool: vec![POOL.parse().expect("an address")],
+                ports: (1024, 65535),
+                options: PoolOptions::default(),
+            }],
+            statics: vec![StaticNat {
+                vpc: VpcId::new(1).expect("valid"),
+                inside: format!("{TENANT}/32").parse().expect("a prefix"),
+                outside: format!("{FORWARDED}/32").parse().expect("a prefix"),
+                peer: None,
+            }],
+            ..PolicySpec::default()
+        });
+        gateway.publish();
+        let datagram = |identification| {
+            from_blue(Layer4::Udp(4000, 53)).with(|f| {
+                f.destination = address(FORWARDED);
+                f.identification = identification;
+                f.payload = payload(2000);
+            })
+        };
+        let tunneled = |frames: &[Frame]| -> Vec<_> { frames.iter().map(|f| tunnel_in().around(&f.bytes())).collect() };
+        for (n, order) in [[0, 1], [1, 0]].into_iter().enumerate() {
+            let sent = datagram(9 + n as u16);
+            let pieces = cut(&sent, &[1200]);
+            let outcome = gateway.exchange(FABRIC, tunneled(&order.map(|piece| pieces[piece].clone())));
+            let port = source_port(&outcome.sent[UPLINK][0][4..]);
+            let arrived = sent.hop(RED_MAC, TENANT_MAC).with(|f| {
+                f.vlan = Some(VLAN);
+                (f.source, f.destination) = (address(POOL), address(TENANT));
+                f.layer4 = Layer4::Udp(port, 53);
+            });
+            assert_frames(&outcome.sent[UPLINK], &bytes(&cut(&arrived, &[1200])), "there");
+            let answer = cut(&arrived.reply(), &[1200]);
+            let outcome = gateway.exchange(UPLINK, bytes(&order.map(|piece| answer[piece].clone())));
+            let expected = cut(&sent.reply().hop(BLUE_MAC, TENANT_MAC), &[1200]);
+            let expected: Vec<_> = expected.iter().zip(&outcome.sent[FABRIC]).map(|(inner, got)| {
+                tunnel_out(source_port(got)).around(&inner.bytes())
+            }).collect();
+            assert_frames(&outcome.sent[FABRIC], &expected, "and back");
+        }
+        assert_eq!(gateway.connections(0).len(), 2, "one to the public end, one from it");
+        assert_eq!(gateway.dataplane.counters()[0].hairpinned.get(), 8);
         gateway.assert_no_leak();
     }
 }

@@ -9,8 +9,7 @@ use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::key::FlowKey;
 use crate::mappings::Inside;
-use crate::policy::Mapping;
-use crate::ports::{Lease, Subscriber, Want};
+use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
 use crate::time::Millis;
@@ -19,12 +18,6 @@ use crate::verdict::{EndReason, NewPacket, OffloadState, Verdict};
 /// ICMP types (RFC 792).
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
-
-/// Public ports tried when the reply's tuple belongs to an older connection of a port forward.
-const ATTEMPTS: usize = 4;
-
-/// Ports of a full pool tried for one that can be overloaded.
-const OVERLOADS: usize = 64;
 
 /// Connections of a queue looked at for one to evict.
 const SAMPLE: u32 = 16;
@@ -267,134 +260,8 @@ impl Engine {
         Ok(Verdict::Connection(at))
     }
 
-    /// To the fabric, from a host that shares a public address.
-    fn miss_masquerade(
-        &mut self,
-        packet: &NewPacket,
-        outward: Resolution,
-        resolver: &impl Resolver,
-    ) -> Result<Verdict, Drop> {
-        let (vrf, protocol) = (packet.vrf, packet.protocol);
-        let Some((rule, _)) = self.policy.masquerade(vrf, packet.source) else {
-            return if outward.kind == RouteKind::Nat {
-                Err(Drop::NatNoMapping)
-            } else {
-                Ok(Verdict::Forward)
-            };
-        };
-        check_translated(packet)?;
-        if is_by_address(protocol) {
-            return self.miss_by_address(packet, rule, outward, resolver);
-        }
-        self.check_opening(packet)?;
-        let inward = self.inward(resolver, vrf, packet.source, packet.flow_hash)?;
-        self.make_room(packet.vrf, packet.source)?;
-        for _ in 0..ATTEMPTS {
-            let lease = self.lease(rule, packet)?;
-            let remote_port = if protocol == protocol::ICMP {
-                lease.port
-            } else {
-                packet.destination_port
-            };
-            let reply = FlowKey::v4(
-                VrfId::DEFAULT,
-                protocol,
-                packet.destination,
-                lease.address,
-                remote_port,
-                lease.port,
-            );
-            if self.lookup(&reply).is_none() {
-                let at = self.create(packet, reply, [outward, inward], Some(lease), resolver);
-                return Ok(Verdict::Connection(at));
-            }
-            self.give_up(lease, protocol);
-        }
-        Err(Drop::NatPortsExhausted)
-    }
-
-    /// A public port for a packet of the masquerade rule with this index: that of its mapping, or one that is free.
-    #[inline]
-    fn lease(&mut self, rule: usize, packet: &NewPacket) -> Result<Lease, Drop> {
-        let NewPacket {
-            vrf,
-            protocol,
-            source,
-            source_port,
-            ..
-        } = *packet;
-        let policy = &self.policy;
-        let masquerade = &policy.rules()[rule];
-        let mapping = masquerade.options.mapping;
-        let inside = Inside {
-            vrf,
-            protocol,
-            address: source,
-            port: source_port,
-        };
-        if mapping == Mapping::EndpointIndependent
-            && let Some(lease) = self.mappings.lease_of(&inside)
-            && masquerade.offers_to(source, lease.address, lease.port)
-            && !policy.is_forwarded(lease.address, protocol, lease.port)
-        {
-            return Ok(lease);
-        }
-        let want = Want {
-            rule,
-            subscriber: Subscriber { vrf, address: source },
-            protocol,
-            port: source_port,
-        };
-        let Some(lease) = self.allocate(want, packet) else {
-            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(packet, want));
-            return overloaded.flatten().ok_or(Drop::NatPortsExhausted);
-        };
-        let lease = Lease {
-            shared: mapping != Mapping::PerConnection,
-            ..lease
-        };
-        match mapping {
-            Mapping::PerConnection => {}
-            Mapping::EndpointIndependent => self.mappings.insert(inside, lease),
-            Mapping::Overloading => self.mappings.insert_overloaded(lease, protocol),
-        }
-        Ok(lease)
-    }
-
-    /// A port that another connection has, and that nobody has to the end that the packet goes to.
-    fn overload(&mut self, packet: &NewPacket, want: Want) -> Option<Lease> {
-        if packet.protocol == protocol::ICMP {
-            // Its identifier is both ends' port: there is nothing else to tell two echoes by.
-            return None;
-        }
-        for _ in 0..OVERLOADS {
-            let masquerade = &self.policy.rules()[want.rule];
-            let lease = self.ports.guess(masquerade, want, &mut self.random)?;
-            let reply = FlowKey::v4(
-                VrfId::DEFAULT,
-                packet.protocol,
-                packet.destination,
-                lease.address,
-                packet.destination_port,
-                lease.port,
-            );
-            if self.mappings.may_overload(lease.pool, packet.protocol, lease.port) && self.lookup(&reply).is_none() {
-                return Some(Lease { shared: true, ..lease });
-            }
-        }
-        None
-    }
-
-    /// Gives back a port that no connection was made with.
-    fn give_up(&mut self, lease: Lease, protocol: u8) {
-        if !lease.shared || self.mappings.leave_unused(lease.pool, protocol, lease.port) {
-            self.ports
-                .release(lease.pool, protocol, lease.port, self.clock.latest());
-        }
-    }
-
     /// Refuses what does not open a connection.
-    fn check_opening(&self, packet: &NewPacket) -> Result<(), Drop> {
+    pub(super) fn check_opening(&self, packet: &NewPacket) -> Result<(), Drop> {
         const CONTROL: u8 = tcp_flag::SYN | tcp_flag::ACK | tcp_flag::FIN | tcp_flag::RST;
         match packet.protocol {
             protocol::TCP => {
@@ -543,7 +410,7 @@ impl Engine {
 
 /// Refuses what cannot be translated: a fragment that does not know the ports of its protocol, ICMP that is no echo, and
 /// what [`is_by_address`] leaves out.
-fn check_translated(packet: &NewPacket) -> Result<(), Drop> {
+pub(super) fn check_translated(packet: &NewPacket) -> Result<(), Drop> {
     let translated = match packet.protocol {
         protocol::TCP | protocol::UDP => true,
         protocol::ICMP => packet.fragment_later || matches!(packet.icmp_type, ECHO_REQUEST | ECHO_REPLY),

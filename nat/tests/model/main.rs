@@ -7,7 +7,7 @@ mod support;
 
 use std::sync::Arc;
 
-use naive::{Connection, Model, Opens, State, tick};
+use naive::{Connection, GRE, Model, Opens, State, tick};
 use nat::{
     ConnectionView, Delta, Engine, Filtering, Mapping, Masquerade, Millis, OffloadState, Policy, PolicySpec,
     PoolOptions, PortBlocks, PortChoice,
@@ -54,6 +54,8 @@ struct Reached {
     let_in: u32,
     /// On a port that another connection has, too.
     shared: u32,
+    /// Masqueraded by address alone.
+    plain: u32,
 }
 
 impl Pair {
@@ -107,6 +109,7 @@ impl Pair {
         };
         let vpc = if vrf == 0 { to } else { vrf };
         if let (Some(lease), 1..) = (lease, vrf)
+            && h.protocol != GRE
             && self
                 .model
                 .rule(vpc, h.source)
@@ -119,7 +122,8 @@ impl Pair {
         let shares = |(address, port)| self.model.is_leased(address, h.protocol, port);
         self.reached.peer += u32::from(vrf != 0 && to != 0);
         self.reached.let_in += u32::from(vrf == 0 && lease.is_some());
-        self.reached.shared += u32::from(lease.is_some_and(shares));
+        self.reached.shared += u32::from(h.protocol != GRE && lease.is_some_and(shares));
+        self.reached.plain += u32::from(h.protocol == GRE && lease.is_some());
         self.reached.fixed += u32::from(
             self.model.static_target(vrf, h.destination).is_some() && vrf == 0
                 || to == 0 && self.model.static_source(vrf, 0, h.source).is_some(),
@@ -171,6 +175,15 @@ impl Pair {
             destination_port,
             ..*h
         };
+        if h.protocol == GRE {
+            assert!(rule.pool.contains(&address.into()), "{address:x}");
+            assert_eq!(
+                self.model.index(0, &answer(&leaves, 0)),
+                None,
+                "{leaves:?} has two owners"
+            );
+            return leaves;
+        }
         if let Some(mapping) = self.model.mapping_of((vpc, h.protocol, h.source, h.source_port)) {
             assert_eq!((address, port), mapping);
             return leaves;
@@ -258,6 +271,14 @@ impl Pair {
             return;
         }
         for address in rule.pool.iter().map(|a| u32::from(*a)) {
+            if h.protocol == GRE {
+                let outer = Headers {
+                    destination: address,
+                    ..answer(h, 0)
+                };
+                assert!(self.model.index(0, &outer).is_some(), "{address:x} is free");
+                continue;
+            }
             for port in rule.ports.0..=rule.ports.1 {
                 let taken = self.model.is_leased(address, h.protocol, port)
                     || self.model.forward_of(address, h.protocol, port).is_some();
@@ -298,8 +319,10 @@ impl Pair {
         }
         let stats = self.engine.stats();
         let held = self.model.live.iter().chain(&self.model.zombies);
-        let leases: std::collections::HashSet<_> =
-            held.filter_map(|c| Some((c.arrives[0].protocol, c.lease?))).collect();
+        let leases: std::collections::HashSet<_> = held
+            .filter(|c| c.arrives[0].protocol != GRE)
+            .filter_map(|c| Some((c.arrives[0].protocol, c.lease?)))
+            .collect();
         let in_use: u32 = stats.ports.iter().map(|p| p.tcp + p.udp + p.icmp).sum();
         assert_eq!(in_use as usize, leases.len());
         assert_eq!(
@@ -336,6 +359,16 @@ fn specs() -> Vec<PolicySpec> {
         masquerade,
         port_forwards,
         timers,
+        // A VPC of its own mind.
+        vpc_timers: vec![(
+            vpc(2),
+            nat::Timers {
+                udp: 12,
+                other: 7,
+                tcp_transitory: 40,
+                ..timers
+            },
+        )],
         ..PolicySpec::default()
     };
     let shared = |rule, filtering| Masquerade {
@@ -547,7 +580,7 @@ fn run(seed: u64, steps: usize) -> (nat::Stats, Reached) {
                 pair.packet(vrf, &h, b"data");
             }
             _ => {
-                let protocol = dice.of(&[TCP, TCP, UDP, UDP, ICMP]);
+                let protocol = dice.of(&[TCP, TCP, UDP, UDP, ICMP, GRE]);
                 let vrf = dice.of(&[0, 1, 1, 2, 2]);
                 let outside = dice.of(&remotes);
                 let public = dice.of(&["192.0.2.1", "192.0.2.2", "192.0.2.7", "192.0.2.9"].map(ip));
@@ -567,12 +600,16 @@ fn run(seed: u64, steps: usize) -> (nat::Stats, Reached) {
                         dice.of(&[outside, outside, outside, public, public, peer, hosts[0] + 9]),
                     ),
                 };
-                let destination_port = if protocol == ICMP { near } else { far };
+                let (source_port, destination_port) = match protocol {
+                    GRE => (0, 0),
+                    ICMP => (near, near),
+                    _ => (near, far),
+                };
                 let h = Headers {
                     protocol,
                     source,
                     destination,
-                    source_port: near,
+                    source_port,
                     destination_port,
                     flags,
                 };
@@ -606,6 +643,7 @@ fn the_engine_agrees_with_the_model() {
         reached.fixed += more.fixed;
         reached.let_in += more.let_in;
         reached.shared += more.shared;
+        reached.plain += more.plain;
         created += stats.created;
         exhausted += stats.ports_exhausted;
         unrouted += stats.ended.unrouted;
@@ -622,9 +660,10 @@ fn the_engine_agrees_with_the_model() {
         fixed,
         let_in,
         shared,
+        plain,
     } = reached;
     assert!(
-        hairpin > 100 && peer > 100 && fixed > 100 && let_in > 30 && shared > 100,
+        hairpin > 100 && peer > 100 && fixed > 100 && let_in > 30 && shared > 100 && plain > 100,
         "{reached:?}"
     );
 }

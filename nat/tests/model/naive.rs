@@ -61,6 +61,9 @@ pub struct Model {
     pub spec: PolicySpec,
 }
 
+/// A protocol without ports.
+pub const GRE: u8 = 47;
+
 fn same(a: &Headers, b: &Headers) -> bool {
     (a.protocol, a.source, a.destination, a.source_port, a.destination_port)
         == (b.protocol, b.source, b.destination, b.source_port, b.destination_port)
@@ -235,20 +238,21 @@ impl Model {
                     }
                 }
             }
-            UDP => {
+            ICMP => {
+                if reply {
+                    c.state = State::Replied;
+                }
+            }
+            _ => {
                 if c.state == State::Unreplied && reply {
                     c.state = State::Replied;
                 } else if c.state == State::Replied && c.packets[0] + c.packets[1] >= 4 {
                     c.state = State::Established;
                 }
             }
-            _ => {
-                if reply {
-                    c.state = State::Replied;
-                }
-            }
         }
-        let offload = before != c.state && c.state == State::Established && !c.offloaded;
+        let carried = !c.offloaded && c.arrives[0].protocol != GRE;
+        let offload = before != c.state && c.state == State::Established && carried;
         let flags = if c.arrives[0].protocol == ICMP {
             packet[20]
         } else {
@@ -358,9 +362,10 @@ impl Model {
             return self.static_source(c.vpc, 0, inside).is_none()
                 && self.forward_of(address, from.protocol, port).is_none()
                 && self.rule(c.vpc, inside).is_some_and(|r| {
+                    let port_fits =
+                        (r.ports.0..=r.ports.1).contains(&port) && Self::determines(r, inside, address, port);
                     r.pool.contains(&address.into())
-                        && (r.ports.0..=r.ports.1).contains(&port)
-                        && Self::determines(r, inside, address, port)
+                        && (port_fits || from.protocol == GRE)
                         && (c.vrfs[0] != 0 || r.options.filtering == Filtering::EndpointIndependent)
                 });
         }
@@ -429,14 +434,16 @@ impl Model {
     }
 
     pub fn expire(&mut self, now: Millis) {
-        let timers = self.spec.timers;
         for n in (0..self.live.len()).rev() {
             let c = &self.live[n];
+            let own = self.spec.vpc_timers.iter().find(|(vpc, _)| vpc.value() == c.vpc);
+            let timers = own.map_or(self.spec.timers, |(_, timers)| *timers);
             let idle = match (c.arrives[0].protocol, c.state) {
                 (TCP, State::Established) => timers.tcp_established,
                 (TCP, _) => timers.tcp_transitory,
                 (UDP, _) => timers.udp,
-                _ => timers.icmp,
+                (ICMP, _) => timers.icmp,
+                _ => timers.other,
             };
             let mut deadline = c.seen + u64::from(idle) * 10;
             if let Some((since, _)) = c.unrouted {
