@@ -13,7 +13,7 @@ use rtrb::Consumer;
 
 use crate::Event;
 use crate::host::Inject;
-use crate::pipeline::{Packet4, Pipeline};
+use crate::pipeline::{Packet4, Pipeline, Sorted};
 
 /// What a worker does while there is nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,6 +67,7 @@ impl Worker {
     /// Runs until `stop`.
     pub(crate) fn run(mut self, stop: &AtomicBool) {
         let mut received = ArrayVec::new();
+        let mut sorted = Sorted::new();
         let mut seen = Generation::default();
         let mut tick = Millis(u64::MAX);
         let mut pass: Option<Pass> = None;
@@ -90,7 +91,7 @@ impl Worker {
                 let n = queue.burst(&mut received, RX_BURST);
                 if n > 0 {
                     work += n;
-                    self.pipeline.receive(tables, *port, &mut received);
+                    self.pipeline.receive(tables, *port, &mut received, &mut sorted);
                 }
             }
             for ring in &mut self.inlets.handovers {

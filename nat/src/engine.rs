@@ -178,7 +178,7 @@ impl Engine {
 
     /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet;
     /// `tcp_flags` counts for TCP only.
-    #[inline]
+    #[inline(always)]
     pub fn hit(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> Hit {
         const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
         let tick = self.clock.tick(now);
@@ -189,7 +189,12 @@ impl Engine {
         entry.packets += 1;
         entry.bytes += u64::from(length);
         entry.last_seen = tick.0;
-        if entry.state == ConnectionState::Established && tcp_flags & CONTROL == 0 {
+        let quiet = match entry.state {
+            ConnectionState::Established => tcp_flags & CONTROL == 0,
+            ConnectionState::Unreplied => !at.is_reply() && entry.key.protocol() == protocol::UDP,
+            _ => false,
+        };
+        if quiet {
             return Hit::default();
         }
         self.advance(at, tcp_flags)
@@ -205,6 +210,7 @@ impl Engine {
     }
 
     /// Follows the state of a connection that is not quietly established.
+    #[inline(never)]
     fn advance(&mut self, at: EntryRef, tcp_flags: u8) -> Hit {
         let connection = at.connection();
         let entry = self.entry(at);
