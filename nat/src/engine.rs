@@ -180,24 +180,31 @@ impl Engine {
     /// `tcp_flags` counts for TCP only.
     #[inline(always)]
     pub fn hit(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> Hit {
+        if self.hit_quietly(at, tcp_flags, length, now) {
+            Hit::default()
+        } else {
+            self.advance(at, tcp_flags)
+        }
+    }
+
+    /// The first part of [`Engine::hit`]: counts a packet and refreshes the timer, and is all of it if true comes back.
+    /// If not, [`Engine::advance`] says what is to be done.
+    #[inline(always)]
+    pub fn hit_quietly(&mut self, at: EntryRef, tcp_flags: u8, length: u16, now: Millis) -> bool {
         const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
         let tick = self.clock.tick(now);
         let entry = &mut self.connections.entries[at.0 as usize];
         if entry.flags != 0 {
-            return self.refuse(at);
+            return false;
         }
         entry.packets += 1;
         entry.bytes += u64::from(length);
         entry.last_seen = tick.0;
-        let quiet = match entry.state {
+        match entry.state {
             ConnectionState::Established => tcp_flags & CONTROL == 0,
             ConnectionState::Unreplied => !at.is_reply() && entry.key.protocol() == protocol::UDP,
             _ => false,
-        };
-        if quiet {
-            return Hit::default();
         }
-        self.advance(at, tcp_flags)
     }
 
     #[cold]
@@ -209,9 +216,13 @@ impl Engine {
         }
     }
 
-    /// Follows the state of a connection that is not quietly established.
+    /// The rest of [`Engine::hit`], after [`Engine::hit_quietly`] said false: follows the state of a connection that is
+    /// not quietly established, or refuses the packet.
     #[inline(never)]
-    fn advance(&mut self, at: EntryRef, tcp_flags: u8) -> Hit {
+    pub fn advance(&mut self, at: EntryRef, tcp_flags: u8) -> Hit {
+        if self.entry(at).flags != 0 {
+            return self.refuse(at);
+        }
         let connection = at.connection();
         let entry = self.entry(at);
         let (protocol, state) = (entry.key.protocol(), entry.state);

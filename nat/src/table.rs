@@ -172,9 +172,9 @@ impl Table {
         let mut places = [Place::default(); N];
         let mut found = [None; N];
         let count = count.min(N);
-        for i in 0..count {
-            places[i] = self.place(&key(i));
-            prefetch_index(&self.buckets, places[i].bucket as usize);
+        for (i, place) in places.iter_mut().enumerate().take(count) {
+            *place = self.place(&key(i));
+            prefetch_index(&self.buckets, place.bucket as usize);
         }
         for i in 0..count {
             let bucket = &self.buckets[places[i].bucket as usize];

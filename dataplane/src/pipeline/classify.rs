@@ -48,18 +48,14 @@ impl<'a> Ingress<'a> {
         }
     }
 
-    /// The gate of a frame with an 802.1Q tag.
+    /// The gate of a frame with this 802.1Q tag.
     #[inline(always)]
-    fn tagged(&mut self, tables: &Tables, frame: &[u8], origins: &mut Origins) -> Option<Gate> {
-        let [.., 0x81, 0x00, high, low] = frame.first_chunk::<16>()? else {
-            return None;
-        };
-        let vlan = u16::from_be_bytes([*high, *low]) & 0x0fff;
+    fn tagged(&mut self, tables: &Tables, vlan: u16, origins: &mut Origins) -> Option<&Gate> {
         if vlan != self.vlan {
             self.vlan = vlan;
             self.tagged = self.gate_of(tables, vlan, origins);
         }
-        self.tagged
+        self.tagged.as_ref()
     }
 
     #[inline(never)]
@@ -168,22 +164,28 @@ impl Pipeline {
     #[inline(always)]
     pub(super) fn classify(&mut self, tables: &Tables, ingress: &mut Ingress<'_>, mbuf: Mbuf, sorted: &mut Sorted) {
         let Sorted { usual, v6, origins } = sorted;
-        if mbuf.is_contiguous() {
-            let frame = mbuf.data();
-            if let Some(gate) = &ingress.gate {
-                if let Some(ip) = gate.parse_v4::<{ eth::LENGTH }>(tables, frame) {
-                    return usual.push(mbuf, ip, gate);
-                }
-                if let Some(ip) = gate.plain.parse_v6::<{ eth::LENGTH }>(frame) {
-                    return push_v6(v6, mbuf, ip, &origins[usize::from(gate.origin)]);
+        let frame = mbuf.data();
+        match frame.first_chunk::<16>() {
+            _ if !mbuf.is_contiguous() => {}
+            Some([.., 0x81, 0x00, high, low]) => {
+                let vlan = u16::from_be_bytes([*high, *low]) & 0x0fff;
+                if let Some(gate) = ingress.tagged(tables, vlan, origins) {
+                    if let Some(ip) = gate.parse_v4::<TAGGED>(tables, frame) {
+                        return usual.push(mbuf, ip, gate);
+                    }
+                    if let Some(ip) = gate.plain.parse_v6::<TAGGED>(frame) {
+                        return push_v6(v6, mbuf, ip, &origins[usize::from(gate.origin)]);
+                    }
                 }
             }
-            if let Some(gate) = ingress.tagged(tables, frame, origins) {
-                if let Some(ip) = gate.parse_v4::<TAGGED>(tables, frame) {
-                    return usual.push(mbuf, ip, &gate);
-                }
-                if let Some(ip) = gate.plain.parse_v6::<TAGGED>(frame) {
-                    return push_v6(v6, mbuf, ip, &origins[usize::from(gate.origin)]);
+            _ => {
+                if let Some(gate) = &ingress.gate {
+                    if let Some(ip) = gate.parse_v4::<{ eth::LENGTH }>(tables, frame) {
+                        return usual.push(mbuf, ip, gate);
+                    }
+                    if let Some(ip) = gate.plain.parse_v6::<{ eth::LENGTH }>(frame) {
+                        return push_v6(v6, mbuf, ip, &origins[usize::from(gate.origin)]);
+                    }
                 }
             }
         }

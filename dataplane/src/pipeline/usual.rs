@@ -7,7 +7,7 @@
 
 use arrayvec::ArrayVec;
 use dpdk_sys::Mbuf;
-use nat::{EntryRef, FlowKey, Hit, NewPacket, Resolution, Verdict};
+use nat::{EntryRef, FlowKey, NewPacket, Resolution, Verdict};
 use net::parse::{PlainV4, parse_v4, protocol};
 use net::{Drop, NextHopId, PortId, RouteKind, VrfId, eth};
 use rib::{Adjacency, Lookup, Tables};
@@ -229,13 +229,15 @@ impl Pipeline {
         at: EntryRef,
         origins: &[Origin],
     ) -> Option<Mbuf> {
-        let hit = self.engine.hit(at, usual.tcp_flags, usual.length, self.now);
-        if hit != Hit::default() {
+        if !self.engine.hit_quietly(at, usual.tcp_flags, usual.length, self.now) {
+            let hit = self.engine.advance(at, usual.tcp_flags);
             if let Some(reason) = hit.refused {
                 self.refuse_usual(tables, mbuf, usual.origin(origins), reason);
                 return None;
             }
-            self.request_offload(tables, self.engine.id_of(at));
+            if hit.offload {
+                self.request_offload(tables, self.engine.id_of(at));
+            }
         }
         let l3 = usize::from(usual.l3);
         let packet = mbuf.data_mut().get_mut(l3..l3 + PlainV4::HEADERS);
