@@ -168,8 +168,8 @@ impl Check {
                         IpAddr::V6(a) => tables.resolve_v6(vrf, a.into(), hash << 5),
                     };
                     let burst: [Lookup; Tables::BURST] = match address {
-                        IpAddr::V4(a) => tables.resolve_v4_burst(1, |_| (vrf, a.into(), hash << 5)),
-                        IpAddr::V6(a) => tables.resolve_v6_burst(1, |_| (vrf, a.into(), hash << 5)),
+                        IpAddr::V4(a) => tables.resolve_v4_burst(1, |_| (vrf, a.into()), |_| hash << 5),
+                        IpAddr::V6(a) => tables.resolve_v6_burst(1, |_| (vrf, a.into()), |_| hash << 5),
                     };
                     let (end, id) = match found {
                         Ok(r) => {

@@ -117,7 +117,9 @@ fn a_burst_is_the_same_as_its_lookups() {
         })
         .collect();
     let bursts = queries.chunks(Tables::BURST);
-    let found = bursts.flat_map(|burst| tables.resolve_v4_burst(burst.len(), |i| burst[i])[..burst.len()].to_vec());
+    let found = bursts.flat_map(|burst| {
+        tables.resolve_v4_burst(burst.len(), |i| (burst[i].0, burst[i].1), |i| burst[i].2)[..burst.len()].to_vec()
+    });
     for (query, found) in queries.iter().zip(found) {
         let single = tables.resolve_v4(query.0, query.1, query.2);
         assert_eq!(
@@ -129,8 +131,8 @@ fn a_burst_is_the_same_as_its_lookups() {
             }
         );
     }
-    let queries = [(VRF, 0x2001_0db8 << 96 | 1, 0), (VRF, 1, 0)];
-    let found = tables.resolve_v6_burst(queries.len(), |i| queries[i]);
+    let queries = [(VRF, 0x2001_0db8 << 96 | 1), (VRF, 1)];
+    let found = tables.resolve_v6_burst(queries.len(), |i| queries[i], |_| 0);
     assert_eq!(tables.adjacency(found[0].next_hop).gateway, Some(ip("10.0.0.2")));
     assert_eq!(found[1].next_hop, Lookup::NO_ROUTE.next_hop);
 }

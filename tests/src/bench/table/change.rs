@@ -191,7 +191,7 @@ fn read(reader: &Reader, keys: &[IpAddr], stop: &AtomicBool, saw: impl Fn(u64)) 
     while !stop.load(Ordering::Acquire) {
         for burst in bursts.by_ref().take(BURSTS) {
             let Some(tables) = reader.enter() else { return 0.0 };
-            let found = tables.resolve_v4_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i], 7));
+            let found = tables.resolve_v4_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i]), |_| 7);
             lookups += found.len() as u64;
             black_box(found);
             let generation = tables.generation().0;

@@ -37,7 +37,7 @@ pub fn run(sizes: &Sizes) -> Result<Figures, String> {
     let tables = reader.enter().ok_or("the tables are gone")?;
     let burst_v4 = |keys: &[u32]| {
         per_second(keys, |burst| {
-            let found = tables.resolve_v4_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i], HASH));
+            let found = tables.resolve_v4_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i]), |_| HASH);
             found[..burst.len()].iter().filter(|l| l.next_hop.0 > 1).count()
         })
     };
@@ -47,7 +47,7 @@ pub fn run(sizes: &Sizes) -> Result<Figures, String> {
     complete(found, "IPv4")?;
     let (v4_anywhere, _) = burst_v4(&anywhere);
     let (v6_inside, found) = per_second(&inside_v6, |burst| {
-        let found = tables.resolve_v6_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i], HASH));
+        let found = tables.resolve_v6_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i]), |_| HASH);
         found[..burst.len()].iter().filter(|l| l.next_hop.0 > 1).count()
     });
     complete(found, "IPv6")?;
