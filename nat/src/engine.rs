@@ -232,7 +232,7 @@ impl Engine {
     }
 
     /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet.
-    #[inline]
+    #[inline(always)]
     pub fn hit(&mut self, at: EntryRef, segment: Segment, length: u16, now: Millis) -> Hit {
         const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
         let tick = self.clock.tick(now);
@@ -251,6 +251,7 @@ impl Engine {
     }
 
     /// The same for a fragment without the header of layer 4.
+    #[cold]
     pub fn hit_fragment(&mut self, at: EntryRef, length: u16, now: Millis) -> Hit {
         let sequence = self.entry(at).sequence;
         self.hit(at, Segment { flags: 0, sequence }, length, now)
