@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nat::{
-    Delta, Engine, EngineConfig, EntryRef, FlowKey, Masquerade, Millis, NewPacket, Policy, PolicySpec, PortForward,
+    Delta, Engine, EngineConfig, EntryRef, FlowKey, ForwardTarget, Masquerade, Millis, NewPacket, Policy, PolicySpec, PoolOptions, PortForward,
     Resolution, Resolver, Segment, Verdict,
 };
 use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
@@ -135,14 +135,19 @@ fn policy(pool: u32, ports: (u16, u16)) -> Result<Arc<Policy>, String> {
             sources: vec![],
             pool: (0..pool).map(|i| Ipv4Addr::from(0xc633_6400 + i)).collect(),
             ports,
+            options: PoolOptions::default(),
         }],
         port_forwards: vec![PortForward {
             vpc,
             address: Ipv4Addr::from(FORWARD.0),
             protocol: protocol::UDP,
-            port: FORWARD.1,
-            target: Ipv4Addr::from(TARGET.0),
-            target_port: TARGET.1,
+            ports: (FORWARD.1, FORWARD.1),
+            targets: vec![ForwardTarget {
+                address: Ipv4Addr::from(TARGET.0),
+                port: TARGET.1,
+                weight: 1,
+            }],
+            affinity: false,
         }],
         ..PolicySpec::default()
     };
