@@ -242,6 +242,7 @@ impl Engine {
     }
 
     /// The same for a fragment without the header of layer 4.
+    #[cold]
     pub fn hit_fragment(&mut self, at: EntryRef, length: u16, now: Millis) -> Hit {
         let sequence = self.entry(at).sequence;
         self.hit(at, Segment { flags: 0, sequence }, length, now)
