@@ -220,6 +220,14 @@ fn the_shutdown_communication_of_frr_is_shown() {
             error.contains("Administrative Shutdown") && error.contains("rack 5 moves")
         })
         .await;
+        let peer = speaker.state().await.peers.remove(0);
+        let told = peer.last_notification.expect("FRR has sent one");
+        assert_eq!((told.sent, told.code, told.subcode), (false, 6, 2), "{told:?}");
+        // Its length, then "rack 5 moves".
+        assert!(told.data.contains("0c7261636b2035206d6f766573"), "{told:?}");
+        let counts = peer.messages_received;
+        assert!(counts.open > 0 && counts.update > 0 && counts.keepalive > 0, "{counts:?}");
+        assert_eq!(counts.notification, 1, "{counts:?}");
         speaker.shutdown("").await;
         bgpd.kill();
     });
