@@ -40,4 +40,4 @@ pub use family::Family;
 pub use io::{Event, Feedback, NextHopAnswers, Speaker};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use role::Role;
-pub use view::{FamilyCounters, PathView, PeerView, RouteView, State};
+pub use view::{FamilyCounters, NotificationView, PathView, PeerView, RouteView, State};

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use net::Prefix;
 use serde::{Deserialize, Serialize};
 
+use crate::session::MessageCounts;
 use crate::{Family, Role};
 
 /// The speaker and its peers.
@@ -63,6 +64,10 @@ pub struct PeerView {
     pub messages_in: u64,
     /// Messages sent since the peer was configured.
     pub messages_out: u64,
+    /// Those received, by type.
+    pub messages_received: MessageCounts,
+    /// Those sent, by type.
+    pub messages_sent: MessageCounts,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used (RFC 7606).
@@ -75,8 +80,27 @@ pub struct PeerView {
     pub flaps: u64,
     /// Why the session last failed.
     pub last_error: Option<String>,
+    /// The last NOTIFICATION that ended a connection.
+    pub last_notification: Option<NotificationView>,
     /// State of BFD with the peer; `None` without BFD.
     pub bfd: Option<crate::bfd::packet::State>,
+}
+
+/// A NOTIFICATION (RFC 4271 section 4.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationView {
+    /// We sent it; else the peer did.
+    pub sent: bool,
+    /// Seconds ago.
+    pub seconds_ago: u64,
+    /// Error code.
+    pub code: u8,
+    /// Error subcode.
+    pub subcode: u8,
+    /// What they mean.
+    pub meaning: String,
+    /// Its data in hexadecimal: what was wrong, as it came, or the peer's reason.
+    pub data: String,
 }
 
 /// Prefix counts of one family of a peer.

@@ -100,6 +100,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/bfd", get(bfd))
         .route("/v1/bmp", get(bmp))
         .route("/v1/rpki", get(rpki))
+        .route("/v1/bgp/neighbors", get(policy::bgp_neighbors))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/dump/mrt", get(dump::mrt))

@@ -24,9 +24,11 @@ use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::{Delivery, Rib};
 use crate::rpki::{Caches, RpkiState};
-use crate::session::State as SessionState;
+use crate::session::{Ending, State as SessionState};
 use crate::wire::{Cease, Context, Notification};
-use crate::{Error, Family, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State};
+use crate::{
+    Error, Family, NotificationView, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State,
+};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -788,6 +790,13 @@ impl Core {
             families: self.rib.counters(config.address),
             messages_in: status.statistics.messages_in,
             messages_out: status.statistics.messages_out,
+            messages_received: status.statistics.received,
+            messages_sent: status.statistics.sent,
+            last_notification: status
+                .statistics
+                .last_notification
+                .as_ref()
+                .and_then(|(ending, at)| notification_view(ending, seconds(*at))),
             treated_as_withdraw: status.statistics.treated_as_withdraw,
             attributes_discarded: status.statistics.attributes_discarded,
             refreshes_in: status.statistics.refreshes_in,
@@ -801,6 +810,22 @@ impl Core {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+fn notification_view(ending: &Ending, seconds_ago: u64) -> Option<NotificationView> {
+    let (sent, notification) = match ending {
+        Ending::Sent(notification) => (true, notification),
+        Ending::Received(notification) => (false, notification),
+        Ending::Closed => return None,
+    };
+    Some(NotificationView {
+        sent,
+        seconds_ago,
+        code: notification.code,
+        subcode: notification.subcode,
+        meaning: notification.to_string(),
+        data: notification.data.iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
 }
 
 impl Handle {

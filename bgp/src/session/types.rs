@@ -3,12 +3,12 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use net::Prefix;
 
-use super::{ConnectionId, Direction, Negotiated};
+use super::{ConnectionId, Direction, MessageCounts, Negotiated};
 use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
 use crate::{Family, RemoteAs, Role};
 
@@ -163,6 +163,10 @@ pub struct Statistics {
     pub messages_in: u64,
     /// Messages sent.
     pub messages_out: u64,
+    /// Those received, by type.
+    pub received: MessageCounts,
+    /// Those sent, by type.
+    pub sent: MessageCounts,
     /// UPDATEs whose routes were treated as withdrawn.
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used.
@@ -177,6 +181,8 @@ pub struct Statistics {
     pub last_error: Option<String>,
     /// How a connection last ended.
     pub last_ending: Option<Ending>,
+    /// The last NOTIFICATION that ended one, either way, and when.
+    pub last_notification: Option<(Ending, Instant)>,
 }
 
 /// How a connection ended.

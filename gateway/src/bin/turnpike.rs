@@ -145,6 +145,13 @@ impl PolicyTest {
 
 #[derive(Subcommand)]
 enum ShowBgp {
+    /// Everything about a peer's session, or about all.
+    Neighbor {
+        /// Only this peer.
+        peer: Option<IpAddr>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Every path to a prefix, or to all, with its attributes and why it is not used.
     Routes {
         /// Only this prefix.
@@ -293,6 +300,14 @@ fn request(show: &Show) -> (String, bool, Render) {
             (format!("/v1/routes{query}"), output.json, render::routes)
         }
         Show::Bgp { output, what: None } => ("/v1/bgp".to_owned(), output.json, render::bgp),
+        Show::Bgp {
+            what: Some(ShowBgp::Neighbor { peer, output }),
+            ..
+        } => {
+            let peer = peer.map(|peer| peer.to_string());
+            let query = query(&[("peer", peer.as_ref())]);
+            (format!("/v1/bgp/neighbors{query}"), output.json, render::bgp_neighbors)
+        }
         Show::Bgp {
             what: Some(ShowBgp::Routes { prefix, limit, output }),
             ..
