@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod routers;
 pub(crate) mod watch;
 
 use std::fs::{self, File};
@@ -30,7 +31,7 @@ router bgp 65001
 pub(crate) const FRR_V4: &str = "10.99.0.2";
 pub(crate) const FRR_V6: &str = "2001:db8:99::2";
 /// Longest wait for anything that is to happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 const DAEMONS: &str = "/usr/lib/frr";
 const BGPD_CONF: &str = "
@@ -272,6 +273,18 @@ impl Lab {
             });
             attempt.join().expect("thread")
         }
+    }
+
+    /// What a program in the router's namespace prints.
+    pub(crate) async fn ask(&self, program: &str, arguments: &[&str]) -> String {
+        let answer = tokio::process::Command::new("ip")
+            .args(["netns", "exec", &self.router, program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("ip runs");
+        String::from_utf8_lossy(&answer.stdout).into_owned()
     }
 
     /// Starts a program in the router's namespace.
