@@ -141,6 +141,7 @@ pub struct Bgp {
     pub prefixes: usize,
     pub paths: usize,
     pub dynamic_refused: u64,
+    pub unknown_refused: u64,
     pub awaited: Vec<std::net::IpAddr>,
     pub peers: Vec<PeerView>,
     pub routes: Vec<bgp::RouteView>,

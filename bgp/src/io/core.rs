@@ -559,6 +559,7 @@ impl Core {
             paths,
             attribute_sets,
             dynamic_refused: self.dynamic_refused,
+            unknown_refused: self.directory.refused(),
             awaited: self.deferral.iter().flat_map(Deferral::awaited).collect(),
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
         }
