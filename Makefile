@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-peers bench-instructions fuzz clean
+.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-peers bench-bgp bench-instructions bench-routes fuzz clean
 
 FUZZ_SECONDS ?= 60
 export RUST_BACKTRACE ?= 1
@@ -51,10 +51,19 @@ bench: setup ## Run the benchmarks into target/bench
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench
 
+bench-routes: setup ## Measure route tables: load, lookups, changes, the kernel's mirror
+	cargo build --locked --release -p turnpike-tests --bins
+	target/release/bench-routes
+
 bench-peers: setup ## Compare with OVS-DPDK in one wiring
 	@./setup.sh bench-peers
 	cargo build --locked --release -p gateway -p turnpike-tests --bins
 	target/release/bench-peers
+
+bench-bgp: setup ## Compare the BGP speaker with FRR, BIRD and GoBGP
+	@./setup.sh bench-bgp
+	cargo build --locked --release -p turnpike-tests --bin bench-bgp
+	target/release/bench-bgp
 
 bench-instructions: setup ## Count instructions a packet with callgrind
 	@./setup.sh bench-instructions

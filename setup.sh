@@ -5,6 +5,7 @@
 #   ./setup.sh fuzz                also cargo-fuzz
 #   ./setup.sh deny                also cargo-deny
 #   ./setup.sh bench-peers         also OVS-DPDK, the peer of `make bench-peers`
+#   ./setup.sh bench-bgp           also BIRD and GoBGP, peers of `make bench-bgp`
 #   ./setup.sh bench-instructions  also valgrind
 #
 # Needs root, Debian 12, the network, and a Rust toolchain; says what to do where one of them is missing.
@@ -107,6 +108,7 @@ case ${1:-} in
         ;;
     deny) cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny ;;
     bench-peers) install_packages openvswitch-switch-dpdk ;;
+    bench-bgp) install_packages bird2 gobgpd ;;
     bench-instructions) install_packages valgrind ;;
-    *) fail "unknown purpose \`$1\`: say nothing, fuzz, deny, bench-peers or bench-instructions" ;;
+    *) fail "unknown purpose \`$1\`: say nothing, fuzz, deny, bench-peers, bench-bgp or bench-instructions" ;;
 esac

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use net::{IfIndex, Prefix, VrfId};
 
+use crate::bfd;
 use crate::policy::{Policy, PolicyTable};
 use crate::{Error, Family, Role};
 
@@ -255,6 +256,8 @@ pub struct PeerConfig {
     pub role: Option<Role>,
     /// The peer has to say its role too. Off: one that says nothing is taken for the opposite.
     pub strict_role: bool,
+    /// BFD with the peer: when it says that the peer is not reached any more, the session ends.
+    pub bfd: Option<bfd::session::Config>,
     /// Free text for people.
     pub description: String,
 }
@@ -360,15 +363,17 @@ impl PeerConfig {
             long_lived_stale_time: Duration::ZERO,
             role: None,
             strict_role: false,
+            bfd: None,
             description: String::new(),
         }
     }
 
-    /// True if the session need not restart to become what `other` says: policies may differ.
+    /// True if the session need not restart to become what `other` says: policies and BFD may differ.
     pub(crate) fn same_session(&self, other: &Self) -> bool {
         let without_policy = |config: &Self| Self {
             import: Policy::Unset,
             export: Policy::Unset,
+            bfd: None,
             ..config.clone()
         };
         without_policy(self) == without_policy(other)
@@ -410,6 +415,14 @@ impl PeerConfig {
         }
         if matches!(self.distance, Distance::Multihop(0) | Distance::Security(0)) {
             return Err(Error::Distance(peer));
+        }
+        if let Some(bfd) = &self.bfd {
+            if bfd.min_tx.is_zero() || bfd.min_rx.is_zero() || bfd.multiplier == 0 {
+                return Err(Error::Bfd(peer));
+            }
+            if matches!(self.distance, Distance::Multihop(hops) | Distance::Security(hops) if hops > 1) {
+                return Err(Error::BfdDistance(peer));
+            }
         }
         if self.connect_retry < Duration::from_secs(1) {
             return Err(Error::ConnectRetry(peer));
@@ -505,6 +518,18 @@ mod tests {
             assert!(matches!(with_peer(|p| p.distance = distance), Err(Error::Distance(_))));
         }
         assert!(matches!(with_peer(|p| p.families.clear()), Err(Error::NoFamily(_))));
+        let silent = bfd::session::Config {
+            multiplier: 0,
+            ..bfd::session::Config::default()
+        };
+        assert!(matches!(with_peer(|p| p.bfd = Some(silent)), Err(Error::Bfd(_))));
+        assert!(matches!(
+            with_peer(|p| {
+                p.bfd = Some(bfd::session::Config::default());
+                p.distance = Distance::Multihop(2);
+            }),
+            Err(Error::BfdDistance(_))
+        ));
         assert!(matches!(
             with_peer(|p| (p.remote_as, p.role) = (65000.into(), Some(Role::Peer))),
             Err(Error::RoleInside(_))

@@ -141,6 +141,27 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// Another BFD daemon, most likely FRR's, or no right to bind.
+    #[error(
+        "cannot listen for BFD on UDP port {port}: {source}; end the other BFD daemon (FRR's bfdd), take `bfd` from the \
+         peers, or run as root"
+    )]
+    BfdListen {
+        /// The port.
+        port: u16,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The system has nothing left for a thread.
+    #[error("cannot start the thread of BFD: {0}; look at the limits of threads and open files")]
+    BfdThread(#[source] std::io::Error),
+    /// RFC 5880 section 6.8.1.
+    #[error("bfd of peer {0} has an interval or a multiplier of 0: use 1 or more")]
+    Bfd(IpAddr),
+    /// RFC 5881 is for one hop.
+    #[error("peer {0} may be several hops away, and bfd reaches one: take bfd or multihop away")]
+    BfdDistance(IpAddr),
     /// The speaker's own task has ended.
     #[error("the BGP speaker has stopped: start another one")]
     Stopped,

@@ -1,7 +1,7 @@
 //! The BGP speaker of the gateway: sessions with the fabric's routers, a RIB of what they say, route changes out.
 //!
 //! Owns: the codec facade ([`wire`]), the sans-IO session ([`session`]), policy ([`policy`]), adj-rib-in, loc-rib and
-//! adj-rib-out ([`rib`]), and the sockets ([`Speaker`]).
+//! adj-rib-out ([`rib`]), BFD with the peers ([`bfd`]), and the sockets ([`Speaker`]).
 //!
 //! Never does: resolve next hops, program a kernel or a forwarding table, reflect routes, or give transit unless a
 //! peer's `advertise_learned` asks for it. It uses `net` alone: what comes out is [`net::RouteChange`].
@@ -10,9 +10,12 @@
 //! `io::core` hands it to [`rib::Rib`], which applies policy and loop checks, runs the decision process and yields
 //! changes; these leave in batches through the channel given to [`Speaker::start`].
 //!
+//! What peers are told is computed and encoded once for all that are told the same: `rib/group.rs`.
+//!
 //! Read first: `io/mod.rs` for the interface, `session/mod.rs` for the state machine, `rib/mod.rs` for the tables.
 #![forbid(unsafe_code)]
 
+pub mod bfd;
 mod config;
 mod error;
 mod family;

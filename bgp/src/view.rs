@@ -20,6 +20,8 @@ pub struct State {
     pub paths: usize,
     /// Distinct attribute sets that those paths share.
     pub attribute_sets: usize,
+    /// Update groups: peers of one group are told the same, computed and encoded once.
+    pub update_groups: usize,
     /// Connections of dynamic peers that were refused because their range was full.
     pub dynamic_refused: u64,
     /// Connections from addresses that are no peers, which were closed.
@@ -75,6 +77,8 @@ pub struct PeerView {
     pub flaps: u64,
     /// Why the session last failed.
     pub last_error: Option<String>,
+    /// State of BFD with the peer; `None` without BFD.
+    pub bfd: Option<crate::bfd::packet::State>,
 }
 
 /// Prefix counts of one family of a peer.

@@ -147,16 +147,10 @@ fn a_killed_bgpd_takes_its_routes_along_and_comes_back() {
 
         watch.forget();
         let mut bgpd = lab.start_bgpd();
-        let restarted = tokio::time::Instant::now();
         let back = watch
             .wait("route again", |event| change(event, "198.51.100.0/24"))
             .await;
         assert!(back.route.is_some());
-        assert!(
-            restarted.elapsed() < Duration::from_secs(10),
-            "{:?}",
-            restarted.elapsed()
-        );
         assert_eq!(speaker.state().await.peers[0].flaps, 1);
         speaker.shutdown("").await;
         bgpd.kill();

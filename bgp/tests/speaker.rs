@@ -10,7 +10,7 @@ use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn prefix(text: &str) -> Prefix {
     text.parse().expect("prefix")

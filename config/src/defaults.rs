@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::{Mac, Source, VpcId};
 
-use crate::model::{BatchBounds, Distances, Family, GracefulRestart, Memory, Poll, PortRange};
+use crate::model::{BatchBounds, Bfd, Distances, Family, GracefulRestart, Memory, Poll, PortRange};
 
 pub(crate) const WORKERS: [u16; 1] = [0];
 pub(crate) const POLL: Poll = Poll::Adaptive;
@@ -26,6 +26,9 @@ pub(crate) const LARGE_BATCH: BatchBounds = BatchBounds {
     time: 250,
 };
 
+/// Workers lose about a hundredth of their lookups to a stream of changes, and nobody notices the delay.
+pub(crate) const PUBLISH_INTERVAL: u32 = 5;
+
 /// Those that `net` gives.
 pub(crate) fn distances() -> Distances {
     Distances {
@@ -40,7 +43,9 @@ pub(crate) fn distances() -> Distances {
 pub(crate) const KERNEL_TABLE: u32 = 254;
 /// Nobody else's: iproute2 and FRR name 186 to 198 theirs.
 pub(crate) const KERNEL_PROTOCOL: u8 = 212;
-pub(crate) const KERNEL_METRIC: u32 = 20;
+/// Below zebra's 20: where both have a route, the host goes where the gateway does.
+pub(crate) const KERNEL_METRIC: u32 = 10;
+pub(crate) const KERNEL_AUDIT_INTERVAL: u32 = 30;
 
 /// As FRR connects when its configuration says nothing else.
 pub(crate) const FPM_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2620);
@@ -61,12 +66,21 @@ pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
 pub(crate) const LONG_LIVED_STALE_TIME: u32 = 0;
 pub(crate) const CONNECT_RETRY: u16 = 5;
+/// As FRR's.
+pub(crate) const BFD: Bfd = Bfd {
+    min_tx_ms: 300,
+    min_rx_ms: 300,
+    multiplier: 3,
+};
 pub(crate) const FAMILIES: [Family; 2] = [Family::Ipv4Unicast, Family::Ipv6Unicast];
 
 pub(crate) const TCP_ESTABLISHED: u32 = 7440;
 pub(crate) const TCP_TRANSITORY: u32 = 240;
 pub(crate) const UDP: u32 = 300;
 pub(crate) const ICMP: u32 = 60;
+
+pub(crate) const BLOCK_COUNT: u16 = 4;
+pub(crate) const BLOCK_QUARANTINE: u32 = 60;
 
 /// Every address of the host.
 pub(crate) fn bgp_listen() -> SocketAddr {

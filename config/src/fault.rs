@@ -346,6 +346,13 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
+    /// BFD reaches a neighbour on the link.
+    #[error("bgp peer {peer} has bfd, and may be several hops away")]
+    #[diagnostic(help("bfd is for peers on the same link (RFC 5881): take it away, or let the peer be one hop away"))]
+    BfdDistance {
+        /// The peer.
+        peer: IpAddr,
+    },
     /// A group that is not there.
     #[error("there is no [[bgp.peer-group]] `{name}`")]
     #[diagnostic(help("add the group, or name one that is there"))]
@@ -423,6 +430,44 @@ pub enum Fault {
         vpc: String,
         /// The sources.
         sources: Ipv4Net,
+    },
+    /// A pool with port blocks that another rule has ports of.
+    #[error("masquerade pool {pool} of vpc `{vpc}` has port blocks or meets some, and another rule uses it")]
+    #[diagnostic(help("give blocks addresses that no other rule with blocks has, and ports that no other rule has"))]
+    SharedBlocks {
+        /// The pool.
+        pool: Ipv4Net,
+        /// Its VPC.
+        vpc: String,
+    },
+    /// Prefixes of static NAT that do not pair host by host.
+    #[error("static NAT of vpc `{vpc}` pairs {inside} with {outside}")]
+    #[diagnostic(help("give both prefixes the same length"))]
+    StaticLength {
+        /// The VPC.
+        vpc: String,
+        /// The prefix inside.
+        inside: Ipv4Net,
+        /// The prefix outside.
+        outside: Ipv4Net,
+    },
+    /// A VPC that static NAT shows to itself.
+    #[error("static NAT of vpc `{vpc}` has the same VPC as its peer")]
+    #[diagnostic(help("name another VPC, or leave `peer` out for everybody outside of VPCs"))]
+    StaticPeer {
+        /// The VPC.
+        vpc: String,
+    },
+    /// Static NAT of addresses that something else has.
+    #[error("static NAT of vpc `{vpc}` uses {prefix}, which is also {other}")]
+    #[diagnostic(help("give each rule a prefix of its own"))]
+    StaticOverlap {
+        /// The VPC.
+        vpc: String,
+        /// The prefix.
+        prefix: Ipv4Net,
+        /// Who else has it.
+        other: String,
     },
     /// A forwarded port that masquerading may pick for another.
     #[error("port forward {address} {protocol} {port} lies in the ports {ports} of the masquerade pool {pool}")]

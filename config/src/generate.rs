@@ -11,10 +11,10 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
-    GracefulRestart, Kernel, Masquerade, Memory, Nat, Peer, PeerAs, PeerPolicy, Poll, Port, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute, Timers, UnnumberedPeer, Via, Vpc,
-    Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering, Fpm,
+    Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Peer, PeerAs, PeerPolicy, Poll, Port,
+    PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget,
+    Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, Vxlan,
 };
 use crate::words::Word;
 
@@ -34,10 +34,11 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         collection::btree_map((0..9_u16, 0..12_u8), route(), 0..8),
         option::of(bgp()),
         collection::vec((0..9_u16, masquerade()), 0..5),
+        collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
         collection::btree_map((0..4_u8, any::<bool>(), 1..1024_u16), (0..9_u16, 1..=u16::MAX), 0..5),
     );
     parts.prop_map(
-        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, forwards)| {
+        |((name, dataplane, rib, kernel, fpm, timers), ports, vpcs, routes, bgp, masquerades, statics, forwards)| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
             let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
@@ -49,6 +50,16 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             let masquerades = (0..)
                 .zip(masquerades)
                 .filter_map(|(index, (vpc, rule))| Some(rule.place(known(vpc)?, index)));
+            // Prefixes of their own for each pair, so that rules neither clash nor overlap.
+            let statics = (0..).zip(statics).filter_map(|(index, (vpc, peer, host))| {
+                let vpc = known(vpc)?;
+                Some(StaticNat {
+                    vpc,
+                    inside: Ipv4Net::from(Ipv4Addr::new(10, 0, index, host)),
+                    outside: Ipv4Net::from(Ipv4Addr::new(198, 18, index, host)),
+                    peer: known(peer).filter(|peer| *peer != vpc),
+                })
+            });
             let port_forwards = forwards
                 .into_iter()
                 .filter_map(|((address, tcp, port), (vpc, target_port))| {
@@ -76,6 +87,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 nat: Nat {
                     timers,
                     masquerades: masquerades.collect(),
+                    statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
                 api: Api {
@@ -110,6 +122,7 @@ fn rib() -> impl Strategy<Value = Rib> {
             size: size * 2,
             time: time * 2,
         },
+        publish_interval: time,
         distance: Distances {
             fixed,
             ebgp,
@@ -121,10 +134,13 @@ fn rib() -> impl Strategy<Value = Rib> {
 }
 
 fn kernel() -> impl Strategy<Value = Kernel> {
-    (1..=u32::MAX, 5..=u8::MAX, any::<u32>()).prop_map(|(table, protocol, metric)| Kernel {
-        table,
-        protocol,
-        metric,
+    (1..=u32::MAX, 5..=u8::MAX, any::<u32>(), 1..=86_400_u32).prop_map(|(table, protocol, metric, audit_interval)| {
+        Kernel {
+            table,
+            protocol,
+            metric,
+            audit_interval,
+        }
     })
 }
 
@@ -210,6 +226,7 @@ struct DrawnVpc {
     mtu: u16,
     hosts: BTreeSet<u8>,
     vteps: BTreeSet<u8>,
+    kernel_table: bool,
 }
 
 fn vpc() -> impl Strategy<Value = DrawnVpc> {
@@ -223,16 +240,20 @@ fn vpc() -> impl Strategy<Value = DrawnVpc> {
         68..=9000_u16,
         hosts,
         vteps,
+        any::<bool>(),
     )
-        .prop_map(|(name, host_interface, vlan, mac, mtu, hosts, vteps)| DrawnVpc {
-            name,
-            host_interface,
-            vlan,
-            mac,
-            mtu,
-            hosts,
-            vteps,
-        })
+        .prop_map(
+            |(name, host_interface, vlan, mac, mtu, hosts, vteps, kernel_table)| DrawnVpc {
+                name,
+                host_interface,
+                vlan,
+                mac,
+                mtu,
+                hosts,
+                vteps,
+                kernel_table,
+            },
+        )
 }
 
 impl DrawnVpc {
@@ -261,6 +282,7 @@ impl DrawnVpc {
                 .iter()
                 .map(|host| subnet(Ipv4Addr::new(10, 0, 0, *host), 24))
                 .collect(),
+            kernel_table: self.kernel_table.then(|| 1000 + u32::from(id)),
         }
     }
 }
@@ -409,12 +431,14 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    let peer = (session(), restart(), role(), peer_policy(), peer_policy());
-    peer.prop_map(|(peer, restart, role, import, export)| Peer {
+    let peer = (session(), restart(), role(), bfd(), peer_policy(), peer_policy());
+    peer.prop_map(|(peer, restart, role, bfd, import, export)| Peer {
         import,
         export,
         role: role.0,
         strict_role: role.1,
+        // For peers on the same link alone.
+        bfd: bfd.filter(|_| peer.ttl_security.or(peer.multihop).unwrap_or(1) == 1),
         graceful_restart: restart.0,
         restart_time: restart.1,
         stale_time: restart.2,
@@ -428,6 +452,15 @@ fn role() -> impl Strategy<Value = (Option<Role>, bool)> {
     let roles = Role::WORDS.iter().map(|(_, role)| *role).collect::<Vec<_>>();
     let some = (sample::select(roles), any::<bool>()).prop_map(|(role, strict)| (Some(role), strict));
     prop_oneof![Just((None, false)), some]
+}
+
+fn bfd() -> impl Strategy<Value = Option<Bfd>> {
+    let drawn = (10..=60_000_u32, 10..=60_000_u32, 1..=255_u8);
+    option::of(drawn.prop_map(|(min_tx_ms, min_rx_ms, multiplier)| Bfd {
+        min_tx_ms,
+        min_rx_ms,
+        multiplier,
+    }))
 }
 
 fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32, u32)> {
@@ -494,6 +527,7 @@ fn session() -> impl Strategy<Value = Peer> {
                     long_lived_stale_time: 0,
                     role: None,
                     strict_role: false,
+                    bfd: None,
                 }
             },
         )
@@ -628,13 +662,39 @@ fn action(accept: bool) -> Action {
 struct DrawnMasquerade {
     pools: BTreeSet<u8>,
     ports: PortRange,
+    behavior: (Mapping, Filtering),
+    choice: (Pairing, bool, PortChoice),
 }
 
 fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
-    (collection::btree_set(any::<u8>(), 1..3), 1024..60_000_u16, 0..5000_u16).prop_map(|(pools, first, more)| {
+    let behavior = sample::select(vec![
+        (Mapping::PerConnection, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::EndpointIndependent),
+    ]);
+    let choice = (any::<bool>(), any::<bool>(), 0..3_u8, 1..500_u16, 1..9_u16, 0..900_u32).prop_map(
+        |(strict, parity, choice, size, count, quarantine)| {
+            let pairing = if strict { Pairing::Strict } else { Pairing::Soft };
+            let blocks = PortBlocks {
+                size,
+                count,
+                quarantine,
+            };
+            match choice {
+                0 => (pairing, parity, PortChoice::Free),
+                1 => (pairing, false, PortChoice::Blocks(blocks)),
+                _ => (pairing, parity, PortChoice::Deterministic),
+            }
+        },
+    );
+    let pools = collection::btree_set(any::<u8>(), 1..3);
+    // As many ports as a rule's sources have addresses, which is enough for determined ones.
+    (pools, 1024..60_000_u16, 500..5000_u16, behavior, choice).prop_map(|(pools, first, more, behavior, choice)| {
         DrawnMasquerade {
             pools,
             ports: PortRange::new(first, first + more).expect("not empty"),
+            behavior,
+            choice,
         }
     })
 }
@@ -646,12 +706,17 @@ impl DrawnMasquerade {
             .pools
             .iter()
             .map(|host| Ipv4Net::from(Ipv4Addr::new(100, 64, index, *host)));
-        let sources = vec![Ipv4Net::new(Ipv4Addr::new(10, index, 0, 0), 16).expect("a length of IPv4")];
+        let sources = vec![Ipv4Net::new(Ipv4Addr::new(10, index, 0, 0), 24).expect("a length of IPv4")];
         Masquerade {
             vpc,
             sources,
             pool: pool.collect(),
             ports: self.ports,
+            mapping: self.behavior.0,
+            filtering: self.behavior.1,
+            pairing: self.choice.0,
+            parity: self.choice.1,
+            choice: self.choice.2,
         }
     }
 }

@@ -39,10 +39,11 @@ pub use candidate::{Candidate, Checked, Committed};
 pub use error::Error;
 pub use fault::Fault;
 pub use model::{
-    Action, Api, BatchBounds, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm,
-    Gateway, GracefulRestart, Kernel, Masquerade, Memory, Nat, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll,
-    Port, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticRoute,
-    Timers, UnnumberedPeer, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter,
+    Filtering, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, Pairing, Password,
+    PasswordError, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
+    PrefixRule, Protocol, Rib, Role, RouteTarget, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc,
+    Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

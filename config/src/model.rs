@@ -16,10 +16,13 @@ use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
-    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs, PeerPolicy,
+    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs, PeerPolicy,
     PrefixFilter, PrefixRule, Role, UnnumberedPeer,
 };
-pub use nat::{Masquerade, Nat, PortForward, PortRange, Protocol, Timers};
+pub use nat::{
+    Filtering, Mapping, Masquerade, Nat, Pairing, PortBlocks, PortChoice, PortForward, PortRange, Protocol, StaticNat,
+    Timers,
+};
 pub use rib::{BatchBounds, Distances, Rib};
 
 /// One whole configuration.
@@ -127,6 +130,7 @@ impl Config {
             set(&mut rule.sources);
             set(&mut rule.pool);
         }
+        self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
         self.nat
             .port_forwards
             .sort_by_key(|forward| (forward.address, forward.protocol, forward.port));
@@ -231,6 +235,8 @@ pub struct Vpc {
     pub mtu: u16,
     /// The gateway's addresses in the VPC with their subnets, ascending.
     pub addresses: Vec<IpNet>,
+    /// Kernel table whose routes, of other programs, are the VPC's.
+    pub kernel_table: Option<u32>,
 }
 
 /// How the packets of a VPC are told from those of others.
@@ -321,6 +327,8 @@ pub struct Kernel {
     pub protocol: u8,
     /// Metric of our routes.
     pub metric: u32,
+    /// Seconds from one comparison of the kernel's whole state with ours to the next.
+    pub audit_interval: u32,
 }
 
 /// `[fpm]`: the server of FRR's Forwarding Plane Manager interface.

@@ -1,6 +1,6 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, GracefulRestart, Memory, Poll, Protocol, Role};
+use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -55,6 +55,25 @@ impl Word for Role {
 
 impl Word for Action {
     const WORDS: &'static [(&'static str, Self)] = &[("accept", Self::Accept), ("deny", Self::Deny)];
+}
+
+impl Word for Mapping {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("per-connection", Self::PerConnection),
+        ("overloading", Self::Overloading),
+        ("endpoint-independent", Self::EndpointIndependent),
+    ];
+}
+
+impl Word for Filtering {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("address-and-port-dependent", Self::AddressAndPortDependent),
+        ("endpoint-independent", Self::EndpointIndependent),
+    ];
+}
+
+impl Word for Pairing {
+    const WORDS: &'static [(&'static str, Self)] = &[("soft", Self::Soft), ("strict", Self::Strict)];
 }
 
 impl Word for Protocol {

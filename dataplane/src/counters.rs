@@ -49,6 +49,8 @@ pub struct Counters {
     pub handed_over: Counter,
     /// Packets taken from other workers.
     pub taken_over: Counter,
+    /// Packets of a VPC that turned back at a public end of the gateway.
+    pub hairpinned: Counter,
     /// Gauge: packets waiting for a neighbour.
     pub held: Counter,
     /// Gauge: generation that the worker saw at its last burst.
@@ -72,6 +74,7 @@ impl Default for Counters {
             generated: Counter::default(),
             handed_over: Counter::default(),
             taken_over: Counter::default(),
+            hairpinned: Counter::default(),
             held: Counter::default(),
             generation: Counter::default(),
             busy_polls: Counter::default(),
@@ -109,6 +112,7 @@ impl Counters {
             generated: self.generated.get(),
             handed_over: self.handed_over.get(),
             taken_over: self.taken_over.get(),
+            hairpinned: self.hairpinned.get(),
             held: self.held.get(),
             dropped: self.dropped_total(),
             generation: self.generation.get(),
@@ -130,6 +134,8 @@ pub struct CountersView {
     pub generated: u64,
     pub handed_over: u64,
     pub taken_over: u64,
+    /// Packets of a VPC that turned back at a public end of the gateway.
+    pub hairpinned: u64,
     pub held: u64,
     pub dropped: u64,
     pub generation: u64,

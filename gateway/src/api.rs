@@ -140,6 +140,7 @@ pub struct Bgp {
     pub router_id: Option<std::net::Ipv4Addr>,
     pub prefixes: usize,
     pub paths: usize,
+    pub update_groups: usize,
     pub dynamic_refused: u64,
     pub unknown_refused: u64,
     pub awaited: Vec<std::net::IpAddr>,

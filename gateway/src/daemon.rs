@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use config::{Candidate, CommitInfo, Committed, Store};
 use dataplane::{Dataplane, LogLevel, Opened, Wiring};
 use net::{IfIndex, InterfaceId, VrfId};
-use netlink_sync::{FpmServer, Mirror, MirrorConfig};
+use netlink_sync::{FpmServer, Mirror};
 use rib::{Attachment, Reader, Rib, RibConfig};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,8 +40,6 @@ pub struct Options {
 
 /// Events that may wait between a source and the manager before the source is slowed down.
 const CHANNEL: usize = 4_096;
-/// Routes left in the kernel by an earlier run are removed after this time even if a peer never says End-of-RIB.
-const STALE: Duration = Duration::from_secs(120);
 
 /// Runs the gateway until a signal ends it.
 ///
@@ -119,17 +117,8 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     let indices: HashMap<InterfaceId, IfIndex> = dataplane.host_indices().iter().copied().collect();
 
     let (kernel_sender, kernel_events) = mpsc::channel(CHANNEL);
-    let mirror = Mirror::start(
-        MirrorConfig {
-            protocol: config.kernel.protocol,
-            table: config.kernel.table,
-            metric: config.kernel.metric,
-            tables: vec![(plan::MAIN_TABLE, VrfId::DEFAULT)],
-            stale_sweep: STALE,
-        },
-        kernel_sender,
-    )
-    .await?;
+    let (mirror, tuning) = plan::mirror(config);
+    let mirror = Mirror::start_with(mirror, tuning, kernel_sender).await?;
     for planned in &interfaces {
         let mut interface = planned.interface.clone();
         interface.host = indices.get(&interface.id).copied();
@@ -159,7 +148,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         rib,
         mirror.clone(),
         indices.clone(),
-        (sessions, Batches::new(&config.rib, sessions, STALE, clock())),
+        (sessions, Batches::new(&config.rib, sessions, plan::STALE, clock())),
         committed.revision,
         failure_sender,
     );

@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteChange, RouteKind, Source, VrfId};
-use netlink_sync::{KernelNextHop, KernelRoute, Mirror};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteKind, Source, VrfId};
+use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
 
@@ -27,7 +27,7 @@ pub(crate) type Query = Box<dyn FnOnce(&mut Manager) + Send>;
 pub(crate) struct Inputs {
     pub(crate) bgp: mpsc::Receiver<bgp::Event>,
     pub(crate) kernel: mpsc::Receiver<Vec<KernelEvent>>,
-    pub(crate) fpm: mpsc::Receiver<Vec<RouteChange>>,
+    pub(crate) fpm: mpsc::Receiver<Vec<FpmEvent>>,
     pub(crate) dataplane: mpsc::UnboundedReceiver<dataplane::Event>,
     pub(crate) queries: mpsc::Receiver<Query>,
 }
@@ -72,13 +72,9 @@ impl Manager {
 
     /// Runs until every input is closed.
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
-        let mut publish_again = false;
+        let mut again = None;
         loop {
-            let pause = if publish_again {
-                STALLED
-            } else {
-                Duration::from_secs(3_600)
-            };
+            let pause = again.unwrap_or(Duration::from_secs(3_600));
             tokio::select! {
                 event = inputs.bgp.recv() => match event {
                     Some(event) => self.bgp(event),
@@ -88,8 +84,8 @@ impl Manager {
                     Some(events) => events.into_iter().for_each(|event| self.rib.kernel(event)),
                     None => break,
                 },
-                changes = inputs.fpm.recv() => match changes {
-                    Some(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+                events = inputs.fpm.recv() => match events {
+                    Some(events) => events.into_iter().for_each(|event| self.fpm(event)),
                     None => break,
                 },
                 event = inputs.dataplane.recv() => match event {
@@ -103,8 +99,22 @@ impl Manager {
                 () = tokio::time::sleep(pause) => {}
             }
             let closed = self.drain(&mut inputs);
-            publish_again = self.rib.pending() > 0 && !self.publish(closed);
+            again = self.advance(closed);
         }
+    }
+
+    /// Publishes what is pending if it may be; how soon to try again otherwise.
+    fn advance(&mut self, closed: Closed) -> Option<Duration> {
+        if self.rib.pending() == 0 {
+            return None;
+        }
+        let now = clock();
+        if closed == Closed::Drained
+            && let Some(until) = self.batches.wait(now)
+        {
+            return Some(until.duration_since(now));
+        }
+        (!self.publish(closed)).then_some(STALLED)
     }
 
     /// Takes in what waits, up to the bounds of a batch, and says what closed it.
@@ -125,8 +135,8 @@ impl Manager {
                 events.into_iter().for_each(|event| self.rib.kernel(event));
                 any = true;
             }
-            if let Ok(changes) = inputs.fpm.try_recv() {
-                changes.into_iter().for_each(|change| self.rib.route(change));
+            if let Ok(events) = inputs.fpm.try_recv() {
+                events.into_iter().for_each(|event| self.fpm(event));
                 any = true;
             }
             if let Ok(event) = inputs.dataplane.try_recv() {
@@ -163,6 +173,13 @@ impl Manager {
                     self.mirror.end_of_start();
                 }
             }
+        }
+    }
+
+    fn fpm(&mut self, event: FpmEvent) {
+        match event {
+            FpmEvent::Route(change) => self.rib.route(change),
+            FpmEvent::NextHopObject(change) => self.rib.next_hop_object(change),
         }
     }
 
@@ -228,7 +245,7 @@ impl Manager {
             }
         };
         let publish_us = clock().duration_since(began).as_micros() as u64;
-        self.batches.published(closed);
+        let closed = self.batches.published(closed, clock());
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());

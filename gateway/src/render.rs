@@ -140,11 +140,12 @@ fn hop(hop: &Value) -> String {
 /// `turnpike show bgp`.
 pub fn bgp(value: &Value) -> String {
     let mut out = format!(
-        "AS {}, router id {}, {} prefixes, {} paths\n\n",
+        "AS {}, router id {}, {} prefixes, {} paths, {} update groups\n\n",
         text(value, &["asn"]),
         text(value, &["router_id"]),
         text(value, &["prefixes"]),
         text(value, &["paths"]),
+        text(value, &["update_groups"]),
     );
     if rows(&value["awaited"]).next().is_some() {
         out += &format!(
@@ -160,7 +161,10 @@ pub fn bgp(value: &Value) -> String {
                 .sum();
             cells.push(sum.to_string());
         }
-        cells.extend(row(peer, &["messages_in", "messages_out", "flaps", "last_error"]));
+        cells.extend(row(
+            peer,
+            &["messages_in", "messages_out", "flaps", "bfd", "last_error"],
+        ));
         cells
     });
     out += &table(
@@ -175,6 +179,7 @@ pub fn bgp(value: &Value) -> String {
             "in",
             "out",
             "flaps",
+            "bfd",
             "last error",
         ],
         peers,
@@ -208,6 +213,52 @@ pub fn bgp(value: &Value) -> String {
 /// `turnpike bgp refresh`.
 pub fn refreshed(value: &Value) -> String {
     format!("asked {} for its routes again\n", text(value, &["peer"]))
+}
+
+/// `turnpike show bfd`.
+pub fn bfd(value: &Value) -> String {
+    let sessions = rows(&value["sessions"]).map(|session| {
+        row(
+            session,
+            &[
+                "neighbor",
+                "state",
+                "remote_state",
+                "uptime",
+                "send_interval_ms",
+                "detection_time_ms",
+                "packets_in",
+                "packets_out",
+                "downs",
+                "last_down",
+            ],
+        )
+    });
+    let mut out = table(
+        &[
+            "neighbor",
+            "state",
+            "remote",
+            "up (s)",
+            "interval (ms)",
+            "detection (ms)",
+            "in",
+            "out",
+            "downs",
+            "last down",
+        ],
+        sessions,
+    );
+    let counts = ["wrong_ttl", "malformed", "authenticated", "unknown_session"];
+    let discarded = &value["discarded"];
+    if counts.iter().any(|reason| discarded[*reason].as_u64().unwrap_or(0) > 0) {
+        let listed: Vec<String> = counts
+            .iter()
+            .map(|reason| format!("{} {}", text(discarded, &[reason]), reason.replace('_', " ")))
+            .collect();
+        out += &format!("\npackets discarded: {}\n", listed.join(", "));
+    }
+    out
 }
 
 /// `turnpike show bgp routes`: a paragraph for each path.
@@ -378,18 +429,38 @@ pub fn kernel(value: &Value) -> String {
             text(value, &["fpm", "last_error"]),
         );
     }
+    out += &format!("{}\n", counters(value, &["next_hop_objects", "fdb_entries"]));
     for (title, list, columns) in [
-        ("refused", "refusals", ["prefix", "reason"]),
+        (
+            "its tables, of other programs",
+            "tables",
+            &["table", "vrf", "prefixes_v4", "prefixes_v6"][..],
+        ),
+        (
+            "its rules",
+            "rules",
+            &[
+                "family",
+                "priority",
+                "from",
+                "to",
+                "in_interface",
+                "out_interface",
+                "mark",
+                "action",
+            ],
+        ),
+        ("refused", "refusals", &["prefix", "reason"]),
         (
             "held, because somebody keeps taking them",
             "fights",
-            ["prefix", "losses"],
+            &["prefix", "losses"],
         ),
     ] {
         if rows(&value[list]).next().is_some() {
             out += &format!(
                 "\n{title}\n{}",
-                table(&columns, rows(&value[list]).map(|one| row(one, &columns)))
+                table(columns, rows(&value[list]).map(|one| row(one, columns)))
             );
         }
     }
@@ -446,11 +517,12 @@ pub fn generations(value: &Value) -> String {
     ];
     format!(
         "generation {}, revision {}, workers at {}\n\
-         batches: {} drained, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
+         batches: {} drained, {} paced, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
         text(value, &["current"]),
         text(value, &["revision"]),
         text(value, &["workers_seen"]),
         text(value, &["batches", "drained"]),
+        text(value, &["batches", "paced"]),
         text(value, &["batches", "size"]),
         text(value, &["batches", "bounds", "size"]),
         text(value, &["batches", "time"]),
@@ -589,6 +661,22 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("term ours matches, set med 7, then accept\n"), "{shown}");
+    }
+
+    #[test]
+    fn bfd_sessions_are_listed_and_what_was_discarded_is_summed_up() {
+        let discarded = json!({"wrong_ttl": 2, "malformed": 0, "authenticated": 0, "unknown_session": 1});
+        let session = json!({"neighbor": "192.0.2.1", "state": "up", "remote_state": "up", "uptime": 7,
+            "send_interval_ms": 300, "detection_time_ms": 900, "packets_in": 30, "packets_out": 31, "downs": 0,
+            "last_down": null});
+        let shown = bfd(&json!({"sessions": [session], "discarded": discarded}));
+        assert!(shown.contains("192.0.2.1  up     up"), "{shown}");
+        assert!(
+            shown.ends_with("discarded: 2 wrong ttl, 0 malformed, 0 authenticated, 1 unknown session\n"),
+            "{shown}"
+        );
+        let quiet = json!({"wrong_ttl": 0, "malformed": 0, "authenticated": 0, "unknown_session": 0});
+        assert_eq!(bfd(&json!({"sessions": [], "discarded": quiet})), "none\n");
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/summary", get(summary))
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
+        .route("/v1/bfd", get(bfd))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/policy/test", get(policy::test))
@@ -360,6 +361,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
             router_id: None,
             prefixes: 0,
             paths: 0,
+            update_groups: 0,
             dynamic_refused: 0,
             unknown_refused: 0,
             awaited: Vec::new(),
@@ -381,11 +383,19 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         router_id: Some(state.router_id),
         prefixes: state.prefixes,
         paths: state.paths,
+        update_groups: state.update_groups,
         dynamic_refused: state.dynamic_refused,
         unknown_refused: state.unknown_refused,
         awaited: state.awaited,
         peers,
         routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
+    }))
+}
+
+async fn bfd(State(shared): State<Arc<Shared>>) -> Shown<bgp::bfd::BfdState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.bfd().await,
+        None => bgp::bfd::BfdState::default(),
     }))
 }
 

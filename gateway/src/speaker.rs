@@ -76,6 +76,11 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
         config::Role::Peer => bgp::Role::Peer,
     });
     made.strict_role = peer.strict_role;
+    made.bfd = peer.bfd.map(|bfd| bgp::bfd::session::Config {
+        min_tx: Duration::from_millis(u64::from(bfd.min_tx_ms)),
+        min_rx: Duration::from_millis(u64::from(bfd.min_rx_ms)),
+        multiplier: bfd.multiplier,
+    });
     made.families = peer
         .families
         .iter()

@@ -44,6 +44,7 @@ fn engine(capacity: u32) -> Engine {
         sources: vec![],
         pool,
         ports: (1024, 65535),
+        options: nat::PoolOptions::default(),
     }];
     let policy = Policy::compile(PolicySpec {
         masquerade,

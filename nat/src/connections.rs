@@ -39,6 +39,8 @@ pub(crate) struct Cold {
     pub(crate) port: u16,
     pub(crate) slot: Slot,
     pub(crate) offload: OffloadState,
+    /// Its port is that of a mapping, which other connections may use as well.
+    pub(crate) shared: bool,
     /// Why packets are refused while it has no route.
     pub(crate) unrouted: Option<Drop>,
 }
@@ -197,11 +199,12 @@ impl Connections {
     }
 }
 
-/// `tcp`, `udp` or `icmp`.
+/// `tcp`, `udp`, `icmp`, or `other` for what static NAT translates by its addresses alone.
 pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
     match protocol {
         protocol::TCP => "tcp",
         protocol::UDP => "udp",
-        _ => "icmp",
+        protocol::ICMP => "icmp",
+        _ => "other",
     }
 }

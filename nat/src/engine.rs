@@ -14,6 +14,7 @@ mod create;
 mod expire;
 mod icmp;
 mod offload;
+mod owner;
 mod revalidate;
 mod show;
 
@@ -24,6 +25,7 @@ use net::{Drop, protocol, tcp_flag};
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::key::{FlowKey, Secret};
+use crate::mappings::Mappings;
 use crate::policy::Policy;
 use crate::ports::{Ports, Slice, protocol_index};
 use crate::random::Random;
@@ -91,6 +93,7 @@ pub struct Engine {
     policy_number: u32,
     slice: Slice,
     ports: Ports,
+    mappings: Mappings,
     pass: Pass,
     random: Random,
     counters: Counters,
@@ -133,6 +136,7 @@ impl Engine {
             policy_number: 0,
             slice,
             ports: Ports::new(slice),
+            mappings: Mappings::default(),
             pass: Pass::default(),
             random,
             counters: Counters::default(),
@@ -297,6 +301,9 @@ impl Engine {
         }
         if cold.offload.holds_rules() {
             cold.slot = Slot::Zombie;
+            if cold.shared {
+                self.mappings.mourn(cold.pool, keys[0].protocol(), cold.port);
+            }
             self.counters.zombies += 1;
             self.connections
                 .pair_mut(connection)
@@ -312,7 +319,10 @@ impl Engine {
         let cold = &self.connections.cold[connection as usize];
         if cold.pool != NONE {
             let protocol = self.connections.pair(connection)[0].key.protocol();
-            self.ports.release(cold.pool, protocol, cold.port);
+            let (pool, port, zombie) = (cold.pool, cold.port, cold.slot == Slot::Zombie);
+            if !cold.shared || self.mappings.leave(pool, protocol, port, zombie) {
+                self.ports.release(cold.pool, protocol, cold.port, self.clock.latest());
+            }
         }
         self.connections.give_back(connection);
     }

@@ -28,6 +28,7 @@ mod delta;
 mod engine;
 mod entry;
 mod key;
+mod mappings;
 mod policy;
 mod ports;
 mod random;
@@ -43,7 +44,11 @@ pub use delta::Delta;
 pub use engine::{Engine, EngineConfig, EngineError};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use key::FlowKey;
-pub use policy::{Masquerade, Policy, PolicyError, PolicySpec, PortForward, Timers};
+pub use policy::{
+    Filtering, ForwardTarget, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions, PortBlocks,
+    PortChoice, PortForward, StaticNat, Timers,
+};
+pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;
 pub use time::Millis;

@@ -1,137 +1,23 @@
 //! NAT policy: what an operator asks for, checked and arranged for lookup.
 
+mod forwards;
+mod maglev;
+mod spec;
+mod statics;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use foldhash::fast::FixedState;
-use net::{Ipv4Net, Prefix, VpcId, VrfId, protocol};
+use net::{Ipv4Net, Prefix, VpcId, VrfId};
 
-/// Source NAT of a VPC to a pool of public addresses, ports translated.
-///
-/// Applies to a packet of the VPC whose route leads into the default VRF.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Masquerade {
-    /// VPC whose packets are translated.
-    pub vpc: VpcId,
-    /// Sources that are translated; empty for any.
-    pub sources: Vec<Ipv4Net>,
-    /// Public addresses. One subscriber keeps to one of them while that has ports.
-    pub pool: Vec<Ipv4Addr>,
-    /// First and last public port (and echo identifier).
-    pub ports: (u16, u16),
-}
-
-/// Destination NAT of one public address and port to a host of a VPC.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortForward {
-    /// VPC of the target.
-    pub vpc: VpcId,
-    /// Public address.
-    pub address: Ipv4Addr,
-    /// TCP (6) or UDP (17).
-    pub protocol: u8,
-    /// Public port.
-    pub port: u16,
-    /// Host in the VPC.
-    pub target: Ipv4Addr,
-    /// Its port.
-    pub target_port: u16,
-}
-
-/// Idle times after which a connection ends, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timers {
-    /// Established TCP (RFC 5382 REQ-5: at least 2 h 4 min).
-    pub tcp_established: u32,
-    /// TCP that opens or closes (RFC 5382 REQ-5: at least 4 min).
-    pub tcp_transitory: u32,
-    /// UDP (RFC 4787 REQ-5: at least 2 min, 5 min recommended).
-    pub udp: u32,
-    /// ICMP echo (RFC 5508 REQ-2: at least 60 s).
-    pub icmp: u32,
-    /// How long a connection whose route went keeps its port and waits for another route.
-    pub unrouted_grace: u32,
-}
-
-impl Default for Timers {
-    fn default() -> Self {
-        Self {
-            tcp_established: 7440,
-            tcp_transitory: 240,
-            udp: 300,
-            icmp: 60,
-            unrouted_grace: 30,
-        }
-    }
-}
-
-/// The NAT policy of a generation, as written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PolicySpec {
-    /// Source NAT; the first rule of a VPC that has the source applies.
-    pub masquerade: Vec<Masquerade>,
-    /// Destination NAT.
-    pub port_forwards: Vec<PortForward>,
-    /// Idle times.
-    pub timers: Timers,
-    /// A TCP segment without SYN may begin a connection (after a restart without its connections).
-    pub pick_up: bool,
-}
-
-/// Why a policy cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PolicyError {
-    /// A pool without addresses cannot translate.
-    #[error("masquerade of VPC {0} has an empty pool: name at least one public address")]
-    EmptyPool(VpcId),
-    /// A port range that is empty or holds port 0.
-    #[error("masquerade of VPC {vpc} has the port range {first}-{last}: write first-last with 1 <= first <= last")]
-    PortRange {
-        /// VPC of the rule.
-        vpc: VpcId,
-        /// First port as given.
-        first: u16,
-        /// Last port as given.
-        last: u16,
-    },
-    /// An address that no host can have.
-    #[error("{0} cannot be a NAT address or target: use a unicast address")]
-    Address(Ipv4Addr),
-    /// An address twice in one pool.
-    #[error("pool of VPC {vpc} lists {address} twice: remove one")]
-    DuplicateAddress {
-        /// VPC of the rule.
-        vpc: VpcId,
-        /// The address.
-        address: Ipv4Addr,
-    },
-    /// Only TCP and UDP have ports to forward.
-    #[error("port forward of {address}:{port} has protocol {protocol}: use 6 (TCP) or 17 (UDP)")]
-    Protocol {
-        /// Public address.
-        address: Ipv4Addr,
-        /// Public port.
-        port: u16,
-        /// Protocol as given.
-        protocol: u8,
-    },
-    /// Port 0 is not a port.
-    #[error("port forward of {0} has port 0 as port or target port: use 1 to 65535")]
-    ZeroPort(Ipv4Addr),
-    /// Two forwards of one public port.
-    #[error("{address}:{port} (protocol {protocol}) is forwarded twice: remove one")]
-    DuplicateForward {
-        /// Public address.
-        address: Ipv4Addr,
-        /// Public port.
-        port: u16,
-        /// Protocol.
-        protocol: u8,
-    },
-    /// An idle time of zero would end each connection at once.
-    #[error("timer `{0}` is 0: use at least 1 second")]
-    ZeroTimer(&'static str),
-}
+use forwards::Forwards;
+pub(crate) use forwards::Target;
+pub use spec::{
+    Filtering, ForwardTarget, Mapping, Masquerade, PolicyError, PolicySpec, PoolOptions, PortBlocks, PortChoice,
+    PortForward, StaticNat, Timers,
+};
+use statics::Statics;
 
 /// A masquerade rule as the engine uses it.
 #[derive(Debug, Clone)]
@@ -139,21 +25,71 @@ pub(crate) struct MasqueradeRule {
     pub(crate) sources: Vec<Ipv4Net>,
     pub(crate) pool: Vec<u32>,
     pub(crate) ports: (u16, u16),
+    pub(crate) options: PoolOptions,
+    pub(crate) choice: Choice,
+}
+
+/// [`PortChoice`], with what follows from the size of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    Free,
+    Blocks(PortBlocks),
+    Deterministic {
+        /// Subscribers that share an address.
+        per_address: u64,
+        /// Ports of each.
+        ports: u16,
+    },
 }
 
 impl MasqueradeRule {
+    /// True if the rule gives out this address and port.
+    pub(crate) fn offers(&self, address: u32, port: u16) -> bool {
+        (self.ports.0..=self.ports.1).contains(&port) && self.pool.contains(&address)
+    }
+
+    /// True if it gives them to this source, so that who has a determined port is always who should have it.
+    pub(crate) fn offers_to(&self, source: u32, address: u32, port: u16) -> bool {
+        if let Choice::Deterministic { .. } = self.choice {
+            return self.deterministic(source).is_some_and(|(at, (first, last))| {
+                self.pool.get(at) == Some(&address) && (first..=last).contains(&port)
+            });
+        }
+        self.offers(address, port)
+    }
+
+    /// True if one worker owns all connections of a subscriber.
+    pub(crate) fn is_by_subscriber(&self) -> bool {
+        self.options.mapping == Mapping::EndpointIndependent || matches!(self.choice, Choice::Blocks(_))
+    }
+
+    /// Position in the pool, and first and last port, of a subscriber whose ports are determined (RFC 7422).
+    pub(crate) fn deterministic(&self, source: u32) -> Option<(usize, (u16, u16))> {
+        let Choice::Deterministic { per_address, ports } = self.choice else {
+            return None;
+        };
+        let mut place = 0;
+        for net in &self.sources {
+            if net.contains(&Ipv4Addr::from(source)) {
+                place += u64::from(source - u32::from(net.network()));
+                let first = u64::from(self.ports.0) + place % per_address * u64::from(ports);
+                let first = u16::try_from(first).ok()?;
+                return Some(((place / per_address) as usize, (first, first + (ports - 1))));
+            }
+            place += addresses(net);
+        }
+        None
+    }
+
+    /// True if anybody may open connections to its ports.
+    pub(crate) fn lets_in(&self) -> bool {
+        self.options.filtering == Filtering::EndpointIndependent
+    }
+
     fn covers(&self, source: u32) -> bool {
         let source = Ipv4Addr::from(source);
         self.sources.is_empty() || self.sources.iter().any(|net| net.contains(&source))
     }
-}
-
-/// Where a forwarded port leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) vrf: VrfId,
-    pub(crate) address: u32,
-    pub(crate) port: u16,
 }
 
 /// A checked NAT policy. Immutable; shared by the workers of a generation.
@@ -162,9 +98,8 @@ pub struct Policy {
     rules: Vec<MasqueradeRule>,
     /// Indices into `rules`, in order, by VRF.
     by_vrf: HashMap<VrfId, Vec<u32>, FixedState>,
-    forwards: HashMap<(u32, u8, u16), Target, FixedState>,
-    /// Public ends by (VRF, target, protocol, target port); several forwards may share a target.
-    targets: HashMap<(VrfId, u32, u8, u16), u32, FixedState>,
+    forwards: Forwards,
+    statics: Statics,
     /// Public addresses and whether they are in a pool.
     public: BTreeMap<u32, bool>,
     /// A bit for each VRF that any rule is about.
@@ -194,8 +129,8 @@ impl Policy {
         let mut policy = Self {
             rules: Vec::with_capacity(spec.masquerade.len()),
             by_vrf: HashMap::default(),
-            forwards: HashMap::default(),
-            targets: HashMap::default(),
+            forwards: Forwards::default(),
+            statics: Statics::default(),
             public: BTreeMap::new(),
             translating: Box::new([0; 1024]),
             timers,
@@ -206,6 +141,9 @@ impl Policy {
         }
         for forward in spec.port_forwards {
             policy.add_forward(&forward)?;
+        }
+        for rule in spec.statics {
+            policy.add_static(&rule)?;
         }
         if !policy.is_empty() {
             policy.mark(VrfId::DEFAULT);
@@ -221,6 +159,12 @@ impl Policy {
         if first == 0 || first > last {
             return Err(PolicyError::PortRange { vpc, first, last });
         }
+        if rule.options.filtering == Filtering::EndpointIndependent
+            && rule.options.mapping != Mapping::EndpointIndependent
+        {
+            return Err(PolicyError::Filtering(vpc));
+        }
+        let choice = choose(&rule)?;
         for (at, address) in rule.pool.iter().enumerate() {
             check_address(*address)?;
             if rule.pool[..at].contains(address) {
@@ -236,46 +180,52 @@ impl Policy {
             sources: rule.sources,
             pool,
             ports: rule.ports,
+            options: rule.options,
+            choice,
         });
+        self.check_blocks(vpc)
+    }
+
+    /// Blocks lie in ports that are one rule's alone.
+    fn check_blocks(&self, vpc: VpcId) -> Result<(), PolicyError> {
+        let Some((new, earlier)) = self.rules.split_last() else {
+            return Ok(());
+        };
+        let blocks = |rule: &MasqueradeRule| matches!(rule.choice, Choice::Blocks(_));
+        for other in earlier.iter().filter(|other| blocks(other) || blocks(new)) {
+            let overlap = new.ports.0 <= other.ports.1 && other.ports.0 <= new.ports.1;
+            let both = || new.pool.iter().find(|address| other.pool.contains(address));
+            if let (true, Some(address)) = (overlap || (blocks(other) && blocks(new)), both()) {
+                let address = Ipv4Addr::from(*address);
+                return Err(PolicyError::BlocksShared { vpc, address });
+            }
+        }
+        Ok(())
+    }
+
+    /// Called after all other rules: what is seen in the default VRF must not be theirs.
+    fn add_static(&mut self, rule: &StaticNat) -> Result<(), PolicyError> {
+        for net in [rule.inside, rule.outside] {
+            check_address(net.network())?;
+            check_address(net.broadcast())?;
+        }
+        let outside = u32::from(rule.outside.network())..=u32::from(rule.outside.broadcast());
+        if rule.peer.is_none() && self.public.range(outside).next().is_some() {
+            let (vpc, prefix) = (rule.vpc, rule.outside);
+            return Err(PolicyError::StaticOutside { vpc, prefix });
+        }
+        self.statics.add(rule)?;
+        self.mark(rule.vpc.vrf());
+        if let Some(peer) = rule.peer {
+            self.mark(peer.vrf());
+        }
         Ok(())
     }
 
     fn add_forward(&mut self, forward: &PortForward) -> Result<(), PolicyError> {
-        let PortForward {
-            vpc,
-            address,
-            protocol,
-            port,
-            target,
-            target_port,
-        } = *forward;
-        check_address(address)?;
-        check_address(target)?;
-        if !matches!(protocol, protocol::TCP | protocol::UDP) {
-            return Err(PolicyError::Protocol {
-                address,
-                port,
-                protocol,
-            });
-        }
-        if port == 0 || target_port == 0 {
-            return Err(PolicyError::ZeroPort(address));
-        }
-        let to = Target {
-            vrf: vpc.vrf(),
-            address: u32::from(target),
-            port: target_port,
-        };
-        if self.forwards.insert((u32::from(address), protocol, port), to).is_some() {
-            return Err(PolicyError::DuplicateForward {
-                address,
-                port,
-                protocol,
-            });
-        }
-        *self.targets.entry((to.vrf, to.address, protocol, to.port)).or_default() += 1;
-        self.public.entry(u32::from(address)).or_insert(false);
-        self.mark(to.vrf);
+        self.forwards.add(forward)?;
+        self.public.entry(u32::from(forward.address)).or_insert(false);
+        self.mark(forward.vpc.vrf());
         Ok(())
     }
 
@@ -283,10 +233,12 @@ impl Policy {
         self.translating[usize::from(vrf.0 >> 6)] |= 1 << (vrf.0 & 63);
     }
 
-    /// Pool addresses and the public addresses of port forwards as the fewest prefixes: what the fabric is told.
+    /// Pool addresses and the public addresses of port forwards and static NAT as the fewest prefixes: what the fabric is
+    /// told.
     pub fn public_prefixes(&self) -> Vec<Prefix> {
-        let hosts: Vec<_> = self.public.keys().map(|a| Ipv4Net::from(Ipv4Addr::from(*a))).collect();
-        Ipv4Net::aggregate(&hosts).into_iter().map(Prefix::from).collect()
+        let hosts = self.public.keys().map(|a| Ipv4Net::from(Ipv4Addr::from(*a)));
+        let all: Vec<_> = hosts.chain(self.statics.public()).collect();
+        Ipv4Net::aggregate(&all).into_iter().map(Prefix::from).collect()
     }
 
     /// True if connections are looked up before routes for packets of `vrf`: a VPC with a rule, or the default VRF if
@@ -298,7 +250,7 @@ impl Policy {
 
     /// True without any rule.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.forwards.is_empty()
+        self.rules.is_empty() && self.forwards.is_empty() && self.statics.is_empty()
     }
 
     /// Idle times.
@@ -325,30 +277,101 @@ impl Policy {
             .find(|(_, rule)| rule.covers(source))
     }
 
-    /// Where a public address and port lead.
-    pub(crate) fn forward(&self, address: u32, protocol: u8, port: u16) -> Option<Target> {
-        self.forwards.get(&(address, protocol, port)).copied()
+    /// True if a public address and port are forwarded.
+    pub(crate) fn is_forwarded(&self, address: u32, protocol: u8, port: u16) -> bool {
+        self.forwards.has(address, protocol, port)
     }
 
-    /// Every forwarded (address, protocol, port).
-    pub(crate) fn forwarded(&self) -> impl Iterator<Item = (u32, u8, u16)> + '_ {
-        self.forwards.keys().copied()
+    /// Where a public address and port lead a client.
+    pub(crate) fn forward(&self, address: u32, protocol: u8, port: u16, client: (u32, u16)) -> Option<Target> {
+        self.forwards.target(address, protocol, port, client)
+    }
+
+    /// True if a public address and port lead some client to this end.
+    pub(crate) fn leads_to(&self, address: u32, protocol: u8, port: u16, end: Target) -> bool {
+        self.forwards.leads_to(address, protocol, port, end)
+    }
+
+    /// Every forwarded address, protocol, and first and last port.
+    pub(crate) fn forwarded(&self) -> impl Iterator<Item = (u32, u8, (u16, u16))> + '_ {
+        self.forwards.all()
     }
 
     /// True if a port forward leads to this end.
     pub(crate) fn is_target(&self, vrf: VrfId, address: u32, protocol: u8, port: u16) -> bool {
-        !self.targets.is_empty() && self.targets.contains_key(&(vrf, address, protocol, port))
+        self.forwards.is_target(vrf, address, protocol, port)
     }
 
-    /// True for a pool address or the public address of a port forward.
+    /// True for a pool address or the public address of a port forward or of static NAT.
     pub(crate) fn is_public(&self, address: u32) -> bool {
-        self.public.contains_key(&address)
+        self.public.contains_key(&address) || self.static_target(VrfId::DEFAULT, address).is_some()
+    }
+
+    /// Whom static NAT shows as `address` in `seen_in`: VRF and address inside.
+    pub(crate) fn static_target(&self, seen_in: VrfId, address: u32) -> Option<(VrfId, u32)> {
+        self.statics.target(seen_in, address)
+    }
+
+    /// What static NAT shows a source of `vrf` as in `seen_in`.
+    pub(crate) fn static_source(&self, vrf: VrfId, seen_in: VrfId, source: u32) -> Option<u32> {
+        self.statics.source(vrf, seen_in, source)
+    }
+
+    /// True if a packet from a VPC to this public end may lead back into a VPC: a port forward, static NAT, or a pool
+    /// whose mappings outlive a connection.
+    pub(crate) fn leads_back(&self, address: u32, protocol: u8, port: u16) -> bool {
+        let shares =
+            |rule: &MasqueradeRule| rule.options.mapping == Mapping::EndpointIndependent && rule.offers(address, port);
+        self.is_forwarded(address, protocol, port)
+            || self.static_target(VrfId::DEFAULT, address).is_some()
+            || (self.is_pool(address) && self.rules.iter().any(shares))
     }
 
     /// True for a pool address.
     pub(crate) fn is_pool(&self, address: u32) -> bool {
         self.public.get(&address) == Some(&true)
     }
+}
+
+/// How the ports of a rule are chosen, if that can be.
+fn choose(rule: &Masquerade) -> Result<Choice, PolicyError> {
+    let (vpc, (first, last)) = (rule.vpc, rule.ports);
+    let each = u64::from(last - first) + 1;
+    match rule.options.choice {
+        PortChoice::Free => Ok(Choice::Free),
+        PortChoice::Blocks(blocks) => {
+            let PortBlocks { size, count, .. } = blocks;
+            if size == 0 || count == 0 || u64::from(size) > each {
+                return Err(PolicyError::Blocks { vpc, size, count });
+            }
+            if rule.options.parity || rule.options.mapping == Mapping::Overloading {
+                return Err(PolicyError::BlocksAlone(vpc));
+            }
+            Ok(Choice::Blocks(blocks))
+        }
+        PortChoice::Deterministic => {
+            let subscribers: u64 = rule.sources.iter().map(addresses).sum();
+            let pool = rule.pool.len() as u64;
+            let per_address = subscribers.div_ceil(pool).max(1);
+            match u16::try_from(each / per_address) {
+                Ok(ports) if ports > 0 && subscribers > 0 => Ok(Choice::Deterministic { per_address, ports }),
+                Err(_) if subscribers > 0 => Ok(Choice::Deterministic {
+                    per_address,
+                    ports: u16::MAX,
+                }),
+                _ => Err(PolicyError::Deterministic {
+                    vpc,
+                    subscribers,
+                    ports: each * pool,
+                }),
+            }
+        }
+    }
+}
+
+/// Addresses of a prefix.
+fn addresses(net: &Ipv4Net) -> u64 {
+    1 << (32 - net.prefix_len())
 }
 
 fn check_address(address: Ipv4Addr) -> Result<(), PolicyError> {
@@ -379,6 +402,7 @@ mod tests {
             sources: vec![],
             pool: pool.iter().map(|a| address(a)).collect(),
             ports: (1024, 65535),
+            options: PoolOptions::default(),
         }
     }
 
@@ -387,9 +411,13 @@ mod tests {
             vpc: vpc(8),
             address: address("192.0.2.2"),
             protocol: 6,
-            port,
-            target: address("10.0.0.1"),
-            target_port: 80,
+            ports: (port, port),
+            targets: vec![ForwardTarget {
+                address: address("10.0.0.1"),
+                port: 80,
+                weight: 1,
+            }],
+            affinity: false,
         }
     }
 

@@ -4,14 +4,22 @@
 //! reply by its port. A set survives every policy edit while one of its ports is in use: edits change what may be taken
 //! from it, never what is taken.
 
+mod blocks;
+mod set;
+
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use net::protocol;
+use net::{VrfId, protocol};
 
-use crate::policy::Policy;
+use crate::policy::{Choice, MasqueradeRule, Policy};
 use crate::random::{Random, mix};
+use crate::time::Tick;
 use crate::view::PortUse;
+pub use blocks::BlockEvent;
+use blocks::Blocks;
+pub(crate) use blocks::Subscriber;
+use set::{ANY, EVEN, PortSet};
 
 /// The share of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +45,22 @@ impl Slice {
 
     /// Worker that owns the connections of a client through any port forward: the same from both directions.
     pub(crate) const fn client_owner(self, client: u32, port: u16, protocol: u8) -> u16 {
-        let flow = (client as u64) << 32 | (port as u64) << 16 | protocol as u64;
-        (mix(flow) % self.workers as u64) as u16
+        (mix(end_bits((client, port), protocol)) % self.workers as u64) as u16
+    }
+
+    /// Worker that owns the connections between two ends of static NAT, as each sees the other: the same from both.
+    pub(crate) const fn pair_owner(self, ends: [(u32, u16); 2], protocol: u8) -> u16 {
+        let [one, other] = [end_bits(ends[0], protocol), end_bits(ends[1], protocol)];
+        (mix(mix(one) ^ mix(other)) % self.workers as u64) as u16
+    }
+
+    /// Worker that owns the connections of a subscriber, of those whose ports have the parity if one is asked for.
+    pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: u32, parity: Option<u16>) -> u16 {
+        let hash = mix((vrf.0 as u64) << 32 | address as u64);
+        match parity {
+            Some(parity) if self.workers % 2 == 0 => (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2,
+            _ => (hash % self.workers as u64) as u16,
+        }
     }
 
     /// Ports of one worker, in slots.
@@ -54,6 +76,15 @@ impl Slice {
         slot * self.workers + self.worker
     }
 
+    /// The slots, of each 64 in a row, whose ports have the parity of `port`; `None` if this worker has none.
+    fn of_parity(self, port: u16) -> Option<u64> {
+        if self.workers.is_multiple_of(2) {
+            return (self.worker % 2 == port % 2).then_some(ANY);
+        }
+        // With an odd number of workers, ports of neighbouring slots differ in parity.
+        Some(if self.worker % 2 == port % 2 { EVEN } else { !EVEN })
+    }
+
     /// First and last slot whose port is in the inclusive range.
     fn slots_of(self, (first, last): (u16, u16)) -> Option<(u16, u16)> {
         let from = first.saturating_sub(self.worker).div_ceil(self.workers);
@@ -62,110 +93,9 @@ impl Slice {
     }
 }
 
-/// One bit a port, and above it one bit for each word that has no free port: the next free port is found in some twenty
-/// steps, however full the set.
-#[derive(Debug, Clone)]
-struct PortSet {
-    used: Box<[u64]>,
-    /// Ports that a port forward has; may be used as well, by a connection older than the forward.
-    blocked: Box<[u64]>,
-    full: [u64; 16],
-    in_use: u32,
-}
-
-impl PortSet {
-    fn new(slice: Slice) -> Self {
-        let words = slice.slots().div_ceil(64);
-        Self {
-            used: vec![0; words].into(),
-            blocked: vec![0; words].into(),
-            full: [0; 16],
-            in_use: 0,
-        }
-    }
-
-    fn is_free(&self, slot: u16) -> bool {
-        let word = usize::from(slot / 64);
-        (self.used[word] | self.blocked[word]) >> (slot % 64) & 1 == 0
-    }
-
-    fn update_full(&mut self, word: usize) {
-        let bit = 1 << (word % 64);
-        if self.used[word] | self.blocked[word] == u64::MAX {
-            self.full[word / 64] |= bit;
-        } else {
-            self.full[word / 64] &= !bit;
-        }
-    }
-
-    fn take(&mut self, slot: u16) {
-        let word = usize::from(slot / 64);
-        debug_assert!(self.used[word] >> (slot % 64) & 1 == 0, "a port has one owner");
-        self.used[word] |= 1 << (slot % 64);
-        self.in_use += 1;
-        self.update_full(word);
-    }
-
-    fn put_back(&mut self, slot: u16) {
-        let word = usize::from(slot / 64);
-        debug_assert!(self.used[word] >> (slot % 64) & 1 == 1, "a port is given back once");
-        self.used[word] &= !(1 << (slot % 64));
-        self.in_use -= 1;
-        self.update_full(word);
-    }
-
-    fn unblock_all(&mut self) {
-        for word in 0..self.blocked.len() {
-            self.blocked[word] = 0;
-            self.update_full(word);
-        }
-    }
-
-    fn block(&mut self, slot: u16) {
-        let word = usize::from(slot / 64);
-        self.blocked[word] |= 1 << (slot % 64);
-        self.update_full(word);
-    }
-
-    /// The first free slot in the inclusive range.
-    fn first_free(&self, from: u16, to: u16) -> Option<u16> {
-        let (first, last) = (usize::from(from / 64), usize::from(to / 64));
-        let free = |word: usize| !(self.used[word] | self.blocked[word]);
-        let slot = |word: usize, bits: u64| {
-            let slot = (word * 64) as u32 + bits.trailing_zeros();
-            (bits != 0 && slot <= u32::from(to)).then_some(slot as u16)
-        };
-        let bits = free(first) & u64::MAX << (from % 64);
-        if bits != 0 || first == last {
-            return slot(first, bits);
-        }
-        let word = self.next_word(first + 1)?;
-        if word > last { None } else { slot(word, free(word)) }
-    }
-
-    /// The first word from `word` on that has a free slot.
-    fn next_word(&self, word: usize) -> Option<usize> {
-        let mut group = word / 64;
-        let mut bits = !*self.full.get(group)? & u64::MAX << (word % 64);
-        while bits == 0 {
-            group += 1;
-            bits = !*self.full.get(group)?;
-        }
-        let word = group * 64 + bits.trailing_zeros() as usize;
-        (word < self.used.len()).then_some(word)
-    }
-
-    fn allocate(&mut self, (from, to): (u16, u16), preferred: Option<u16>, random: &mut Random) -> Option<u16> {
-        let slot = match preferred.filter(|slot| (from..=to).contains(slot) && self.is_free(*slot)) {
-            Some(slot) => slot,
-            None => {
-                let start = from + random.below(u32::from(to - from) + 1) as u16;
-                self.first_free(start, to).or_else(|| self.first_free(from, start))?
-            }
-        };
-        self.take(slot);
-        Some(slot)
-    }
+/// An address, port and protocol as one number.
+const fn end_bits((address, port): (u32, u16), protocol: u8) -> u64 {
+    (address as u64) << 32 | (port as u64) << 16 | protocol as u64
 }
 
 /// The port sets of one public address.
@@ -183,6 +113,8 @@ pub(crate) struct Lease {
     pub(crate) pool: u32,
     pub(crate) address: u32,
     pub(crate) port: u16,
+    /// It is the port of a mapping, which connections share.
+    pub(crate) shared: bool,
 }
 
 /// Every public port of one worker.
@@ -193,6 +125,17 @@ pub(crate) struct Ports {
     numbers: HashMap<u32, u32>,
     /// For each masquerade rule of the policy, the numbers of its pool's addresses.
     pools: Vec<Vec<u32>>,
+    blocks: Blocks,
+}
+
+/// Who wants a port.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Want {
+    /// Index of the masquerade rule.
+    pub(crate) rule: usize,
+    pub(crate) subscriber: Subscriber,
+    pub(crate) protocol: u8,
+    pub(crate) port: u16,
 }
 
 /// Position of a protocol in [`AddressPorts::sets`] and in statistics.
@@ -211,6 +154,7 @@ impl Ports {
             addresses: Vec::new(),
             numbers: HashMap::new(),
             pools: Vec::new(),
+            blocks: Blocks::default(),
         }
     }
 
@@ -227,15 +171,17 @@ impl Ports {
             .iter()
             .map(|rule| rule.pool.iter().map(|a| self.number(*a)).collect())
             .collect();
+        self.follow_blocks(policy);
         for ports in self.addresses.iter_mut().flatten() {
             ports.sets.iter_mut().for_each(PortSet::unblock_all);
         }
-        for (address, protocol, port) in policy.forwarded() {
+        for (address, protocol, range) in policy.forwarded() {
             let number = self.numbers.get(&address).map(|n| *n as usize);
-            if let (Some(number), Some(slot)) = (number, self.slice.slot(port))
+            if let (Some(number), Some((first, last))) = (number, self.slice.slots_of(range))
                 && let Some(ports) = &mut self.addresses[number]
             {
-                ports.sets[protocol_index(protocol)].block(slot);
+                let set = &mut ports.sets[protocol_index(protocol)];
+                (first..=last).for_each(|slot| set.block(slot));
             }
         }
     }
@@ -263,44 +209,100 @@ impl Ports {
         number
     }
 
-    /// A free port for `source`: on the address that this subscriber is paired with while that has one, and the
-    /// source's own port if it is free there.
+    /// Number of a pool address.
+    pub(crate) fn number_of(&self, address: u32) -> Option<u32> {
+        self.numbers.get(&address).copied()
+    }
+
+    /// A free port for a subscriber, as its rule has it chosen: the source's own port if it is free there.
     pub(crate) fn allocate(
         &mut self,
-        rule: usize,
-        range: (u16, u16),
-        protocol: u8,
-        source: u32,
-        source_port: u16,
+        masquerade: &MasqueradeRule,
+        want: Want,
+        now: Tick,
         random: &mut Random,
     ) -> Option<Lease> {
-        let slots = self.slice.slots_of(range)?;
-        let pool = self.pools.get(rule)?;
-        let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
-        let mut preferred = self.slice.slot(source_port);
-        for number in pool[first..].iter().chain(&pool[..first]) {
-            let ports = self.addresses[*number as usize]
-                .as_mut()
-                .expect("follow() made the sets of every pool");
-            let set = &mut ports.sets[protocol_index(protocol)];
-            if let Some(slot) = set.allocate(slots, preferred.take(), random) {
-                return Some(Lease {
-                    pool: *number,
-                    address: ports.address,
-                    port: self.slice.port(slot),
-                });
+        let source = want.subscriber.address;
+        match masquerade.choice {
+            Choice::Blocks(_) => self.allocate_in_blocks(masquerade, want, now, random),
+            Choice::Deterministic { .. } => {
+                let (at, range) = masquerade.deterministic(source)?;
+                let number = *self.pools.get(want.rule)?.get(at)?;
+                self.allocate_on(number, self.slice.slots_of(range)?, masquerade, want, random)
+            }
+            Choice::Free => {
+                let slots = self.slice.slots_of(masquerade.ports)?;
+                let pool = self.pools.get(want.rule)?;
+                let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
+                let tries = if masquerade.options.strict_pairing {
+                    1
+                } else {
+                    pool.len()
+                };
+                (0..tries).find_map(|n| {
+                    let pool = &self.pools[want.rule];
+                    let number = pool[(first + n) % pool.len()];
+                    self.allocate_on(number, slots, masquerade, want, random)
+                })
             }
         }
-        None
+    }
+
+    /// Some port that the subscriber might have, taken or not.
+    pub(crate) fn guess(&self, masquerade: &MasqueradeRule, want: Want, random: &mut Random) -> Option<Lease> {
+        let pool = self.pools.get(want.rule)?;
+        let (at, range) = match masquerade.deterministic(want.subscriber.address) {
+            Some(determined) => determined,
+            None => {
+                let first = (mix(u64::from(want.subscriber.address)) % pool.len() as u64) as usize;
+                (first, masquerade.ports)
+            }
+        };
+        let (from, to) = self.slice.slots_of(range)?;
+        let slot = from + random.below(u32::from(to - from) + 1) as u16;
+        let number = *pool.get(at)?;
+        Some(Lease {
+            pool: number,
+            address: self.addresses[number as usize].as_ref()?.address,
+            port: self.slice.port(slot),
+            shared: false,
+        })
+    }
+
+    /// A free port on one address.
+    fn allocate_on(
+        &mut self,
+        number: u32,
+        slots: (u16, u16),
+        masquerade: &MasqueradeRule,
+        want: Want,
+        random: &mut Random,
+    ) -> Option<Lease> {
+        let slice = self.slice;
+        let parity = (masquerade.options.parity && want.protocol == protocol::UDP).then(|| slice.of_parity(want.port));
+        let ports = self.addresses[number as usize]
+            .as_mut()
+            .expect("follow() made the sets of every pool");
+        let set = &mut ports.sets[protocol_index(want.protocol)];
+        let own = slice.slot(want.port);
+        let even_or_odd = parity.flatten().and_then(|only| set.allocate(slots, own, only, random));
+        let slot = even_or_odd.or_else(|| set.allocate(slots, own, ANY, random))?;
+        Some(Lease {
+            pool: number,
+            address: ports.address,
+            port: slice.port(slot),
+            shared: false,
+        })
     }
 
     /// Gives a port back.
-    pub(crate) fn release(&mut self, pool: u32, protocol: u8, port: u16) {
+    pub(crate) fn release(&mut self, pool: u32, protocol: u8, port: u16, now: Tick) {
         let slot = self.slice.slot(port).expect("a worker leases its own ports alone");
         let ports = self.addresses[pool as usize]
             .as_mut()
             .expect("a set with a port in use is kept");
         ports.sets[protocol_index(protocol)].put_back(slot);
+        self.leave_block(pool, slot, now);
     }
 
     /// Ports in use of each address, by address.
@@ -322,8 +324,6 @@ impl Ports {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -337,49 +337,5 @@ mod tests {
                 assert!(usize::from(slot) < slice.slots() && slice.port(slot) == port);
             }
         }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn a_range_is_given_out_to_the_last_port_and_no_port_twice(
-            first in 1u16..4000, length in 0u16..700, workers in 1u16..5, worker in 0u16..5, seed: u64,
-        ) {
-            let slice = Slice::new(worker % workers, workers);
-            let range = (first, first + length);
-            let expected: Vec<u16> = (range.0..=range.1).filter(|p| slice.slot(*p).is_some()).collect();
-            let mut set = PortSet::new(slice);
-            let mut random = Random::new(seed);
-            let mut got = Vec::new();
-            if let Some(slots) = slice.slots_of(range) {
-                while let Some(slot) = set.allocate(slots, slice.slot(first + 3), &mut random) {
-                    got.push(slice.port(slot));
-                }
-            }
-            if expected.contains(&(first + 3)) {
-                prop_assert_eq!(got.first(), Some(&(first + 3)));
-            }
-            got.sort_unstable();
-            prop_assert_eq!(&got, &expected);
-            prop_assert_eq!(set.in_use as usize, expected.len());
-            for port in got {
-                set.put_back(slice.slot(port).expect("ours"));
-            }
-            prop_assert!(set.in_use == 0 && set.used.iter().all(|w| *w == 0) && set.full == [0; 16]);
-        }
-    }
-
-    #[test]
-    fn a_blocked_port_is_not_given_out_and_survives_its_use() {
-        let slice = Slice::new(0, 1);
-        let mut set = PortSet::new(slice);
-        let mut random = Random::new(0);
-        assert_eq!(set.allocate((80, 80), None, &mut random), Some(80));
-        set.block(80);
-        set.put_back(80);
-        assert_eq!(set.allocate((80, 80), Some(80), &mut random), None);
-        set.unblock_all();
-        assert_eq!(set.allocate((80, 80), Some(80), &mut random), Some(80));
     }
 }

@@ -29,7 +29,7 @@ pub struct ConnectionView {
     pub worker: u16,
     /// VPC of its inner end.
     pub vpc: Option<VpcId>,
-    /// `tcp`, `udp` or `icmp`.
+    /// `tcp`, `udp`, `icmp` or `other`.
     pub protocol: &'static str,
     /// How far it has come.
     pub state: ConnectionState,
@@ -129,6 +129,10 @@ pub struct Stats {
     pub created: u64,
     /// Connections ever ended.
     pub ended: EndCounts,
+    /// Ports that connections share.
+    pub mappings: u32,
+    /// Port blocks that subscribers have.
+    pub blocks: u32,
     /// Ports in use of each pool address.
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{self, Memory};
 use crate::frame::Host;
-use crate::wait::ensure;
+use crate::wait::{SOON, ensure};
 use crate::{Namespace, Scratch, Turnpiked, Wire, eventually};
 
 /// The gateway's address on the left cable.
@@ -92,9 +92,7 @@ impl Cables {
     /// If it does not answer.
     pub fn left_router(&self) -> [u8; 6] {
         let resolve = || LEFT_HOST.resolve(&self.left, LEFT, Duration::from_millis(300));
-        eventually(PATIENCE, || {
-            resolve().ok_or_else(|| format!("no ARP answer for {LEFT}"))
-        })
+        eventually(SOON, || resolve().ok_or_else(|| format!("no ARP answer for {LEFT}")))
     }
 
     /// Asserts that the gateway answers a ping from the left host: it lives, punts and injects.
@@ -103,7 +101,7 @@ impl Cables {
     /// If it does not.
     pub fn assert_alive(&self) {
         let router = self.left_router();
-        eventually(PATIENCE, || {
+        eventually(SOON, || {
             let answered = LEFT_HOST.ping(&self.left, router, LEFT, 9, Duration::from_millis(500));
             ensure(answered, || format!("{LEFT} does not answer a ping"))
         });
@@ -115,5 +113,3 @@ impl Default for Cables {
         Self::new()
     }
 }
-
-const PATIENCE: Duration = Duration::from_secs(10);

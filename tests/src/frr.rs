@@ -1,16 +1,15 @@
 //! FRR as a fabric peer: zebra and bgpd of Debian's package, without systemd, in a namespace.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::{Group, User, chown};
 
 use crate::namespace::run;
+use crate::wait::SOON;
 use crate::{Namespace, Process, Scratch, eventually};
 
 const DAEMONS: &str = "/usr/lib/frr";
-const START: Duration = Duration::from_secs(15);
 
 /// How FRR's daemons are started.
 #[derive(Debug, Clone, Copy, Default)]
@@ -76,17 +75,39 @@ impl Frr {
         };
         let zebra = ("zebra", setup.zebra, setup.zebra_arguments);
         for (name, text, arguments) in [zebra].iter().chain(setup.daemons) {
-            let conf = frr.folder.join(format!("{name}.conf"));
-            std::fs::write(conf, format!("log stdout\n{text}")).expect("folder was made above");
-            let arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
-            let process = frr.spawn(name, &arguments);
-            frr.daemons.push(Daemon {
-                name: (*name).to_owned(),
-                arguments,
-                process,
-            });
+            frr.add(name, text, arguments);
         }
         frr
+    }
+
+    /// Starts one more daemon.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn add(&mut self, name: &str, text: &str, arguments: &[&str]) {
+        let conf = self.folder.join(format!("{name}.conf"));
+        std::fs::write(conf, format!("log stdout\n{text}")).expect("the folder was made at the start");
+        let mut arguments: Vec<_> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        if name == "bfdd" {
+            // Its control socket is one of the whole host otherwise.
+            let socket = self.folder.join("bfdd.sock");
+            arguments.extend(["--bfdctl".to_owned(), socket.display().to_string()]);
+        }
+        let process = self.spawn(name, &arguments);
+        self.daemons.push(Daemon {
+            name: name.to_owned(),
+            arguments,
+            process,
+        });
+    }
+
+    /// Sends a signal to a daemon.
+    ///
+    /// # Panics
+    /// If the scenario does not run it.
+    pub fn signal(&mut self, daemon: &str, signal: Signal) {
+        let found = self.daemons.iter_mut().find(|known| known.name == daemon);
+        found.expect("the scenario runs it").process.signal(signal);
     }
 
     /// Starts a daemon and waits until it answers.
@@ -99,7 +120,7 @@ impl Frr {
         // Left behind by a killed one; its reappearance shows that the new one listens.
         let _ = std::fs::remove_file(self.folder.join(&socket));
         let process = daemon(name, &self.namespace, &self.folder, arguments);
-        eventually(START, || exists(&self.folder.join(&socket)));
+        eventually(SOON, || exists(&self.folder.join(&socket)));
         process
     }
 
@@ -107,7 +128,7 @@ impl Frr {
     pub fn kill(&mut self) {
         for daemon in &mut self.daemons {
             daemon.process.signal(Signal::SIGKILL);
-            let ended = daemon.process.wait(Duration::from_secs(5));
+            let ended = daemon.process.wait(SOON);
             ended.expect("SIGKILL ends a process");
         }
     }
@@ -154,7 +175,7 @@ impl Frr {
     pub fn kill_bgpd(&mut self) {
         let bgpd = self.bgpd();
         bgpd.process.signal(Signal::SIGKILL);
-        let ended = bgpd.process.wait(Duration::from_secs(5));
+        let ended = bgpd.process.wait(SOON);
         ended.expect("SIGKILL ends a process");
     }
 

@@ -7,12 +7,8 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::wait::ensure;
+use crate::wait::{SOON, ensure};
 use crate::{Namespace, Process, Scratch, eventually};
-
-/// Patience with a start: EAL, devices and taps take most of it.
-const START: Duration = Duration::from_secs(30);
-const STOP: Duration = Duration::from_secs(10);
 
 /// A running gateway.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ impl Turnpiked {
             process,
             socket: Self::socket(scratch),
         };
-        eventually(START, || {
+        eventually(SOON, || {
             if let Some(status) = gateway.process.wait(Duration::ZERO) {
                 panic!("turnpiked ended at its start: {status}\n{}", gateway.process.log_tail());
             }
@@ -201,7 +197,7 @@ impl Turnpiked {
     /// # Panics
     /// If that does not happen.
     pub fn await_sessions(&self, wanted: usize) {
-        eventually(START, || {
+        eventually(SOON, || {
             let established = self.established()?;
             ensure(established == wanted, || {
                 format!("{established} of {wanted} sessions are established")
@@ -227,8 +223,8 @@ impl Turnpiked {
     /// If it does not end.
     pub fn terminate(mut self) -> ExitStatus {
         self.process.signal(Signal::SIGTERM);
-        let status = self.process.wait(STOP);
-        status.unwrap_or_else(|| panic!("turnpiked runs on {STOP:?} after SIGTERM"))
+        let status = self.process.wait(SOON);
+        status.unwrap_or_else(|| panic!("turnpiked runs on {SOON:?} after SIGTERM"))
     }
 
     /// Ends it with SIGKILL.
@@ -237,7 +233,7 @@ impl Turnpiked {
     /// If the kernel does not end it.
     pub fn kill(mut self) {
         self.process.signal(Signal::SIGKILL);
-        self.process.wait(STOP).expect("SIGKILL ends a process");
+        self.process.wait(SOON).expect("SIGKILL ends a process");
     }
 }
 
@@ -247,7 +243,7 @@ impl Turnpiked {
 /// If it still runs after the time that a start takes.
 pub fn ended(command: Command, scratch: &Scratch) -> (ExitStatus, String) {
     let mut process = Process::spawn("turnpiked-refused", command, scratch.path());
-    let status = process.wait(START);
+    let status = process.wait(SOON);
     let status = status.unwrap_or_else(|| panic!("turnpiked runs, but should have refused:\n{}", process.log_tail()));
     (status, process.log())
 }

@@ -1,9 +1,14 @@
 //! Waiting for what another program is about to do.
 
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 const STEP: Duration = Duration::from_millis(20);
+
+/// Patience with what must come true. Far more than it takes anywhere: a machine with other work must not fail a test.
+pub const SOON: Duration = Duration::from_secs(60);
 
 /// Asks `probe` until it answers `Ok`; returns the answer and how long that took.
 ///
@@ -34,6 +39,51 @@ pub fn eventually<T>(timeout: Duration, probe: impl FnMut() -> Result<T, String>
 /// If the condition does not hold.
 pub fn ensure(condition: bool, why: impl FnOnce() -> String) -> Result<(), String> {
     if condition { Ok(()) } else { Err(why()) }
+}
+
+/// A thread that only sleeps, and knows how late it ever woke: what the machine itself adds to each step of anything that
+/// a test measures in time.
+#[derive(Debug)]
+pub struct Bystander {
+    latest: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Bystander {
+    /// Begins to watch.
+    pub fn start() -> Self {
+        let (latest, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+        let (latest_of_thread, stop_of_thread) = (Arc::clone(&latest), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            while !stop_of_thread.load(Ordering::Relaxed) {
+                let start = Instant::now();
+                thread::sleep(STEP);
+                let late = start.elapsed().saturating_sub(STEP);
+                latest_of_thread.fetch_max(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        Self {
+            latest,
+            stop,
+            thread: Some(thread),
+        }
+    }
+
+    /// `wanted`, and what the machine may have added since the last call: the ten threads of five programs that a packet
+    /// and a route wake one after the other were each late by as much as this one at most.
+    pub fn allowing(&self, wanted: Duration) -> Duration {
+        wanted + Duration::from_micros(self.latest.swap(0, Ordering::Relaxed)) * 10
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 #[cfg(test)]

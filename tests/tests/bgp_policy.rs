@@ -1,15 +1,11 @@
 //! A policy of the configuration decides which router is preferred, what the fabric is told, and says so when asked.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use turnpike_tests::config::Memory;
 use turnpike_tests::topology::{FABRIC, PUBLIC, SERVER_PREFIXES};
 use turnpike_tests::turnpiked::{Turnpiked, rows};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(15);
 
 /// Prefers the router whose paths are longer, and marks what is announced.
 const POLICIES: &str = r#"

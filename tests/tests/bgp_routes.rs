@@ -1,13 +1,9 @@
 //! Routes learned over BGP become generations, lose with a reason, reach the kernel, and go when they are withdrawn.
 
-use std::time::Duration;
-
 use turnpike_tests::topology::{FABRIC, FABRIC_V6, GATEWAY, PUBLIC, SERVER_PREFIXES};
 use turnpike_tests::turnpiked::rows;
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(15);
 
 #[test]
 fn routes_come_win_and_go() {

@@ -1,14 +1,10 @@
 //! `turnpike explain route` names the first step that stops a route, at each step that the network can stop one.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use turnpike_tests::topology::{FABRIC, PUBLIC, RED_PUBLIC, SERVER, SERVER_PREFIXES, TENANT};
 use turnpike_tests::turnpiked::rows;
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(15);
 
 /// Announced by fabric2, and kept out by the gateway's import policy.
 const REJECTED: &str = "198.51.100.0/25";

@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use turnpike_tests::topology::{FABRIC, SERVER, SERVER_PREFIXES, SESSIONS};
 use turnpike_tests::traffic::{EchoClient, EchoServer, Flow};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, Turnpiked, eventually};
 
-const SOON: Duration = Duration::from_secs(20);
 /// How long the router's bgpd is away; a takeover by the other router takes a fraction of that.
 const AWAY: Duration = Duration::from_secs(5);
 const GRACEFUL: &str = "

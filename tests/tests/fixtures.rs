@@ -6,7 +6,7 @@ use turnpike_tests::frame::Host;
 use turnpike_tests::namespace::connect;
 use turnpike_tests::topology::{FABRIC, SERVER};
 use turnpike_tests::traffic::{EchoClient, EchoServer, Flow, HttpServer, fetch, file, ping};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Namespace, Topology, Wire, eventually};
 
 /// The whole topology stands: fabric routers and server speak BGP, and hosts reach what needs no gateway.
@@ -15,7 +15,7 @@ fn fabric_works_without_a_gateway() {
     let net = Topology::new();
     for (i, frr) in net.fabric_frr.iter().enumerate() {
         for server in [format!("198.18.{}.2", i + 1), format!("2001:db8:1:{}::2", i + 1)] {
-            eventually(Duration::from_secs(20), || {
+            eventually(SOON, || {
                 let state = frr.session(&server);
                 ensure(state == "Established", || {
                     format!("session of fabric{} with {server} is {state}", i + 1)
@@ -24,7 +24,7 @@ fn fabric_works_without_a_gateway() {
         }
     }
     let routed = || net.server.ip("-6 route show 2001:db8:a1::1").contains("proto bgp");
-    eventually(Duration::from_secs(5), || {
+    eventually(SOON, || {
         ensure(routed(), || "server has no route to fabric1's host".to_owned())
     });
     ping(&net.fabric[0], SERVER, 2).expect("fabric1 reaches the server");
@@ -60,7 +60,7 @@ fn flows_notice_addresses_and_gaps() {
     let tcp = Flow::start(EchoClient::tcp(&client, echo.address()).expect("connects"));
     let udp = Flow::start(EchoClient::udp(&client, echo.address()).expect("has a route"));
     for flow in [&tcp, &udp] {
-        eventually(Duration::from_secs(5), || {
+        eventually(SOON, || {
             ensure(flow.seen().answers >= 20, || format!("{:?}", flow.seen()))
         });
         let seen = flow.seen();
@@ -74,7 +74,7 @@ fn flows_notice_addresses_and_gaps() {
         flow.reset();
     }
     server.ip("link set cable down");
-    eventually(Duration::from_secs(5), || {
+    eventually(SOON, || {
         let gap = tcp.seen().longest_gap.min(udp.seen().longest_gap);
         ensure(gap > Duration::from_millis(600) && udp.seen().failures > 0, || {
             format!("longest gap {gap:?}")
@@ -98,7 +98,7 @@ fn wires_carry_vlan_tags() {
         vlan: Some(30),
     });
     let frame = asker.icmp_echo(owner.mac, owner.address, 7, 64);
-    let arrived = eventually(Duration::from_secs(5), || {
+    let arrived = eventually(SOON, || {
         wires[0].send(&frame);
         let same = |seen: &[u8]| (seen == frame).then(|| seen.to_vec());
         wires[1]
@@ -112,9 +112,9 @@ fn wires_carry_vlan_tags() {
                 owner.answer_arp(&wires[1], seen);
                 (seen[16..18] == [8, 6]).then_some(())
             };
-            wires[1].receive(Duration::from_secs(2), answer)
+            wires[1].receive(SOON, answer)
         });
-        let asked = asker.resolve(&wires[0], owner.address, Duration::from_secs(2));
+        let asked = asker.resolve(&wires[0], owner.address, SOON);
         assert!(answering.join().expect("no panic").is_some());
         asked
     });
@@ -135,7 +135,7 @@ fn a_namespace_takes_its_processes_with_it() {
     let namespace = Namespace::new("short");
     let name = namespace.name().to_owned();
     let mut sleeper = namespace.command("sleep").arg("1000").spawn().expect("sleep starts");
-    eventually(Duration::from_secs(5), || {
+    eventually(SOON, || {
         let listed = std::process::Command::new("ip")
             .args(["netns", "pids", &name])
             .output()

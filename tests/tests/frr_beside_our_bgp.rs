@@ -1,20 +1,16 @@
 //! The gateway speaks BGP to the fabric, and FRR on the same host runs other protocols: routes pass between the two through
 //! the kernel. Then FRR speaks BGP as well, to the gateway, over the loopback interface.
 
-use std::time::Duration;
-
 use turnpike_tests::config::Memory;
 use turnpike_tests::frr::Setup;
 use turnpike_tests::topology::{FABRIC, SERVER_PREFIXES, SESSIONS};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Frr, Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[test]
 fn other_protocols_of_frr_meet_our_routes_in_the_kernel() {
     let net = Topology::new();
-    let config = net.config(Memory::NoHuge) + "\n[kernel]\nmetric = 30\n";
+    let config = net.config(Memory::NoHuge);
     let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
     gateway.await_sessions(SESSIONS);
     let statics = format!(
@@ -83,7 +79,7 @@ fn both_speak_bgp_to_each_other_over_loopback() {
         net.gateway.ip(&format!("address add {address}/32 dev lo"));
     }
     let peer = "\n[[bgp.peer]]\naddress = \"10.255.0.2\"\npassive = true\nasn = 65010\nfamilies = [\"ipv4-unicast\"]\n\
-                hold-time = 9\nconnect-retry = 1\n\n[kernel]\nmetric = 30\n";
+                hold-time = 9\nconnect-retry = 1\n";
     let gateway = Turnpiked::start(&net.gateway, &(net.config(Memory::NoHuge) + peer), &net.scratch);
     let bgp = format!(
         "route-map THROUGH permit 10\n set ip next-hop {}\n\

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use turnpike_tests::cables::{LEFT, LEFT_HOST, RIGHT_HOST};
 use turnpike_tests::turnpiked::{count, rows};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Cables, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// Offset of the IP header in an untagged frame, and of layer 4 behind an IPv4 header without options.
 const IP: usize = 14;
@@ -229,7 +227,7 @@ fn each_lie_is_counted_under_its_reason() {
     for (name, frame, reason) in hostile(router) {
         let before = gateway.show("drops");
         cables.left.send(&frame);
-        let counted = turnpike_tests::within(Duration::from_secs(1), || {
+        let counted = turnpike_tests::within(Duration::from_secs(10), || {
             let (old, now) = (packets(&before, reason), gateway.dropped(reason));
             ensure(now > old, || format!("{reason} stays at {now}"))
         });

@@ -1,13 +1,9 @@
 //! ICMP errors that a router owes: time exceeded, no route, and packet too big with the right MTU.
 
-use std::time::Duration;
-
 use turnpike_tests::topology::{SERVER, SERVER_V6, TENANT_ROUTER};
 use turnpike_tests::traffic::ping;
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Namespace, Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 /// One ping with `arguments` is refused by `router` with a message that contains `message`, and counted as `reason`.
 fn refused(gateway: &Turnpiked, from: &Namespace, arguments: &str, router: &str, message: &str, reason: &str) {

@@ -1,12 +1,9 @@
 //! IPv6 is forwarded from port to port and between a VPC and the fabric, over TCP, UDP and ICMPv6, without NAT.
 
-use std::time::Duration;
-
 use turnpike_tests::topology::{FABRIC_HOSTS_V6, FABRIC_V6, RED_V6, SERVER_V6};
 use turnpike_tests::traffic::{EchoClient, EchoServer, HttpServer, fetch, file, ping};
+use turnpike_tests::wait::SOON;
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn ipv6_is_forwarded_untranslated() {

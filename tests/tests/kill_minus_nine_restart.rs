@@ -1,14 +1,11 @@
 //! A gateway killed with SIGKILL starts again at once, whatever it could not clean up.
 
-use std::time::Duration;
-
 use turnpike_tests::config::Memory;
 use turnpike_tests::topology::{FABRIC, SERVER, SERVER_PREFIXES, SESSIONS};
 use turnpike_tests::traffic::ping;
 use turnpike_tests::turnpiked::rows;
+use turnpike_tests::wait::SOON;
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(15);
 
 #[test]
 fn starts_over_what_a_killed_one_left() {

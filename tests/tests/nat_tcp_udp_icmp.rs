@@ -1,14 +1,11 @@
 //! Masquerade for TCP, UDP and ICMP echo: the server sees the public address, the gateway tells the same port.
 
 use std::net::SocketAddr;
-use std::time::Duration;
-
 use turnpike_tests::topology::{RED_PUBLIC, SERVER, TENANT};
 use turnpike_tests::traffic::{EchoClient, EchoServer, HttpServer, fetch, file, ping};
 use turnpike_tests::turnpiked::count;
+use turnpike_tests::wait::SOON;
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn tcp_udp_and_icmp_are_translated() {

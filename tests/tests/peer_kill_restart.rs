@@ -1,13 +1,9 @@
 //! A peer is killed without a word: what it announced goes, the other router takes over; it comes back with its routes.
 
-use std::time::Duration;
-
 use turnpike_tests::topology::{FABRIC, FABRIC_V6, SERVER, SERVER_PREFIXES, SESSIONS};
 use turnpike_tests::traffic::{EchoClient, EchoServer, Flow};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn the_other_router_takes_over_and_gives_back() {

@@ -1,14 +1,10 @@
 //! A port forward leads a public port to a tenant's host; its neighbours lead nowhere.
 
-use std::time::Duration;
-
 use turnpike_tests::topology::{FORWARDED, SERVER, TENANT};
 use turnpike_tests::traffic::{HttpServer, fetch, fetch_as, file};
 use turnpike_tests::turnpiked::rows;
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn one_public_port_leads_to_red() {

@@ -6,16 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use turnpike_tests::topology::SERVER;
+use turnpike_tests::config::Memory;
+use turnpike_tests::topology::{FABRIC, SERVER};
 use turnpike_tests::traffic::{EchoClient, EchoServer, Flow, ping};
 use turnpike_tests::turnpiked::count;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
-const SHOWN: [&str; 9] = [
+const SHOWN: [&str; 10] = [
     "summary",
     "routes",
     "bgp",
+    "bfd",
     "neighbors",
     "kernel",
     "connections",
@@ -64,7 +66,11 @@ fn every_reason_of_a_route_is_listed() {
 #[test]
 fn every_field_is_explained() {
     let net = Topology::new();
-    let gateway = net.converged();
+    let first = format!("address = \"{}\"\n", FABRIC[0]);
+    let config = net
+        .config(Memory::NoHuge)
+        .replace(&first, &format!("{first}bfd = {{}}\n"));
+    let gateway = net.converged_with(&config);
     // Something in every list.
     eventually(Duration::from_secs(10), || ping(&net.red, SERVER, 1));
     let echo = EchoServer::start(&net.server, &format!("{SERVER}:7"));

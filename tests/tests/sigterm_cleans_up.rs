@@ -1,14 +1,10 @@
 //! SIGTERM and SIGINT end the gateway in order: no tap, route or socket of it is left, and its peers are told.
 
-use std::time::Duration;
-
 use nix::sys::signal::Signal;
 use turnpike_tests::topology::GATEWAY;
 use turnpike_tests::turnpiked::count;
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn nothing_is_left_after_either_signal() {

@@ -1,17 +1,13 @@
 //! Every kind of static route: on-link, through an IPv6 link-local router, through a gateway of another VRF, with weights,
 //! and the three that lead nowhere.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use turnpike_tests::config::Memory;
 use turnpike_tests::topology::{FABRIC, SESSIONS, TENANT};
 use turnpike_tests::traffic::ping;
 use turnpike_tests::turnpiked::{count, rows};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Topology, Turnpiked, eventually};
-
-const SOON: Duration = Duration::from_secs(20);
 
 /// An address of fabric1 that is on no subnet of the gateway.
 const ON_LINK: &str = "192.0.2.200";

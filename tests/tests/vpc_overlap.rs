@@ -6,10 +6,8 @@ use std::time::Duration;
 use turnpike_tests::frame::Host;
 use turnpike_tests::topology::{BLUE_PUBLIC, GREEN_VLAN, RED_PUBLIC, SERVER, TENANT, TENANT_ROUTER};
 use turnpike_tests::traffic::{EchoClient, EchoServer, HttpServer, fetch, file};
-use turnpike_tests::wait::ensure;
+use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Namespace, Topology, Wire, eventually};
-
-const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn equal_tuples_in_three_tenants() {

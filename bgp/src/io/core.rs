@@ -18,6 +18,7 @@ use super::deferral::Deferral;
 use super::listener::{Directory, Listeners, Stranger};
 use super::peer::{Gate, Message, News, Order, Peer, Shared, sleep_until};
 use super::unnumbered::{self, Found};
+use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::Rib;
 use crate::session::State as SessionState;
@@ -38,6 +39,7 @@ const SHUTDOWN: Duration = Duration::from_secs(3);
 pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
+    Bfd(oneshot::Sender<BfdState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
@@ -99,6 +101,8 @@ pub(super) struct Core {
     deferral: Option<Deferral>,
     gate: Gate,
     listeners: Listeners,
+    /// While a peer has it.
+    bfd: Option<Bfd>,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
@@ -133,6 +137,7 @@ impl Core {
             found,
             dynamic_refused: 0,
             listeners,
+            bfd: None,
             to_core,
             inbox,
             events,
@@ -142,6 +147,7 @@ impl Core {
                 ..config.clone()
             },
         };
+        core.listen_for_bfd(&config)?;
         core.reconcile(config);
         Ok(core)
     }
@@ -165,6 +171,11 @@ impl Core {
                 // Whoever asked may have stopped waiting for the answer.
                 Turn::Command(Some(Command::Apply(config, reply))) => drop(reply.send(self.apply(*config))),
                 Turn::Command(Some(Command::State(reply))) => drop(reply.send(self.state())),
+                Turn::Command(Some(Command::Bfd(reply))) => {
+                    if let Some(bfd) = &self.bfd {
+                        bfd.view(reply);
+                    }
+                }
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
@@ -197,6 +208,10 @@ impl Core {
     }
 
     fn message(&mut self, Message { peer, serial, news }: Message) {
+        if matches!(news, News::Up(..)) {
+            // What a peer begins with is up to date.
+            self.flush();
+        }
         let Some(handle) = self.peers.get_mut(&peer).filter(|handle| handle.serial == serial) else {
             return;
         };
@@ -329,7 +344,26 @@ impl Core {
     fn apply(&mut self, config: SpeakerConfig) -> Result<(), Error> {
         config.check()?;
         self.listeners.set(&config, &self.directory)?;
+        self.listen_for_bfd(&config)?;
         self.reconcile(config);
+        Ok(())
+    }
+
+    /// Makes ready for the BFD sessions that `config` wants.
+    fn listen_for_bfd(&mut self, config: &SpeakerConfig) -> Result<(), Error> {
+        let peers = config.peers.iter().map(|peer| (peer.address.is_ipv6(), peer));
+        let ranges = config
+            .dynamic
+            .iter()
+            .map(|range| (!range.range.is_v4(), &range.template));
+        for (v6, _) in peers.chain(ranges).filter(|(_, peer)| peer.bfd.is_some()) {
+            if self.bfd.is_none() {
+                self.bfd = Some(Bfd::start()?);
+            }
+            if let Some(bfd) = &mut self.bfd {
+                bfd.listen(v6)?;
+            }
+        }
         Ok(())
     }
 
@@ -376,12 +410,17 @@ impl Core {
                 self.add_peer(peer, Origin::Address);
             }
         }
+        self.flush();
         for (address, handle) in &mut self.peers {
             // Those that differ in more have gone, and come back as they are to be.
             if let Some((peer, _)) = wanted(&self.config, handle).filter(|(peer, _)| *peer != handle.config) {
                 info!(peer = %address, "BGP policy changed");
                 self.rib.set_policies(*address, &peer.import, &peer.export);
+                let bfd_changed = handle.config.bfd != peer.bfd;
                 handle.config = peer;
+                if let Some(bfd) = self.bfd.as_ref().filter(|_| bfd_changed) {
+                    watch(bfd, handle);
+                }
             }
         }
         self.flush();
@@ -430,19 +469,20 @@ impl Core {
             Arc::clone(&self.gate),
         );
         self.tasks.spawn(peer.run(order_queue, accepted));
-        self.peers.insert(
-            config.address,
-            Handle {
-                config,
-                serial,
-                up: false,
-                kept: false,
-                origin,
-                warned: false,
-                orders,
-                shared,
-            },
-        );
+        let handle = Handle {
+            config,
+            serial,
+            up: false,
+            kept: false,
+            origin,
+            warned: false,
+            orders,
+            shared,
+        };
+        if let Some(bfd) = self.bfd.as_ref().filter(|_| handle.config.bfd.is_some()) {
+            watch(bfd, &handle);
+        }
+        self.peers.insert(handle.config.address, handle);
         connections
     }
 
@@ -525,6 +565,9 @@ impl Core {
             deferral.forget(address);
             self.end_deferral();
         }
+        if let Some(bfd) = &self.bfd {
+            bfd.remove(address);
+        }
         let notification = Notification::cease(cease);
         let reason = format!("sent {notification}");
         info!(peer = %address, %reason, "BGP peer removed");
@@ -545,6 +588,9 @@ impl Core {
             let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        if let Some(bfd) = self.bfd.take() {
+            bfd.stop().await;
+        }
         if ended.is_err() {
             warn!("peers did not take their last message in time: connections are dropped");
         }
@@ -558,6 +604,7 @@ impl Core {
             prefixes,
             paths,
             attribute_sets,
+            update_groups: self.rib.groups().count(),
             dynamic_refused: self.dynamic_refused,
             unknown_refused: self.directory.refused(),
             awaited: self.deferral.iter().flat_map(Deferral::awaited).collect(),
@@ -615,12 +662,32 @@ impl Core {
             refreshes_out: status.statistics.refreshes_out,
             flaps: status.statistics.flaps,
             last_error: status.statistics.last_error,
+            bfd: None,
         }
     }
 }
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Has BFD watch a peer as its configuration says, or watch it no more.
+fn watch(bfd: &Bfd, handle: &Handle) {
+    let config = &handle.config;
+    let Some(intervals) = config.bfd else {
+        return bfd.remove(config.address);
+    };
+    let orders = handle.orders.clone();
+    bfd.set(Wanted {
+        neighbor: config.address,
+        interface: config.interface,
+        local: config.local_address,
+        config: intervals,
+        failed: Box::new(move |_| {
+            // A task that has ended needs no order.
+            let _ = orders.send(Order::Reset(Cease::BfdDown, None));
+        }),
+    });
 }
 
 /// What a configuration says of somebody who is a peer, and what makes it one.

@@ -21,6 +21,7 @@ use net::{Prefix, RouteChange};
 use tokio::sync::{mpsc, oneshot};
 
 use self::core::{Command, Core};
+use crate::bfd::BfdState;
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
@@ -96,7 +97,24 @@ impl Speaker {
     pub async fn state(&self) -> State {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::State(reply)).await.expect(CORE_LIVES);
-        answer.await.expect(CORE_LIVES)
+        let mut state = answer.await.expect(CORE_LIVES);
+        let sessions = self.bfd().await.sessions;
+        for peer in &mut state.peers {
+            let session = sessions.iter().find(|session| session.neighbor == peer.address);
+            peer.bfd = session.map(|session| session.state);
+        }
+        state
+    }
+
+    /// The BFD sessions with the peers.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn bfd(&self) -> BfdState {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Bfd(reply)).await.expect(CORE_LIVES);
+        // Without BFD, or if its thread has died, nobody answers.
+        answer.await.unwrap_or_default()
     }
 
     /// The loc-rib with every path, or one prefix of it.

@@ -199,6 +199,8 @@ impl Peer {
                 Some(_) = self.closing.join_next() => Turn::Wake,
             };
             match turn {
+                // A session that is only coming up shows by itself whether its peer is reached.
+                Turn::Order(Some(Order::Reset(Cease::BfdDown, _))) if self.session.state() != State::Established => {}
                 Turn::Order(Some(Order::Reset(cease, pause))) => {
                     self.session.handle(Event::Reset(cease, pause), now());
                 }
@@ -397,6 +399,10 @@ impl Peer {
                 Outgoing::EndOfRib(family) => Event::EndOfRib(family),
                 Outgoing::RefreshBegins(family) => Event::RefreshBegins(family),
                 Outgoing::RefreshEnds(family) => Event::RefreshEnds(family),
+                Outgoing::Batch(batch) => {
+                    let (bytes, count) = batch.encoded();
+                    Event::Updates(bytes.clone(), *count)
+                }
             };
             self.session.handle(event, now());
         }

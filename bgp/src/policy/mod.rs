@@ -95,6 +95,25 @@ impl Policy {
         }
     }
 
+    /// True if the policy says the same of every prefix of a family that has these attributes.
+    pub fn is_uniform(&self) -> bool {
+        match self {
+            Self::Unset | Self::Accept | Self::Deny => true,
+            Self::PrefixList(_) => false,
+            Self::Program(program) => program.is_uniform(),
+            Self::PerFamily { ipv4, ipv6 } => ipv4.is_uniform() && ipv6.is_uniform(),
+        }
+    }
+
+    /// True if what it says may depend on who the peer is.
+    pub fn asks_for_neighbor(&self) -> bool {
+        match self {
+            Self::Program(program) => program.asks_for_neighbor(),
+            Self::PerFamily { ipv4, ipv6 } => ipv4.asks_for_neighbor() || ipv6.asks_for_neighbor(),
+            _ => false,
+        }
+    }
+
     /// What decided about `prefix`, with the names of the configuration.
     pub fn explain(&self, prefix: &Prefix, decision: Decision) -> String {
         match (self.of(prefix), decision) {

@@ -78,6 +78,18 @@ impl Program {
         self.data.terms.get(usize::from(at)).map(|term| term.name.as_str())
     }
 
+    /// True if no term looks at the prefix, beyond its family.
+    pub(super) fn is_uniform(&self) -> bool {
+        let mut tests = self.terms.iter().flat_map(|term| &term.tests);
+        !tests.any(|test| matches!(test, Test::Prefix(_)))
+    }
+
+    /// True if a term looks at the peer.
+    pub(super) fn asks_for_neighbor(&self) -> bool {
+        let mut tests = self.terms.iter().flat_map(|term| &term.tests);
+        tests.any(|test| matches!(test, Test::Neighbor(_)))
+    }
+
     /// Sends a route through the terms, which may change it. With a trace, says what each term did.
     pub fn evaluate(&self, route: &mut PolicyRoute<'_>, mut trace: Option<&mut Vec<TermTrace>>) -> Verdict {
         let mut facts = Facts::default();

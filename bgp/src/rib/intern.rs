@@ -4,19 +4,21 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 /// Below this many values a sweep is not worth its time.
 const SWEEP_FLOOR: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Interner<T> {
-    values: HashSet<Arc<T>>,
+    values: HashSet<Arc<T>, RandomState>,
     sweep_at: usize,
 }
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
         Self {
-            values: HashSet::new(),
+            values: HashSet::default(),
             sweep_at: SWEEP_FLOOR,
         }
     }

@@ -5,31 +5,36 @@
 //! are interned. Nothing here waits or does I/O: updates mark prefixes dirty, [`Rib::take_changes`] decides each dirty
 //! prefix once, however many updates touched it, and yields what the gateway has to know.
 
-mod adj_out;
 mod decision;
+mod export;
+mod group;
 mod intern;
+mod out_queue;
 mod path;
 mod refresh;
 mod restart;
+mod table;
 mod view;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use adj_out::AdjRibOut;
+use group::{Audience, Group};
 use intern::Interner;
 use net::policy::{Community, RouteSource};
 use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
-pub use adj_out::{OutQueue, Outgoing};
 pub use decision::decide;
-pub use path::{Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
+pub use group::GroupWork;
+pub use out_queue::{Batch, OutQueue, Outgoing};
+pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
 /// The peer announced more prefixes than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,22 +45,25 @@ pub struct TooManyPrefixes {
     pub limit: u32,
 }
 
-#[derive(Debug, Default)]
-struct Entry {
-    paths: Vec<Path>,
-    /// What the gateway was told last.
-    announced: Option<Arc<(Source, Route)>>,
-}
+/// Changes of a group that are told together at most.
+const BATCH: usize = 4096;
 
 #[derive(Debug)]
 struct Peer {
     info: Arc<PeerInfo>,
     /// `None` while the peer restarts: its paths are kept, and there is nobody to tell anything.
-    out: Option<AdjRibOut>,
+    out: Option<Out>,
     received: [u32; Family::ALL.len()],
     accepted: [u32; Family::ALL.len()],
     /// Families that it tells anew: its stale paths of these wait for the end of that, not for a restart.
     refreshing: BTreeSet<Family>,
+}
+
+/// How a peer is told things.
+#[derive(Debug)]
+struct Out {
+    group: u32,
+    queue: Arc<OutQueue>,
 }
 
 /// Every table of one speaker.
@@ -65,12 +73,15 @@ pub struct Rib {
     router_id: Ipv4Addr,
     vrf: VrfId,
     multipath: u8,
-    table: HashMap<Prefix, Entry>,
+    table: Table,
     paths: usize,
     peers: BTreeMap<IpAddr, Peer>,
+    groups: BTreeMap<u32, Group>,
+    next_group: u32,
     attributes: Interner<Attributes>,
     routes: Interner<(Source, Route)>,
-    dirty: HashSet<Prefix>,
+    /// Positions to decide, in order of arrival.
+    dirty: Vec<u32>,
 }
 
 impl Rib {
@@ -81,12 +92,14 @@ impl Rib {
             router_id,
             vrf,
             multipath: 1,
-            table: HashMap::new(),
+            table: Table::default(),
             paths: 0,
             peers: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            next_group: 0,
             attributes: Interner::default(),
             routes: Interner::default(),
-            dirty: HashSet::new(),
+            dirty: Vec::new(),
         }
     }
 
@@ -94,7 +107,8 @@ impl Rib {
     pub fn set_multipath(&mut self, multipath: u8) {
         if self.multipath != multipath {
             self.multipath = multipath;
-            self.dirty.extend(self.table.keys().copied());
+            let Self { table, dirty, .. } = self;
+            table.iter_mut().for_each(|(at, entry)| mark(dirty, at, entry));
         }
     }
 
@@ -105,7 +119,7 @@ impl Rib {
             .table
             .iter()
             .filter(|(_, entry)| entry.paths.iter().any(|path| path.peer.is_none()))
-            .map(|(prefix, _)| *prefix)
+            .map(|(_, entry)| entry.prefix)
             .collect();
         for prefix in present.difference(&wanted) {
             self.remove(prefix, |path| path.peer.is_none());
@@ -117,56 +131,59 @@ impl Rib {
             let path = Path {
                 peer: None,
                 source: RouteSource::Announced,
-                received: Arc::clone(&attributes),
-                attributes,
-                marks: Marks::default(),
+                received: attributes,
+                changed: None,
                 standing: Standing::Lost(Step::Originated),
                 stale: false,
             };
-            self.table.entry(*prefix).or_default().paths.push(path);
+            let at = self.table.make(*prefix);
+            let entry = self.table.at_mut(at);
+            entry.paths.push(path);
             self.paths += 1;
-            self.dirty.insert(*prefix);
+            mark(&mut self.dirty, at, entry);
         }
     }
 
-    /// A session is established: the adj-rib-out begins to fill, and ends each family with its marker. Paths that were
+    /// A session is established: the peer is told what its group has been told, and the end of each family. Paths that were
     /// kept from before stay in the families that the peer preserved.
     pub fn peer_up(&mut self, info: PeerInfo) -> Arc<OutQueue> {
         let (received, accepted) = self.take_kept(&info);
         let info = Arc::new(info);
-        let out = AdjRibOut::default();
-        let queue = Arc::clone(&out.queue);
-        let mut peer = Peer {
+        let queue: Arc<OutQueue> = Arc::default();
+        let number = self.join(&info, &queue);
+        queue.put(self.all_told(number, &info).into_iter().flatten());
+        for family in &info.context.families {
+            queue.put_end_of_rib(*family);
+        }
+        let peer = Peer {
             info: Arc::clone(&info),
-            out: Some(out),
+            out: Some(Out {
+                group: number,
+                queue: Arc::clone(&queue),
+            }),
             received,
             accepted,
             refreshing: BTreeSet::new(),
         };
-        for (prefix, entry) in &self.table {
-            advertise(&mut peer, &mut self.attributes, self.asn, prefix, entry);
-        }
-        for family in &info.context.families {
-            queue.put_end_of_rib(*family);
-        }
         self.peers.insert(info.address, peer);
         queue
     }
 
     /// A session ended: every path of the peer goes.
     pub fn peer_down(&mut self, address: IpAddr) {
+        self.leave(address);
         if self.peers.remove(&address).is_none() {
             return;
         }
         let Self {
             table, dirty, paths, ..
         } = self;
-        for (prefix, entry) in table.iter_mut() {
+        for (at, entry) in table.iter_mut() {
             let before = entry.paths.len();
             entry.paths.retain(|path| !path.is_from(address));
             if entry.paths.len() != before {
                 *paths -= before - entry.paths.len();
-                dirty.insert(*prefix);
+                mark(dirty, at, entry);
             }
         }
         self.attributes.sweep();
@@ -227,26 +244,22 @@ impl Rib {
         });
         peer.info = Arc::clone(&info);
         if old.import != *import {
-            let theirs = self.table.iter().filter_map(|(prefix, entry)| {
+            let theirs = self.table.iter().filter_map(|(_, entry)| {
                 let path = entry.paths.iter().find(|path| path.is_from(address))?;
-                Some((*prefix, Arc::clone(&path.received), path.stale))
+                Some((entry.prefix, Arc::clone(&path.received), path.stale))
             });
             for (prefix, received, stale) in theirs.collect::<Vec<_>>() {
                 self.insert(&info, prefix, &received, stale);
             }
         } else {
-            for path in self.table.values_mut().flat_map(|entry| &mut entry.paths) {
+            for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
                 if path.is_from(address) {
                     path.peer = Some(Arc::clone(&info));
                 }
             }
         }
-        if old.export != *export
-            && let Some(peer) = self.peers.get_mut(&address)
-        {
-            for (prefix, entry) in &self.table {
-                advertise(peer, &mut self.attributes, self.asn, prefix, entry);
-            }
+        if old.export != *export {
+            self.regroup(&info);
         }
         self.attributes.sweep();
     }
@@ -264,10 +277,11 @@ impl Rib {
 
     /// Tells the peer a whole family again.
     pub fn refresh(&self, address: IpAddr, family: Family) {
-        if let Some(peer) = self.peers.get(&address)
-            && let Some(out) = peer.out.as_ref()
-        {
-            out.repeat(family, peer.info.enhanced_refresh);
+        let Some(peer) = self.peers.get(&address) else { return };
+        if let Some(Out { group, queue }) = &peer.out {
+            let again = self.all_told(*group, &peer.info).into_iter().flatten();
+            let again = again.filter(|(prefix, _)| Family::of(prefix) == family);
+            queue.put_again(family, peer.info.enhanced_refresh, again);
         }
     }
 
@@ -275,19 +289,21 @@ impl Rib {
     /// one prefix next to each other and withdrawals first.
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
         let mut changes = Vec::new();
-        for prefix in std::mem::take(&mut self.dirty) {
-            let Some(entry) = self.table.get_mut(&prefix) else {
-                continue;
-            };
+        for at in std::mem::take(&mut self.dirty) {
+            let entry = self.table.at_mut(at);
+            entry.dirty = false;
             decision::decide(&mut entry.paths, self.multipath);
-            for peer in self.peers.values_mut() {
-                advertise(peer, &mut self.attributes, self.asn, &prefix, entry);
+            for group in self.groups.values_mut() {
+                group.advertise(at, entry, &mut self.attributes, self.asn);
+                if group.unheard() == BATCH {
+                    group.flush();
+                }
             }
             let wanted = installed(&entry.paths).map(|route| self.routes.intern(route));
             if entry.announced != wanted {
                 let change = |source, route| RouteChange {
                     vrf: self.vrf,
-                    prefix,
+                    prefix: entry.prefix,
                     source,
                     route,
                 };
@@ -304,9 +320,10 @@ impl Rib {
                 entry.announced = wanted;
             }
             if entry.paths.is_empty() {
-                self.table.remove(&prefix);
+                self.table.remove(at);
             }
         }
+        self.groups.values_mut().for_each(Group::flush);
         changes
     }
 
@@ -322,7 +339,8 @@ impl Rib {
             advertised: peer
                 .out
                 .as_ref()
-                .map_or(0, |out| u32::try_from(out.count(*family)).unwrap_or(u32::MAX)),
+                .and_then(|out| self.groups.get(&out.group))
+                .map_or(0, |group| group.count(address, *family)),
         };
         peer.info.context.families.iter().map(counters).collect()
     }
@@ -332,22 +350,103 @@ impl Rib {
         (self.table.len(), self.paths, self.attributes.len())
     }
 
+    /// Peers of each update group, and the work that was done once for all of them.
+    pub fn groups(&self) -> impl Iterator<Item = (usize, GroupWork)> {
+        self.groups.values().map(|group| (group.len(), group.work))
+    }
+
+    /// Puts a peer into the group of those that are told the same; returns its number.
+    fn join(&mut self, info: &PeerInfo, queue: &Arc<OutQueue>) -> u32 {
+        let audience = Audience::of(info);
+        let known = self.groups.iter().find(|(_, group)| group.audience == audience);
+        let number = match known {
+            Some((number, _)) => *number,
+            None => {
+                let group = Group::new(audience, &self.table, &mut self.attributes, self.asn);
+                let number = self.next_group;
+                self.next_group += 1;
+                self.groups.insert(number, group);
+                number
+            }
+        };
+        if let Some(group) = self.groups.get_mut(&number) {
+            group.join(info, Arc::clone(queue), &self.table);
+        }
+        number
+    }
+
+    /// Takes a peer out of its group, which goes with its last one.
+    fn leave(&mut self, address: IpAddr) {
+        let Some(out) = self.peers.get_mut(&address).and_then(|peer| peer.out.take()) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(&out.group) {
+            group.leave(address);
+            if group.len() == 0 {
+                self.groups.remove(&out.group);
+            }
+        }
+    }
+
+    /// Moves a peer to the group of its policy, and tells it what differs.
+    fn regroup(&mut self, info: &PeerInfo) {
+        let Some(Out { group: old, queue }) = self.peers.get_mut(&info.address).and_then(|peer| peer.out.take()) else {
+            return;
+        };
+        let new = self.join(info, &queue);
+        if let (Some(before), Some(after)) = (self.groups.get(&old), self.groups.get(&new)) {
+            let positions = before.positions().start..before.positions().end.max(after.positions().end);
+            queue.put(positions.filter_map(|at| {
+                let [before, after] = [before, after].map(|group| group.told(at, info.address, info.asn));
+                (before != after).then(|| (self.table.at(at).prefix, after.cloned()))
+            }));
+        }
+        if let Some(peer) = self.peers.get_mut(&info.address) {
+            peer.out = Some(Out {
+                group: old,
+                queue: Arc::clone(&queue),
+            });
+        }
+        if old != new {
+            self.leave(info.address);
+        }
+        if let Some(peer) = self.peers.get_mut(&info.address) {
+            peer.out = Some(Out { group: new, queue });
+        }
+    }
+
+    /// All that a peer in a group has been told.
+    fn all_told<'a>(
+        &'a self,
+        group: u32,
+        info: &'a PeerInfo,
+    ) -> Option<impl Iterator<Item = (Prefix, Option<Arc<Attributes>>)> + 'a> {
+        let group = self.groups.get(&group)?;
+        Some(group.positions().filter_map(|at| {
+            let attributes = group.told(at, info.address, info.asn)?;
+            Some((self.table.at(at).prefix, Some(Arc::clone(attributes))))
+        }))
+    }
+
     fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>, stale: bool) {
         let path = Path {
             stale,
             ..self.import(info, prefix, attributes)
         };
         let eligible = path.is_eligible();
-        let entry = self.table.entry(prefix).or_default();
+        let at = self.table.make(prefix);
+        let entry = self.table.at_mut(at);
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
             Some(known) => Some(std::mem::replace(known, path)),
             None => {
+                // Most prefixes have as many paths as there are uplinks, for good.
+                entry.paths.reserve_exact(1);
                 entry.paths.push(path);
                 self.paths += 1;
                 None
             }
         };
-        self.dirty.insert(prefix);
+        mark(&mut self.dirty, at, entry);
         if let Some(replaced) = replaced {
             self.uncount(&prefix, &replaced);
         }
@@ -387,12 +486,13 @@ impl Rib {
             Cow::Owned(changed) => self.attributes.intern(changed),
             Cow::Borrowed(_) => Arc::clone(received),
         };
+        let changed = (marks != Marks::default() || !Arc::ptr_eq(&attributes, received))
+            .then(|| Arc::new(Changed { attributes, marks }));
         Path {
             peer: Some(Arc::clone(info)),
             source,
             received: Arc::clone(received),
-            attributes,
-            marks,
+            changed,
             // Until the decision process has run.
             standing: reason.map_or(Standing::Lost(Step::PeerAddress), Standing::Ineligible),
             stale: false,
@@ -400,15 +500,16 @@ impl Rib {
     }
 
     fn remove(&mut self, prefix: &Prefix, which: impl Fn(&Path) -> bool) {
-        let Some(entry) = self.table.get_mut(prefix) else {
+        let Some(position) = self.table.position(prefix) else {
             return;
         };
+        let entry = self.table.at_mut(position);
         let Some(at) = entry.paths.iter().position(which) else {
             return;
         };
         let removed = entry.paths.remove(at);
         self.paths -= 1;
-        self.dirty.insert(*prefix);
+        mark(&mut self.dirty, position, entry);
         self.uncount(prefix, &removed);
     }
 
@@ -431,8 +532,8 @@ fn installed(paths: &[Path]) -> Option<(Source, Route)> {
     } else {
         Source::Ibgp
     };
-    let metric = best.attributes.med.unwrap_or(0);
-    if best.marks.blackhole {
+    let metric = best.attributes().med.unwrap_or(0);
+    if best.marks().blackhole {
         let mut route = Route::special(RouteKind::Blackhole);
         route.metric = metric;
         return Some((source, route));
@@ -461,7 +562,7 @@ fn weights(used: &[&Path]) -> Vec<u16> {
     /// Weight of the widest link.
     const WIDEST: f32 = 64.0;
     let bandwidth = |path: &&Path| {
-        let communities = path.attributes.every_community();
+        let communities = path.attributes().every_community();
         let told = communities.into_iter().find_map(Community::link_bandwidth);
         told.filter(|bandwidth| *bandwidth > 0.0)
     };
@@ -476,35 +577,19 @@ fn weights(used: &[&Path]) -> Vec<u16> {
 }
 
 fn next_hop(path: &Path) -> NextHop {
-    let via = NextHop::via(path.attributes.next_hop.address);
+    let via = NextHop::via(path.attributes().next_hop.address);
     let interface = path.peer.as_ref().and_then(|peer| peer.interface);
     match interface {
-        Some(interface) if path.attributes.next_hop.is_link_local() => via.through(interface),
+        Some(interface) if path.attributes().next_hop.is_link_local() => via.through(interface),
         _ => via,
     }
 }
 
-/// Brings what `peer` was told of `prefix` up to date.
-fn advertise(peer: &mut Peer, interner: &mut Interner<Attributes>, local_as: u32, prefix: &Prefix, entry: &Entry) {
-    let Peer {
-        info, out: Some(out), ..
-    } = peer
-    else {
-        return;
-    };
-    let exportable = |path: &&Path| match &path.peer {
-        None => true,
-        Some(from) => info.advertise_learned && from.ebgp && from.address != info.address,
-    };
-    let wanted = entry
-        .paths
-        .iter()
-        .find(|path| path.standing == Standing::Best)
-        .filter(|_| info.context.families.contains(&Family::of(prefix)))
-        .filter(exportable)
-        .and_then(|path| adj_out::export(info, local_as, prefix, path))
-        .map(|attributes| interner.intern(attributes));
-    out.set(*prefix, wanted);
+/// Has the prefix at a position decided.
+fn mark(dirty: &mut Vec<u32>, at: u32, entry: &mut Entry) {
+    if !std::mem::replace(&mut entry.dirty, true) {
+        dirty.push(at);
+    }
 }
 
 #[cfg(test)]

@@ -131,7 +131,16 @@ pub enum Standing {
     Ineligible(Ineligible),
 }
 
-/// A path to a prefix.
+/// What import policy made of a path.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its attributes; the same copy as received if policy has only marked the path.
+    pub attributes: Arc<Attributes>,
+    /// What policy attached to it.
+    pub marks: Marks,
+}
+
+/// A path to a prefix. There may be millions: what is rare has a place of its own.
 #[derive(Debug, Clone)]
 pub struct Path {
     /// Who told it; `None` for a prefix that the speaker originates.
@@ -140,10 +149,8 @@ pub struct Path {
     pub source: RouteSource,
     /// Its attributes as they came, before policy.
     pub received: Arc<Attributes>,
-    /// Its attributes after policy; the same copy if policy has changed nothing.
-    pub attributes: Arc<Attributes>,
-    /// What policy attached to it.
-    pub marks: Marks,
+    /// What policy made of it, if that is something else.
+    pub changed: Option<Arc<Changed>>,
     /// How it stands.
     pub standing: Standing,
     /// Told before its peer restarted, and not again since (RFC 4724).
@@ -151,6 +158,20 @@ pub struct Path {
 }
 
 impl Path {
+    /// Its attributes after policy.
+    pub fn attributes(&self) -> &Arc<Attributes> {
+        self.changed
+            .as_ref()
+            .map_or(&self.received, |changed| &changed.attributes)
+    }
+
+    /// What policy attached to it.
+    pub fn marks(&self) -> Marks {
+        self.changed
+            .as_ref()
+            .map_or_else(Marks::default, |changed| changed.marks)
+    }
+
     /// True unless something keeps the path out of the decision process.
     pub const fn is_eligible(&self) -> bool {
         !matches!(self.standing, Standing::Ineligible(_))

@@ -14,8 +14,8 @@ impl Rib {
             return;
         };
         peer.refreshing.insert(family);
-        for (prefix, entry) in &mut self.table {
-            if Family::of(prefix) == family {
+        for (_, entry) in self.table.iter_mut() {
+            if Family::of(&entry.prefix) == family {
                 let theirs = entry.paths.iter_mut().filter(|path| path.is_from(address));
                 theirs.for_each(|path| path.stale = true);
             }

@@ -25,12 +25,10 @@ impl Rib {
             let family = Family::of(prefix);
             (stale && !refreshing.contains(&family)) || !kept.contains(&family)
         });
-        for path in self.table.values_mut().flat_map(|entry| &mut entry.paths) {
+        for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
             path.stale |= path.is_from(address);
         }
-        if let Some(peer) = self.peers.get_mut(&address) {
-            peer.out = None;
-        }
+        self.leave(address);
     }
 
     /// The stale paths of a peer in these families go; one that is still away and has no others is forgotten.
@@ -53,10 +51,10 @@ impl Rib {
         let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else {
             return;
         };
-        let theirs = self.table.iter().filter_map(|(prefix, entry)| {
+        let theirs = self.table.iter().filter_map(|(_, entry)| {
             let path = entry.paths.iter().find(|path| path.is_from(address))?;
-            let picked = path.stale && families.contains(&Family::of(prefix));
-            picked.then(|| (*prefix, Arc::clone(&path.received)))
+            let picked = path.stale && families.contains(&Family::of(&entry.prefix));
+            picked.then(|| (entry.prefix, Arc::clone(&path.received)))
         });
         for (prefix, received) in theirs.collect::<Vec<_>>() {
             if received.has_community(Community::NO_LLGR) {
@@ -94,11 +92,11 @@ impl Rib {
         let picked: Vec<Prefix> = self
             .table
             .iter()
-            .filter(|(prefix, entry)| {
+            .filter(|(_, entry)| {
                 let path = entry.paths.iter().find(|path| path.is_from(address));
-                path.is_some_and(|path| which(prefix, path.stale))
+                path.is_some_and(|path| which(&entry.prefix, path.stale))
             })
-            .map(|(prefix, _)| *prefix)
+            .map(|(_, entry)| entry.prefix)
             .collect();
         for prefix in picked {
             self.remove(&prefix, |path| path.is_from(address));

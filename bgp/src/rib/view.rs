@@ -6,21 +6,18 @@ use std::sync::Arc;
 use net::Prefix;
 use net::policy::Community;
 
-use super::{Entry, Ineligible, Path, Rib, Standing};
+use super::table::Entry;
+use super::{Ineligible, Path, Rib, Standing};
 use crate::policy::Decision;
 use crate::{PathView, RouteView};
 
 impl Rib {
     /// Every prefix, or one, in order, with every path: the best first, then multipath members, then the others.
     pub fn view(&self, of: Option<&Prefix>) -> Vec<RouteView> {
-        let entries: Vec<_> = match of {
-            None => self.table.iter().collect(),
-            Some(prefix) => self.table.get_key_value(prefix).into_iter().collect(),
+        let mut routes: Vec<RouteView> = match of {
+            None => self.table.iter().map(|(_, entry)| route(entry)).collect(),
+            Some(prefix) => self.table.get(prefix).map(route).into_iter().collect(),
         };
-        let mut routes: Vec<RouteView> = entries
-            .into_iter()
-            .map(|(prefix, entry)| route(*prefix, entry))
-            .collect();
         routes.sort_by_key(|route| route.prefix);
         routes
     }
@@ -30,12 +27,13 @@ impl Rib {
         let lengths = (0..=Prefix::host(address).len()).rev();
         let prefixes = lengths.filter_map(|length| Prefix::containing(address, length).ok());
         prefixes
-            .filter_map(|prefix| Some(route(prefix, self.table.get(&prefix)?)))
+            .filter_map(|prefix| self.table.get(&prefix).map(route))
             .collect()
     }
 }
 
-fn route(prefix: Prefix, entry: &Entry) -> RouteView {
+fn route(entry: &Entry) -> RouteView {
+    let prefix = entry.prefix;
     let mut paths: Vec<&Path> = entry.paths.iter().collect();
     paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
     RouteView {
@@ -54,7 +52,7 @@ const fn rank(standing: Standing) -> u8 {
 }
 
 fn view(prefix: &Prefix, path: &Path) -> PathView {
-    let attributes = &path.attributes;
+    let attributes = path.attributes();
     let kinds = attributes.every_community();
     PathView {
         peer: path.peer.as_ref().map(|peer| peer.address),
@@ -77,10 +75,10 @@ fn view(prefix: &Prefix, path: &Path) -> PathView {
         large_communities: texts(&kinds, |community| matches!(community, Community::Large(..))),
         only_to_customer: attributes.only_to_customer(),
         source: path.source.to_string(),
-        weight: path.marks.weight,
-        tag: path.marks.tag,
-        blackhole: path.marks.blackhole,
-        changed_by_policy: !Arc::ptr_eq(&path.received, &path.attributes),
+        weight: path.marks().weight,
+        tag: path.marks().tag,
+        blackhole: path.marks().blackhole,
+        changed_by_policy: !Arc::ptr_eq(&path.received, path.attributes()),
     }
 }
 

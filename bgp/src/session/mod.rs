@@ -180,6 +180,13 @@ impl Session {
                     }
                 }
             }
+            Event::Updates(messages, count) => {
+                if let Some((id, _)) = self.speaking() {
+                    self.send(id, messages);
+                    // One of them is counted.
+                    self.statistics.messages_out += count.saturating_sub(1);
+                }
+            }
             Event::EndOfRib(family) => {
                 if let Some((id, negotiated)) = self.speaking() {
                     self.send(id, wire::encode_end_of_rib(family, &negotiated.context));

@@ -102,6 +102,8 @@ pub enum Event {
     Announce(Arc<Attributes>, Vec<Prefix>),
     /// Withdraw prefixes of one family.
     Withdraw(Vec<Prefix>),
+    /// Send UPDATEs that were encoded for sessions of this kind, so many.
+    Updates(Bytes, u64),
     /// Mark the end of the first full table of a family.
     EndOfRib(Family),
     /// Ask the peer for a family again.

@@ -80,6 +80,8 @@ pub enum Cease {
     ConnectionRejected,
     /// The other of two connections is kept (RFC 4271 section 6.8).
     CollisionResolution,
+    /// BFD says that the peer is not reached any more (RFC 9384).
+    BfdDown,
 }
 
 /// Cease subcode that forbids to keep routes (RFC 8538 section 3); the real reason is in its data.
@@ -95,6 +97,7 @@ impl Cease {
             Self::ConfigurationChange => subcode::OTHER_CONFIGURATION_CHANGE,
             Self::ConnectionRejected => subcode::CONNECTION_REJECTED,
             Self::CollisionResolution => subcode::CONNECTION_COLLISION_RESOLUTION,
+            Self::BfdDown => subcode::BFD_DOWN,
         }
     }
 }

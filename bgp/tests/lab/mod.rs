@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use bgp::{PeerConfig, Policy, Speaker, SpeakerConfig};
 use nix::sched::{CloneFlags, setns};
-use nix::unistd::{User, geteuid};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::{Pid, User, geteuid};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
@@ -39,6 +40,7 @@ router bgp 65001
  bgp router-id 10.99.0.2
  no bgp ebgp-requires-policy
  no bgp network import-check
+ coalesce-time 0
  neighbor 10.99.0.1 remote-as 65000
  neighbor 10.99.0.1 timers 3 9
  neighbor 10.99.0.1 timers connect 1
@@ -112,6 +114,13 @@ pub(crate) async fn speak_and_die(config: SpeakerConfig, enough: impl AsyncFnOnc
 pub(crate) struct Daemon(Child);
 
 impl Daemon {
+    /// Stops it, or lets it go on: its sockets stay open meanwhile.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let id = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        signal::kill(id, signal).expect("it runs");
+    }
+
     /// SIGKILL, and waits for the end.
     pub(crate) fn kill(&mut self) {
         self.0.kill().expect("kill");
@@ -221,6 +230,23 @@ impl Lab {
         daemon
     }
 
+    /// Starts bfdd with this configuration and waits until it answers on its vty.
+    pub(crate) fn start_bfdd(&self, conf: &str) -> Daemon {
+        fs::write(self.path("bfdd.conf"), conf).expect("write");
+        for left in ["bfdd.vty", "bfdd.sock"] {
+            // A killed daemon leaves its sockets behind.
+            let _ = fs::remove_file(self.path(left));
+        }
+        let daemon = self.start("bfdd");
+        wait_for_file(&self.path("bfdd.vty"));
+        daemon
+    }
+
+    /// Runs `ip` in the router's namespace.
+    pub(crate) fn router_ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.router));
+    }
+
     /// Adds to bgpd's configuration file, before it is started.
     pub(crate) fn extend_bgpd_conf(&self, lines: &str) {
         fs::write(self.path("bgpd.conf"), format!("{BGPD_CONF}{lines}")).expect("write");
@@ -228,21 +254,28 @@ impl Lab {
 
     /// Asks bgpd; the answer is JSON.
     pub(crate) async fn vtysh(&self, command: &str) -> Value {
-        let answer = self.vtysh_lines(&[command]).await;
+        let answer = self.vtysh_lines("bgpd", &[command]).await;
+        serde_json::from_slice(&answer).unwrap_or_default()
+    }
+
+    /// Says lines to bfdd.
+    pub(crate) async fn bfdd(&self, lines: &[&str]) -> Value {
+        let answer = self.vtysh_lines("bfdd", lines).await;
         serde_json::from_slice(&answer).unwrap_or_default()
     }
 
     /// Changes bgpd's configuration, `line` within the two contexts.
     pub(crate) async fn configure(&self, outer: &str, inner: &str, line: &str) {
-        self.vtysh_lines(&["configure terminal", outer, inner, line]).await;
+        self.vtysh_lines("bgpd", &["configure terminal", outer, inner, line])
+            .await;
     }
 
-    async fn vtysh_lines(&self, lines: &[&str]) -> Vec<u8> {
+    async fn vtysh_lines(&self, daemon: &str, lines: &[&str]) -> Vec<u8> {
         let mut vtysh = tokio::process::Command::new("vtysh");
         vtysh
             .arg("--vty_socket")
             .arg(self.directory.path())
-            .args(["-d", "bgpd"]);
+            .args(["-d", daemon]);
         for line in lines {
             vtysh.args(["-c", line]);
         }
@@ -301,6 +334,8 @@ impl Lab {
     }
 
     fn start(&self, daemon: &str) -> Daemon {
+        // Its control socket is one of the whole host otherwise.
+        let control = (daemon == "bfdd").then(|| ["--bfdctl".into(), self.path("bfdd.sock")]);
         let child = Command::new("ip")
             .args(["netns", "exec", &self.router])
             .arg(Path::new(DAEMONS).join(daemon))
@@ -312,6 +347,7 @@ impl Lab {
             .arg(self.path(&format!("{daemon}.pid")))
             .arg("-f")
             .arg(self.path(&format!("{daemon}.conf")))
+            .args(control.into_iter().flatten())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

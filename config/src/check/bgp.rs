@@ -131,6 +131,11 @@ fn check_peer(peer: &Peer, bgp: &Bgp, object: &str, path: &str, findings: &mut F
     if peer.strict_role && peer.role.is_none() {
         findings.at(format!("{path}.strict-role"), Fault::StrictRole { peer: peer.address });
     }
+    let hops = peer.ttl_security.or(peer.multihop);
+    if peer.bfd.is_some() && hops.is_some_and(|hops| hops > 1) {
+        let fault = Fault::BfdDistance { peer: peer.address };
+        findings.at(format!("{path}.bfd"), fault);
+    }
     if peer.families.is_empty() {
         findings.at(
             format!("{path}.families"),

@@ -60,6 +60,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
     // Up to 4 are the kernel's own (RTPROT_STATIC).
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
+    within(
+        findings,
+        "kernel.audit-interval",
+        config.kernel.audit_interval,
+        1..=86_400,
+    );
     if let Some(fpm) = &config.fpm {
         if !fpm.listen.ip().is_loopback() {
             let reason = format!(
@@ -132,6 +138,11 @@ fn peer(peer: &Peer, path: &str, findings: &mut Findings) {
     // The field of the capability has 24 bits (RFC 9494 section 3).
     let long_lived = peer.long_lived_stale_time;
     within(findings, &at("long-lived-stale-time"), long_lived, 0..=0x00ff_ffff);
+    if let Some(bfd) = &peer.bfd {
+        within(findings, &at("bfd.min-tx-ms"), bfd.min_tx_ms, 10..=60_000);
+        within(findings, &at("bfd.min-rx-ms"), bfd.min_rx_ms, 10..=60_000);
+        within(findings, &at("bfd.multiplier"), bfd.multiplier, 1..=255);
+    }
     within(findings, &at("max-prefixes-warn"), peer.max_prefixes_warn, 1..=100);
     for (key, hops) in [("ttl-security", peer.ttl_security), ("multihop", peer.multihop)] {
         if let Some(hops) = hops {
@@ -163,6 +174,7 @@ fn rib(rib: &Rib, findings: &mut Findings) {
         large.time,
         batch.time.max(1)..=10_000,
     );
+    within(findings, "rib.publish-interval-ms", rib.publish_interval, 0..=1_000);
     for (source, distance) in rib.distance.by_source() {
         within(findings, &format!("rib.distance.{source}"), distance, 1..=255);
     }

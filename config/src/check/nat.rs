@@ -1,5 +1,8 @@
 //! NAT: who may use which public address and port.
 
+mod pool;
+mod statics;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use net::{Ipv4Net, VpcId};
@@ -32,7 +35,10 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         }
         pool_holds_interface(config, rule, &path, findings);
+        pool::check(rule, &path, findings);
     }
+    pool::shared_blocks(config, findings);
+    statics::check(config, findings);
     shadowed(config, findings);
     pool_overlap(config, findings);
     port_forwards(config, findings);

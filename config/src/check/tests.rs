@@ -359,6 +359,18 @@ fn bgp() {
         ["39: bgp peer 192.0.2.0 is internal and has a role"]
     );
     assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nmultihop = 2\nbfd = {}"),
+        ["40: bgp peer 192.0.2.0 has bfd, and may be several hops away"]
+    );
+    assert_eq!(replaced("asn = 65000", "asn = 65000\nttl-security = 1\nbfd = {}"), NONE);
+    assert_eq!(
+        replaced("asn = 65000", "asn = 65000\nbfd = { min-tx-ms = 9, multiplier = 0 }"),
+        [
+            "39: `min-tx-ms`: 9 is out of range",
+            "39: `multiplier`: 0 is out of range"
+        ]
+    );
+    assert_eq!(
         replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
         ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]
     );
@@ -512,6 +524,109 @@ fn masquerade() {
 }
 
 #[test]
+fn filtering_by_mapping_alone_needs_a_shared_mapping() {
+    let pool = r#"pool = ["203.0.113.0/30"]"#;
+    let with = |more: &str| replaced(pool, &format!("{pool}\n{more}"));
+    assert_eq!(
+        with("filtering = \"endpoint-independent\""),
+        ["42: `filtering`: a port that is not one host's own cannot let others in"]
+    );
+    assert_eq!(
+        with("filtering = \"endpoint-independent\"\nmapping = \"endpoint-independent\""),
+        NONE
+    );
+}
+
+#[test]
+fn choices_of_ports_fit_the_pool() {
+    let pool = r#"pool = ["203.0.113.0/30"]"#;
+    let with = |more: &str| replaced(pool, &format!("{pool}\n{more}"));
+    assert_eq!(with("blocks = { size = 512, count = 2 }\npairing = \"strict\""), NONE);
+    assert_eq!(
+        with("ports = \"1024-2047\"\nblocks = { size = 1025 }"),
+        ["43: `size`: 1025 does not fit into the 1024 ports of the pool"]
+    );
+    assert_eq!(
+        with("blocks = { size = 512, count = 0 }"),
+        ["42: `count`: 0 blocks are no ports"]
+    );
+    assert_eq!(
+        with("parity = true\nblocks = { size = 512 }"),
+        ["42: `parity`: blocks are handed out whole"]
+    );
+    assert_eq!(
+        with("mapping = \"overloading\"\nblocks = { size = 512 }"),
+        ["42: `mapping`: ports of a block are its subscriber's alone"]
+    );
+    assert_eq!(
+        with("sources = [\"10.0.0.0/24\"]\ndeterministic = true\nparity = true"),
+        NONE
+    );
+    assert_eq!(
+        with("deterministic = true"),
+        [
+            "42: `deterministic`: 4294967296 addresses in `sources` share 4 with 64512 ports each, which leaves none for some"
+        ]
+    );
+    assert_eq!(
+        with("deterministic = true\nblocks = { size = 512 }"),
+        ["42: `deterministic` means nothing in masquerade `red`: ports of blocks are not determined"]
+    );
+    let other = "[[nat.masquerade]]\nvpc = \"red\"\nsources = [\"10.0.0.0/25\"]\npool = [\"203.0.113.1\"]\n";
+    let narrow = BASE.replace(
+        pool,
+        &format!("sources = [\"10.0.0.128/25\"]\n{pool}\nblocks = {{ size = 64 }}"),
+    );
+    assert_eq!(
+        problems(&(narrow + other)),
+        ["53: masquerade pool 203.0.113.1/32 of vpc `red` has port blocks or meets some, and another rule uses it"]
+    );
+}
+
+#[test]
+fn static_nat() {
+    let rule = |vpc: &str, inside: &str, outside: &str, more: &str| {
+        format!("[[nat.static]]\nvpc = \"{vpc}\"\ninside = \"{inside}\"\noutside = \"{outside}\"\n{more}")
+    };
+    let red = rule("red", "10.0.0.0/28", "198.51.100.0/28", "");
+    assert_eq!(appended(&red), NONE);
+    let twice = rule("red", "10.0.0.0/24", "100.64.1.0/24", "peer = \"blue\"\n")
+        + &rule("blue", "10.0.0.0/24", "100.64.1.0/24", "peer = \"red\"\n");
+    assert_eq!(appended(&(red.clone() + &twice)), NONE, "each side is told apart");
+    assert_eq!(
+        appended(&rule("red", "10.0.0.0/28", "198.51.100.0/27", "")),
+        ["51: static NAT of vpc `red` pairs 10.0.0.0/28 with 198.51.100.0/27"]
+    );
+    assert_eq!(
+        appended(&rule("red", "10.0.0.0/28", "198.51.100.0/28", "peer = \"red\"\n")),
+        ["52: static NAT of vpc `red` has the same VPC as its peer"]
+    );
+    assert_eq!(
+        appended(&rule("red", "10.0.0.0/28", "224.0.0.0/28", "")),
+        ["51: 224.0.0.0 in static NAT of vpc `red` is a multicast address"]
+    );
+    assert_eq!(
+        appended(&(red.clone() + &rule("red", "10.0.0.8/29", "198.51.101.0/29", ""))),
+        ["54: static NAT of vpc `red` uses 10.0.0.8/29, which is also that of vpc `red`"]
+    );
+    assert_eq!(
+        appended(&(red + &rule("blue", "10.0.0.0/30", "198.51.100.4/30", ""))),
+        ["55: static NAT of vpc `blue` uses 198.51.100.4/30, which is also that of vpc `red`"]
+    );
+    assert_eq!(
+        appended(&rule("red", "10.0.0.0/30", "203.0.113.0/30", "")),
+        [
+            "51: static NAT of vpc `red` uses 203.0.113.0/30, which is also in the masquerade pool 203.0.113.0/30",
+            "51: static NAT of vpc `red` uses 203.0.113.0/30, which is also that of the port forward `203.0.113.2`"
+        ]
+    );
+    assert_eq!(
+        appended(&rule("red", "10.0.0.0/30", "192.0.2.0/30", "")),
+        ["51: static NAT of vpc `red` uses 192.0.2.0/30, which is also that of port `fabric`"]
+    );
+}
+
+#[test]
 fn port_forwards() {
     assert_eq!(
         replaced("port = 80\n", "port = 8080\n"),
@@ -543,6 +658,34 @@ fn port_forwards() {
 }
 
 #[test]
+fn kernel_tables() {
+    let table = |number: &str| replaced("name = \"blue\"", &format!("name = \"blue\"\nkernel-table = {number}"));
+    assert_eq!(table("1001"), [""; 0]);
+    assert_eq!(
+        table("254"),
+        ["24: `kernel-table`: 254 cannot be the table of vpc `blue`: it is main, whose routes are the default VRF's"]
+    );
+    assert_eq!(
+        table("255"),
+        ["24: `kernel-table`: 255 cannot be the table of vpc `blue`: the kernel keeps it for itself"]
+    );
+    let both = BASE.replace("vni = 100", "vni = 100\nkernel-table = 7");
+    let both = both.replace("name = \"blue\"", "name = \"blue\"\nkernel-table = 7");
+    assert_eq!(
+        problems(&both),
+        ["25: kernel table `7` is used twice: by vpc `red` and by vpc `blue`"]
+    );
+    let written = "[kernel]\ntable = 7\n";
+    assert_eq!(
+        problems(&(BASE.replace("vni = 100", "vni = 100\nkernel-table = 7") + written)),
+        [
+            "19: `kernel-table`: 7 cannot be the table of vpc `red`: it is where winners of the default VRF are written \
+          (`kernel.table`)"
+        ]
+    );
+}
+
+#[test]
 fn limits() {
     assert_eq!(appended("[nat.timers]\nudp = 0\n"), ["49: `udp`: 0 is out of range"]);
     assert_eq!(
@@ -550,11 +693,18 @@ fn limits() {
         ["49: `protocol`: 4 is out of range"]
     );
     assert_eq!(
-        appended("[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\ndistance = { ibgp = 0 }\n"),
+        appended("[kernel]\naudit-interval = 0\n"),
+        ["49: `audit-interval`: 0 is out of range"]
+    );
+    assert_eq!(
+        appended(
+            "[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\npublish-interval-ms = 1001\ndistance = { ibgp = 0 }\n"
+        ),
         [
             "49: `batch-size`: 0 is out of range",
             "51: `large-batch-time-ms`: 10 is out of range",
-            "52: `ibgp`: 0 is out of range"
+            "52: `publish-interval-ms`: 1001 is out of range",
+            "53: `ibgp`: 0 is out of range"
         ]
     );
     assert_eq!(

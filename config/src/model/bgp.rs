@@ -128,6 +128,8 @@ pub struct Peer {
     pub role: Option<Role>,
     /// The peer has to say its role too.
     pub strict_role: bool,
+    /// BFD with the peer (RFC 5880, 5881).
+    pub bfd: Option<Bfd>,
 }
 
 /// Role of a speaker towards its peer (RFC 9234 section 3.1).
@@ -144,6 +146,18 @@ pub enum Role {
     Customer,
     /// Both tell each other their own routes and their customers'.
     Peer,
+}
+
+/// `bfd = { … }` of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bfd {
+    /// Milliseconds between two packets of ours, at least.
+    pub min_tx_ms: u32,
+    /// Milliseconds between two packets of the peer, at least.
+    pub min_rx_ms: u32,
+    /// Packets in a row that the peer misses before it takes us to be gone; 1 or more.
+    pub multiplier: u8,
 }
 
 /// Graceful restart (RFC 4724) with a peer.

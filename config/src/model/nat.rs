@@ -14,6 +14,8 @@ pub struct Nat {
     pub timers: Timers,
     /// `[[nat.masquerade]]`, by VPC; within one the order of the file: the first whose sources match decides.
     pub masquerades: Vec<Masquerade>,
+    /// `[[nat.static]]`, by VPC, by who sees it (everybody outside first), and by address inside.
+    pub statics: Vec<StaticNat>,
     /// `[[nat.port-forward]]`, by address, protocol and port.
     pub port_forwards: Vec<PortForward>,
 }
@@ -44,6 +46,86 @@ pub struct Masquerade {
     pub pool: Vec<Ipv4Net>,
     /// Ports to pick from on each address.
     pub ports: PortRange,
+    /// Who shares a public port.
+    pub mapping: Mapping,
+    /// Who may open connections to it from outside.
+    pub filtering: Filtering,
+    /// What a subscriber gets whose address has no port left.
+    pub pairing: Pairing,
+    /// Even UDP ports become even ones, odd ones odd.
+    pub parity: bool,
+    /// Which of the ports a subscriber may have.
+    pub choice: PortChoice,
+}
+
+/// Whether a subscriber keeps to one public address (RFC 4787 REQ-2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pairing {
+    /// While that has ports.
+    Soft,
+    /// Whatever happens.
+    Strict,
+}
+
+/// Which ports of a pool a subscriber may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortChoice {
+    /// Any that is free.
+    Free,
+    /// Those of its blocks.
+    Blocks(PortBlocks),
+    /// Those that follow from its address (RFC 7422).
+    Deterministic,
+}
+
+/// Ports that a subscriber gets at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PortBlocks {
+    /// Ports of a block.
+    pub size: u16,
+    /// Most blocks of one subscriber.
+    pub count: u16,
+    /// Seconds that a block rests before it gets another owner.
+    pub quarantine: u32,
+}
+
+/// Which connections share a public port (RFC 4787 section 4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mapping {
+    /// None: each has its own.
+    PerConnection,
+    /// All of one address and port inside.
+    EndpointIndependent,
+    /// Those to different ends outside, once no port is free.
+    Overloading,
+}
+
+/// Who may open a connection to a mapped port from outside (RFC 4787 section 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filtering {
+    /// Nobody: only those who were sent to answer.
+    AddressAndPortDependent,
+    /// Everybody.
+    EndpointIndependent,
+}
+
+/// `[[nat.static]]`: an address for each host of a prefix, in both directions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StaticNat {
+    /// VPC of the hosts.
+    pub vpc: VpcId,
+    /// Their addresses.
+    pub inside: Ipv4Net,
+    /// What they are seen as, host by host; as long as `inside`.
+    pub outside: Ipv4Net,
+    /// VPC that sees them so; `None` for everybody outside of VPCs.
+    pub peer: Option<VpcId>,
 }
 
 /// A range of TCP or UDP ports, both ends included.

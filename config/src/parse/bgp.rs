@@ -11,7 +11,7 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy, PrefixFilter,
+    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy, PrefixFilter,
     PrefixRule, Role, UnnumberedPeer,
 };
 use crate::words::Word;
@@ -73,6 +73,7 @@ struct Settings {
     long_lived_stale_time: u32,
     role: Option<Role>,
     strict_role: bool,
+    bfd: Option<Bfd>,
 }
 
 impl Default for Settings {
@@ -100,6 +101,7 @@ impl Default for Settings {
             long_lived_stale_time: defaults::LONG_LIVED_STALE_TIME,
             role: None,
             strict_role: false,
+            bfd: None,
         }
     }
 }
@@ -130,7 +132,21 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         long_lived_stale_time: reader.or("long-lived-stale-time", base.long_lived_stale_time),
         role: reader.optional("role").or(base.role),
         strict_role: reader.or("strict-role", base.strict_role),
+        bfd: bfd(reader, base.bfd),
     }
+}
+
+/// What the table leaves out is as in the group.
+fn bfd(reader: &mut Reader<'_, '_>, base: Option<Bfd>) -> Option<Bfd> {
+    if !reader.has("bfd") {
+        return reader.absent("bfd").or(base);
+    }
+    let (object, base) = (format!("bfd of {}", reader.object()), base.unwrap_or(defaults::BFD));
+    Some(reader.table("bfd", &object, |reader| Bfd {
+        min_tx_ms: reader.or("min-tx-ms", base.min_tx_ms),
+        min_rx_ms: reader.or("min-rx-ms", base.min_rx_ms),
+        multiplier: reader.or("multiplier", base.multiplier),
+    }))
 }
 
 /// Either of the two limits of distance replaces both of the group's.
@@ -236,6 +252,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         long_lived_stale_time: settings.long_lived_stale_time,
         role: settings.role,
         strict_role: settings.strict_role,
+        bfd: settings.bfd,
     })
 }
 

@@ -37,8 +37,9 @@ fn smallest_file_is_all_defaults() {
     assert_eq!(config.dataplane.connections, 65_536);
     assert_eq!(
         (config.kernel.table, config.kernel.protocol, config.kernel.metric),
-        (254, 212, 20)
+        (254, 212, 10)
     );
+    assert_eq!(config.kernel.audit_interval, 30);
     assert_eq!((config.rib.batch.size, config.rib.large_batch.size), (4_096, 200_000));
     assert_eq!((config.rib.distance.fixed, config.rib.distance.ibgp), (1, 200));
     assert_eq!(config.nat.timers.tcp_established, 7440);
@@ -239,6 +240,32 @@ asn = "external"
         (dynamic.limit, dynamic.template.hold_time, dynamic.template.passive),
         (8, 9, true)
     );
+}
+
+#[test]
+fn bfd_of_a_peer_fills_up_from_its_group_and_then_from_the_defaults() {
+    let text = r#"
+        gateway.name = "a"
+        [bgp]
+        asn = 65001
+        router-id = "192.0.2.1"
+        peer-group = [{ name = "fast", asn = 65000, bfd = { min-tx-ms = 50, min-rx-ms = 60 } }]
+        peer = [
+            { address = "192.0.2.8", group = "fast" },
+            { address = "192.0.2.9", group = "fast", bfd = { min-rx-ms = 100, multiplier = 5 } },
+            { address = "192.0.2.10", asn = 65000, bfd = {} },
+            { address = "192.0.2.11", asn = 65000 },
+        ]
+    "#;
+    let bgp = checked(text).bgp.expect("configured");
+    let bfd = |index: usize| {
+        let bfd = bgp.peers[index].bfd;
+        bfd.map(|bfd| (bfd.min_tx_ms, bfd.min_rx_ms, bfd.multiplier))
+    };
+    assert_eq!(bfd(0), Some((50, 60, 3)));
+    assert_eq!(bfd(1), Some((50, 100, 5)));
+    assert_eq!(bfd(2), Some((300, 300, 3)));
+    assert_eq!(bfd(3), None);
 }
 
 #[test]

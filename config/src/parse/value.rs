@@ -10,7 +10,10 @@ use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
-use crate::model::{Action, Family, GracefulRestart, Memory, Password, PeerAs, Poll, PortRange, Protocol, Role};
+use crate::model::{
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
+    Role,
+};
 use crate::words::{DeadEnd, Word};
 
 /// Something that one TOML value says.
@@ -245,7 +248,19 @@ macro_rules! from_word {
         }
     )*};
 }
-from_word!(Poll, Memory, Family, Action, GracefulRestart, Role, Protocol, DeadEnd);
+from_word!(
+    Poll,
+    Memory,
+    Family,
+    Action,
+    GracefulRestart,
+    Role,
+    Protocol,
+    DeadEnd,
+    Mapping,
+    Filtering,
+    Pairing
+);
 
 /// Enumerations whose words are `net`'s.
 macro_rules! from_net_word {

@@ -9,9 +9,10 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway, Kernel,
-    Masquerade, Nat, Peer, PeerAs, PeerPolicy, Port, PortForward, PortRange, PrefixFilter, PrefixRule, Rib,
-    RouteTarget, Segment, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Fpm, Gateway,
+    Kernel, Masquerade, Nat, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
+    PrefixFilter, PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc,
+    Vxlan,
 };
 use crate::words::Word;
 
@@ -39,6 +40,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         table: fields.number()?,
         protocol: fields.number()?,
         metric: fields.number()?,
+        audit_interval: fields.number()?,
     };
     let timers = Timers {
         tcp_established: fields.number()?,
@@ -79,6 +81,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         nat: Nat {
             timers,
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
+            statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
             port_forwards: list(rows, table::PORT_FORWARD, &[], port_forward)?,
         },
         api,
@@ -96,6 +99,7 @@ fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
     Ok(Rib {
         batch: bounds()?,
         large_batch: bounds()?,
+        publish_interval: fields.number()?,
         distance: Distances {
             fixed: fields.number()?,
             ebgp: fields.number()?,
@@ -219,6 +223,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
     let id = fields.id::<VpcId, u16>()?;
     let (name, host_interface) = (fields.text()?, fields.text()?);
     let (mac, mtu) = (fields.parse()?, fields.number()?);
+    let kernel_table = fields.number_optional()?;
     let vni = fields.number_optional::<u32>()?;
     let vlan_port = fields.parse_optional::<String>()?;
     let segment = match (vni, vlan_port) {
@@ -241,6 +246,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
         mac,
         mtu,
         addresses,
+        kernel_table,
     })
 }
 
@@ -343,6 +349,7 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         long_lived_stale_time: fields.number()?,
         role: fields.word_optional()?,
         strict_role: fields.flag()?,
+        bfd: bfd(fields)?,
     };
     let (limit, interface) = (fields.number_optional()?, fields.parse_optional()?);
     if let Some(interface) = interface {
@@ -363,6 +370,23 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         limit,
         template: peer,
     })))
+}
+
+fn bfd(fields: &mut Fields<'_>) -> Result<Option<Bfd>, Damage> {
+    let (tx, rx, multiplier) = (
+        fields.number_optional()?,
+        fields.number_optional()?,
+        fields.number_optional()?,
+    );
+    match (tx, rx, multiplier) {
+        (None, None, None) => Ok(None),
+        (Some(min_tx_ms), Some(min_rx_ms), Some(multiplier)) => Ok(Some(Bfd {
+            min_tx_ms,
+            min_rx_ms,
+            multiplier,
+        })),
+        _ => Err(fields.damage()),
+    }
 }
 
 fn filter(rows: &Rows, fields: &mut Fields<'_>) -> Result<(Family, Filter), Damage> {
@@ -392,12 +416,46 @@ fn masquerade(rows: &Rows, fields: &mut Fields<'_>) -> Result<Masquerade, Damage
     let vpc = fields.id::<VpcId, u16>()?;
     fields.number::<i64>()?; // the position: rows come in its order
     let ports = PortRange::new(fields.number()?, fields.number()?).ok_or_else(|| fields.damage())?;
+    let (mapping, filtering, pairing, parity) = (fields.word()?, fields.word()?, fields.word()?, fields.flag()?);
+    let deterministic = fields.flag()?;
+    let blocks = (
+        fields.number_optional()?,
+        fields.number_optional()?,
+        fields.number_optional()?,
+    );
+    let choice = match (deterministic, blocks) {
+        (false, (Some(size), Some(count), Some(quarantine))) => PortChoice::Blocks(PortBlocks {
+            size,
+            count,
+            quarantine,
+        }),
+        (true, (None, None, None)) => PortChoice::Deterministic,
+        (false, (None, None, None)) => PortChoice::Free,
+        _ => return Err(fields.damage()),
+    };
     let sources = list(rows, table::MASQUERADE_SOURCE, key, Fields::parse)?;
     Ok(Masquerade {
         vpc,
         sources,
         pool: list(rows, table::MASQUERADE_POOL, key, Fields::parse)?,
         ports,
+        mapping,
+        filtering,
+        pairing,
+        parity,
+        choice,
+    })
+}
+
+fn static_nat(fields: &mut Fields<'_>) -> Result<StaticNat, Damage> {
+    Ok(StaticNat {
+        vpc: fields.id::<VpcId, u16>()?,
+        peer: match fields.number::<u16>()? {
+            0 => None,
+            peer => Some(VpcId::new(peer).map_err(|_| fields.damage())?),
+        },
+        inside: fields.parse()?,
+        outside: fields.parse()?,
     })
 }
 

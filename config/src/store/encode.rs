@@ -4,7 +4,9 @@ use std::fmt::Display;
 
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
-use crate::model::{Bgp, Config, Filter, Nat, Password, Peer, Port, Rib, RouteTarget, Segment, StaticRoute, Vpc};
+use crate::model::{
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Vpc,
+};
 use crate::words::Word;
 
 /// The rows of a configuration.
@@ -58,6 +60,7 @@ fn settings(config: &Config) -> Row {
         number(kernel.table),
         number(kernel.protocol),
         number(kernel.metric),
+        number(kernel.audit_interval),
         number(timers.tcp_established),
         number(timers.tcp_transitory),
         number(timers.udp),
@@ -74,6 +77,7 @@ fn rib(rib: &Rib) -> Row {
         number(batch.time),
         number(large.size),
         number(large.time),
+        number(rib.publish_interval),
         number(distance.fixed),
         number(distance.ebgp),
         number(distance.ibgp),
@@ -117,6 +121,7 @@ fn vpc(vpc: &Vpc, rows: &mut Rows) {
         host_interface,
         text(vpc.mac),
         number(vpc.mtu),
+        optional(vpc.kernel_table, number),
         vni,
         vlan_port,
         vlan_id,
@@ -211,6 +216,9 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, interface: Optio
             number(peer.long_lived_stale_time),
             optional(peer.role.map(Word::word), text),
             number(peer.strict_role),
+            optional(peer.bfd.map(|bfd| bfd.min_tx_ms), number),
+            optional(peer.bfd.map(|bfd| bfd.min_rx_ms), number),
+            optional(peer.bfd.map(|bfd| bfd.multiplier), number),
             optional(dynamic_limit, number),
             optional(interface, text),
         ],
@@ -247,8 +255,23 @@ fn nat(nat: &Nat, rows: &mut Rows) {
         position = if previous == Some(rule.vpc) { position + 1 } else { 0 };
         previous = Some(rule.vpc);
         let key = || [number(rule.vpc.value()), number(position)];
-        let ports = [number(rule.ports.first()), number(rule.ports.last())];
-        rows.add(table::MASQUERADE, key().into_iter().chain(ports).collect());
+        let blocks = match rule.choice {
+            PortChoice::Blocks(blocks) => Some(blocks),
+            PortChoice::Free | PortChoice::Deterministic => None,
+        };
+        let choices = [
+            number(rule.ports.first()),
+            number(rule.ports.last()),
+            text(rule.mapping.word()),
+            text(rule.filtering.word()),
+            text(rule.pairing.word()),
+            number(u8::from(rule.parity)),
+            number(u8::from(rule.choice == PortChoice::Deterministic)),
+            optional(blocks, |blocks| number(blocks.size)),
+            optional(blocks, |blocks| number(blocks.count)),
+            optional(blocks, |blocks| number(blocks.quarantine)),
+        ];
+        rows.add(table::MASQUERADE, key().into_iter().chain(choices).collect());
         for prefix in &rule.sources {
             rows.add(
                 table::MASQUERADE_SOURCE,
@@ -261,6 +284,17 @@ fn nat(nat: &Nat, rows: &mut Rows) {
                 key().into_iter().chain([text(prefix)]).collect(),
             );
         }
+    }
+    for rule in &nat.statics {
+        rows.add(
+            table::STATIC_NAT,
+            vec![
+                number(rule.vpc.value()),
+                number(rule.peer.map_or(0, |peer| peer.value())),
+                text(rule.inside),
+                text(rule.outside),
+            ],
+        );
     }
     for forward in &nat.port_forwards {
         rows.add(

@@ -33,15 +33,15 @@ macro_rules! tables {
 
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
-        "kernel_protocol" "kernel_metric" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
-    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "static_distance"
+        "kernel_protocol" "kernel_metric" "kernel_audit_interval" "tcp_established" "tcp_transitory" "udp" "icmp" "api_socket");
+    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "publish_interval_ms" "static_distance"
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
     VXLAN "vxlan" ("id") ("address" "port");
     FPM "fpm" ("id") ("listen" "stale_time");
     PORT "port" ("name") ("device" "host_interface" "mac" "mtu" "offload");
     PORT_ADDRESS "port_address" ("port" "address") ();
-    VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "vni" "vlan_port" "vlan_id");
+    VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "kernel_table" "vni" "vlan_port" "vlan_id");
     VPC_ADDRESS "vpc_address" ("vpc" "address") ();
     VPC_VTEP "vpc_vtep" ("vpc" "address") ();
     VRF "vrf" ("id") ("vpc");
@@ -58,13 +58,16 @@ tables! {
     BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "max_prefixes"
         "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
-        "long_lived_stale_time" "role" "strict_role" "dynamic_limit" "interface");
+        "long_lived_stale_time" "role" "strict_role"
+        "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit" "interface");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");
     BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "family" "position") ("prefix" "ge" "le" "action");
-    MASQUERADE "masquerade" ("vpc" "position") ("first_port" "last_port");
+    MASQUERADE "masquerade" ("vpc" "position") ("first_port" "last_port" "mapping" "filtering" "pairing" "parity"
+        "deterministic" "block_size" "block_count" "block_quarantine");
     MASQUERADE_SOURCE "masquerade_source" ("vpc" "position" "prefix") ();
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
+    STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
     PORT_FORWARD "port_forward" ("address" "protocol" "port") ("vpc" "target" "target_port");
 }
 

@@ -3,21 +3,22 @@
 -- and redoing it aborts. For the same reason no trigger may write a config table.
 
 CREATE TABLE settings (
-    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    gateway_name    TEXT    NOT NULL,
-    poll            TEXT    NOT NULL,
-    memory          TEXT    NOT NULL,
-    memory_mb       INTEGER NOT NULL,
-    buffers         INTEGER NOT NULL,
-    connections     INTEGER NOT NULL,
-    kernel_table    INTEGER NOT NULL,
-    kernel_protocol INTEGER NOT NULL,
-    kernel_metric   INTEGER NOT NULL,
-    tcp_established INTEGER NOT NULL,
-    tcp_transitory  INTEGER NOT NULL,
-    udp             INTEGER NOT NULL,
-    icmp            INTEGER NOT NULL,
-    api_socket      TEXT    NOT NULL
+    id                    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    gateway_name          TEXT    NOT NULL,
+    poll                  TEXT    NOT NULL,
+    memory                TEXT    NOT NULL,
+    memory_mb             INTEGER NOT NULL,
+    buffers               INTEGER NOT NULL,
+    connections           INTEGER NOT NULL,
+    kernel_table          INTEGER NOT NULL,
+    kernel_protocol       INTEGER NOT NULL,
+    kernel_metric         INTEGER NOT NULL,
+    kernel_audit_interval INTEGER NOT NULL,
+    tcp_established       INTEGER NOT NULL,
+    tcp_transitory        INTEGER NOT NULL,
+    udp                   INTEGER NOT NULL,
+    icmp                  INTEGER NOT NULL,
+    api_socket            TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE rib (
@@ -26,6 +27,7 @@ CREATE TABLE rib (
     batch_time_ms       INTEGER NOT NULL,
     large_batch_size    INTEGER NOT NULL,
     large_batch_time_ms INTEGER NOT NULL,
+    publish_interval_ms INTEGER NOT NULL,
     static_distance     INTEGER NOT NULL,
     ebgp_distance       INTEGER NOT NULL,
     ibgp_distance       INTEGER NOT NULL,
@@ -70,6 +72,7 @@ CREATE TABLE vpc (
     host_interface TEXT    NOT NULL UNIQUE,
     mac            TEXT    NOT NULL,
     mtu            INTEGER NOT NULL,
+    kernel_table   INTEGER UNIQUE,
     vni            INTEGER UNIQUE,
     vlan_port      TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED,
     vlan_id        INTEGER,
@@ -208,9 +211,13 @@ CREATE TABLE bgp_peer (
     long_lived_stale_time INTEGER NOT NULL,
     role                 TEXT,
     strict_role          INTEGER NOT NULL CHECK (strict_role IN (0, 1)),
+    bfd_min_tx_ms        INTEGER, -- NULL: no BFD
+    bfd_min_rx_ms        INTEGER,
+    bfd_multiplier       INTEGER,
     dynamic_limit        INTEGER, -- NULL: one peer
     interface            TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED, -- of an unnumbered peer
-    PRIMARY KEY (bgp, address)
+    PRIMARY KEY (bgp, address),
+    CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
 ) STRICT;
 
 CREATE TABLE bgp_peer_family (
@@ -249,6 +256,17 @@ CREATE TABLE masquerade (
     position   INTEGER NOT NULL,
     first_port INTEGER NOT NULL,
     last_port  INTEGER NOT NULL,
+    mapping    TEXT    NOT NULL,
+    filtering  TEXT    NOT NULL,
+    pairing    TEXT    NOT NULL,
+    parity     INTEGER NOT NULL CHECK (parity IN (0, 1)),
+    deterministic    INTEGER NOT NULL CHECK (deterministic IN (0, 1)),
+    block_size       INTEGER, -- NULL: no blocks
+    block_count      INTEGER,
+    block_quarantine INTEGER,
+    CHECK ((block_size IS NULL) = (block_count IS NULL)),
+    CHECK ((block_size IS NULL) = (block_quarantine IS NULL)),
+    CHECK (block_size IS NULL OR deterministic = 0),
     PRIMARY KEY (vpc, position)
 ) STRICT;
 
@@ -266,6 +284,17 @@ CREATE TABLE masquerade_pool (
     prefix   TEXT    NOT NULL,
     PRIMARY KEY (vpc, position, prefix),
     FOREIGN KEY (vpc, position) REFERENCES masquerade (vpc, position) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+-- Seen as `outside` in a VRF: the default one, or that of a VPC.
+CREATE TABLE static_nat (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    seen_in INTEGER NOT NULL REFERENCES vrf (id) DEFERRABLE INITIALLY DEFERRED,
+    inside  TEXT    NOT NULL,
+    outside TEXT    NOT NULL,
+    PRIMARY KEY (vpc, seen_in, inside),
+    UNIQUE (seen_in, outside),
+    CHECK (vpc <> seen_in)
 ) STRICT;
 
 CREATE TABLE port_forward (

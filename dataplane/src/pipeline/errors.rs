@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nat::IcmpVerdict;
 use net::{InterfaceId, VrfId, icmp, icmpv6};
 use rib::Tables;
 
@@ -67,13 +68,22 @@ impl Pipeline {
         if !icmp::may_answer(original) {
             return;
         }
-        let Some(source) = tables.interface(ingress).and_then(|i| i.address_v4) else {
+        let Some(interface) = tables.interface(ingress) else {
             return;
         };
+        let Some(source) = interface.address_v4 else { return };
         let mut packet = [0; LARGEST];
         let Ok(length) = icmp::build_error(&mut packet, source.into(), original, error) else {
             return;
         };
+        let mut vrf = vrf;
+        if vrf != interface.vrf {
+            // The packet turned back at a public end: its sender knows it by the addresses that it had before.
+            match self.engine.icmp_error(vrf, &mut packet[..length], tables, self.now) {
+                IcmpVerdict::Translated(way) => vrf = way.vrf,
+                _ => return,
+            }
+        }
         let destination = Ipv4Addr::from([packet[16], packet[17], packet[18], packet[19]]);
         self.originate(tables, ingress, vrf, &packet[..length], IpAddr::V4(destination));
     }

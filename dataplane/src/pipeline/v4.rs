@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use dpdk_sys::Mbuf;
 use nat::{EntryRef, FlowKey, IcmpVerdict, NewPacket, Outcome, Resolution, Verdict};
 use net::parse::{FragmentPart, V4, protocol};
-use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp};
+use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp, parse_v4};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
 use super::egress::{decrement_ttl, readdress_v4};
@@ -135,6 +135,9 @@ impl Pipeline {
         let (l3, protocol) = (usize::from(packet.meta.l3), packet.meta.ip.protocol);
         rewrite.apply(&mut packet.mbuf.data_mut()[l3..], l4, protocol);
         let destination = rewrite.destination();
+        if tables.adjacency(next_hop).kind == AdjacencyKind::Nat {
+            return self.turn_back_v4(tables, packet);
+        }
         if hit.offload {
             self.request_offload(tables, self.engine.id_of(at));
         }
@@ -144,6 +147,31 @@ impl Pipeline {
             destination,
         };
         self.transmit_v4(tables, packet, way);
+    }
+
+    /// Hairpinning (RFC 4787 REQ-9): a packet of a VPC that was translated and goes to a public end of ours comes back as
+    /// if from the fabric. Its way from there leads into a VPC, so that it turns once.
+    #[cold]
+    fn turn_back_v4(&mut self, tables: &Tables, mut packet: Packet4) {
+        if packet.meta.vrf == VrfId::DEFAULT {
+            return self.discard(packet.mbuf, Drop::NatNoMapping);
+        }
+        let bytes = packet
+            .mbuf
+            .data()
+            .get(usize::from(packet.meta.l3)..)
+            .unwrap_or_default();
+        packet.meta.ip = match parse_v4(bytes) {
+            Ok(ip) => ip,
+            Err(reason) => return self.discard(packet.mbuf, reason),
+        };
+        packet.meta.vrf = VrfId::DEFAULT;
+        self.counters.hairpinned.add(1);
+        if let Some(at) = self.engine.lookup(&key_of(&packet.meta)) {
+            return self.connected_v4(tables, packet.mbuf, &packet.meta, at);
+        }
+        let route = tables.lookup_v4(VrfId::DEFAULT, packet.meta.ip.destination, packet.meta.hash);
+        self.unmatched_v4(tables, packet, route);
     }
 
     /// A packet without a connection where NAT has a say.
@@ -209,6 +237,9 @@ impl Pipeline {
             return self.discard(packet.mbuf, Drop::Ipv4Malformed);
         };
         match self.engine.icmp_error(packet.meta.vrf, bytes, tables, self.now) {
+            IcmpVerdict::Translated(way) if tables.adjacency(way.next_hop).kind == AdjacencyKind::Nat => {
+                self.turn_back_v4(tables, packet);
+            }
             IcmpVerdict::Translated(way) => {
                 let destination = destination_of(&packet.mbuf, packet.meta.l3);
                 self.transmit_v4(

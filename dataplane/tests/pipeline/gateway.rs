@@ -24,7 +24,7 @@ use crate::wire::Wire;
 
 const NAMES: [&str; 4] = ["fabric", "uplink", "red", "blue"];
 /// Longer than anything takes: a packet waits three seconds for its neighbour, and the error about it may wait as long.
-const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The gateway under test.
 pub struct Gateway {
@@ -285,6 +285,7 @@ impl Gateway {
             sources: Vec::new(),
             pool: vec![v4(POOL)],
             ports,
+            options: nat::PoolOptions::default(),
         });
         self.set_spec(PolicySpec {
             masquerade: masquerade.collect(),
@@ -292,15 +293,20 @@ impl Gateway {
                 vpc: vpc(1),
                 address: v4(FORWARDED),
                 protocol: 6,
-                port: 80,
-                target: v4(TENANT),
-                target_port: 8080,
+                ports: (80, 80),
+                targets: vec![nat::ForwardTarget {
+                    address: v4(TENANT),
+                    port: 8080,
+                    weight: 1,
+                }],
+                affinity: false,
             }],
             ..PolicySpec::default()
         });
     }
 
-    fn set_spec(&mut self, spec: PolicySpec) {
+    /// This NAT policy.
+    pub fn set_spec(&mut self, spec: PolicySpec) {
         let policy = Policy::compile(spec).expect("a policy");
         self.rib.set_policy(Arc::new(policy), Revision(1));
     }
@@ -337,6 +343,7 @@ impl Gateway {
             mac: None,
             mtu: 1500,
             up,
+            vni: None,
             present: true,
         }));
     }

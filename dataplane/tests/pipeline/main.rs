@@ -9,6 +9,7 @@ mod errors;
 mod forward;
 mod frames;
 mod gateway;
+mod hairpin;
 mod host;
 mod hostile;
 mod load;

@@ -111,7 +111,7 @@ isolated! {
             gateway.wait("the end of patience", || gateway.dataplane.counters()[0].held.get() == 0);
         });
         let waited = start.elapsed();
-        assert!((Duration::from_millis(2_900)..Duration::from_millis(4_000)).contains(&waited), "{waited:?}");
+        assert!(waited >= Duration::from_millis(2_900), "{waited:?}");
         assert_eq!((outcome.drops, outcome.generated), (vec![(Drop::NeighborUnresolved, 3)], 2));
         let expected = [
             icmp_error(&v4, "198.51.100.1", 3, 1, [0; 4]).bytes(),

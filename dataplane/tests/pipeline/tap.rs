@@ -42,7 +42,7 @@ impl Tap {
         assert_eq!(sent, frame.len());
     }
 
-    /// The next frame that the kernel received or sent, within a second.
+    /// The next frame that the kernel received or sent.
     pub fn receive(&self) -> Vec<u8> {
         let start = crate::gateway::now();
         let mut buffer = [0; 4096];
@@ -52,7 +52,7 @@ impl Tap {
                 Err(Errno::EAGAIN) => {}
                 Err(error) => panic!("packet socket: {error}"),
             }
-            assert!(start.elapsed() < Duration::from_secs(1), "nothing came to the tap");
+            assert!(start.elapsed() < crate::gateway::PATIENCE, "nothing came to the tap");
             std::thread::sleep(Duration::from_micros(200));
         }
     }

@@ -175,6 +175,8 @@ enum Show {
         #[command(subcommand)]
         what: Option<ShowBgp>,
     },
+    /// BFD sessions with BGP peers.
+    Bfd(Output),
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
     /// The kernel mirror, and what FRR pushed over FPM.
@@ -274,6 +276,7 @@ fn request(show: &Show) -> (String, bool, Render) {
             let query = query(&[("prefix", prefix.as_ref()), ("limit", limit.as_ref())]);
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
         }
+        Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
         Show::Kernel { prefix, output } => (
             format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),

@@ -1,12 +1,16 @@
 //! Packets that no connection was found for: which NAT rule applies, and the connection that it makes.
 
+use std::sync::Arc;
+
 use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 
 use super::Engine;
 use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::key::FlowKey;
-use crate::ports::{Lease, protocol_index};
+use crate::mappings::Inside;
+use crate::policy::{Mapping, MasqueradeRule};
+use crate::ports::{Lease, Subscriber, Want, protocol_index};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
 use crate::time::Millis;
@@ -18,6 +22,9 @@ const ECHO_REQUEST: u8 = 8;
 
 /// Public ports tried when the reply's tuple belongs to an older connection of a port forward.
 const ATTEMPTS: usize = 4;
+
+/// Ports of a full pool tried for one that can be overloaded.
+const OVERLOADS: usize = 64;
 
 /// Connections looked at for one to evict.
 const SAMPLE: u32 = 16;
@@ -56,22 +63,14 @@ impl Engine {
         }
     }
 
-    /// From the fabric: to a port forward, to a pool address, or in transit.
+    /// From the fabric, or from a VPC behind its own translation: to a port forward, static NAT, a mapping, or in transit.
     fn miss_outside(
         &mut self,
         packet: &NewPacket,
         resolution: Resolution,
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
-        let NewPacket {
-            protocol,
-            source,
-            destination,
-            source_port,
-            destination_port,
-            ..
-        } = *packet;
-        if !self.policy.is_public(destination) {
+        if !self.policy.is_public(packet.destination) {
             let to_nat = resolution.kind == RouteKind::Nat;
             return if to_nat {
                 Err(Drop::NatNoMapping)
@@ -86,38 +85,78 @@ impl Engine {
         if let Some(at) = self.lookup(&key) {
             return Ok(Verdict::Connection(at));
         }
-        if let Some(target) = self.policy.forward(destination, protocol, destination_port) {
-            let owner = self.slice.client_owner(source, source_port, protocol);
-            if owner != self.slice.worker() {
-                return Ok(Verdict::HandOver(owner));
-            }
-            self.check_opening(packet)?;
-            let reply = FlowKey::v4(target.vrf, protocol, target.address, source, target.port, source_port);
-            if self.lookup(&reply).is_some() {
-                return Err(Drop::NatNoMapping);
-            }
-            let inward = self.inward(resolver, target.vrf, target.address, packet.flow_hash)?;
-            let outward = self.outward(resolver, target.vrf, source, packet.flow_hash)?;
-            self.make_room()?;
-            return Ok(Verdict::Connection(self.create(
-                packet,
-                reply,
-                [inward, outward],
-                None,
-                resolver,
-            )));
+        if let Some(owner) = self.owner_outside(&key)
+            && owner != self.slice.worker()
+        {
+            return Ok(Verdict::HandOver(owner));
+        }
+        let Some((inside, lease)) = self.inside_of(packet)? else {
+            return Err(Drop::NatNoMapping);
+        };
+        self.check_opening(packet)?;
+        let reply = FlowKey::v4(
+            inside.vrf,
+            packet.protocol,
+            inside.address,
+            packet.source,
+            inside.port,
+            packet.source_port,
+        );
+        if self.lookup(&reply).is_some() {
+            return Err(Drop::NatNoMapping);
+        }
+        let inward = self.inward(resolver, inside.vrf, inside.address, packet.flow_hash)?;
+        let outward = self.outward(resolver, inside.vrf, packet.source, packet.flow_hash)?;
+        self.make_room()?;
+        let at = self.create(packet, reply, [inward, outward], lease, resolver);
+        Ok(Verdict::Connection(at))
+    }
+
+    /// Where a public end leads, for whoever may open a connection to it; with the port of a mapping if it is one.
+    fn inside_of(&self, packet: &NewPacket) -> Result<Option<(Inside, Option<Lease>)>, Drop> {
+        let NewPacket {
+            protocol,
+            destination,
+            destination_port,
+            ..
+        } = *packet;
+        let inside = |vrf, address, port| Inside {
+            vrf,
+            protocol,
+            address,
+            port,
+        };
+        let client = (packet.source, packet.source_port);
+        if let Some(to) = self.policy.forward(destination, protocol, destination_port, client) {
+            return Ok(Some((inside(to.vrf, to.address, to.port), None)));
+        }
+        if let Some((vrf, address)) = self.policy.static_target(VrfId::DEFAULT, destination) {
+            return if is_translated_alone(packet) {
+                Ok(Some((inside(vrf, address, destination_port), None)))
+            } else {
+                Err(Drop::NatUnsupported)
+            };
         }
         if !is_translated(packet) {
             return Err(Drop::NatUnsupported);
         }
-        let owner = self.slice.owner(destination_port);
-        if self.policy.is_pool(destination) && owner != self.slice.worker() {
-            return Ok(Verdict::HandOver(owner));
-        }
-        Err(Drop::NatNoMapping)
+        let mapping = self.ports.number_of(destination).and_then(|pool| {
+            let inside = self.mappings.inside_of(pool, protocol, destination_port)?;
+            Some((inside, self.mappings.lease_of(&inside)?))
+        });
+        let open = |(inside, lease): &(Inside, Lease)| {
+            let rule = self.policy.masquerade(inside.vrf, inside.address);
+            (lease.address, lease.port) == (destination, destination_port)
+                && protocol != protocol::ICMP
+                && rule.is_some_and(|(_, rule)| {
+                    rule.lets_in() && rule.offers_to(inside.address, destination, destination_port)
+                })
+        };
+        Ok(mapping.filter(open).map(|(inside, lease)| (inside, Some(lease))))
     }
 
-    /// From a VPC: masqueraded when it leaves for the fabric.
+    /// From a VPC: translated statically or masqueraded when it leaves for the fabric, and when static NAT shows it to
+    /// another VPC.
     fn miss_inside(
         &mut self,
         packet: &NewPacket,
@@ -128,36 +167,128 @@ impl Engine {
             vrf,
             protocol,
             source,
-            source_port,
             destination,
             destination_port,
             ..
         } = *packet;
-        if !self.policy.translates(vrf) || resolution.vrf != VrfId::DEFAULT {
+        if !self.policy.translates(vrf) {
             return Ok(Verdict::Forward);
         }
-        match resolution.kind {
-            RouteKind::Unicast => {}
-            RouteKind::Nat => return Err(Drop::NatNoMapping),
-            _ => return Ok(Verdict::Forward),
+        let peer = self.policy.static_target(vrf, destination);
+        if peer.is_none() {
+            if resolution.vrf != VrfId::DEFAULT {
+                return Ok(Verdict::Forward);
+            }
+            match resolution.kind {
+                RouteKind::Unicast => {}
+                // It comes back as from the fabric, or answers what came so.
+                RouteKind::Nat if self.policy.is_public(destination) => {}
+                RouteKind::Nat => return Err(Drop::NatNoMapping),
+                _ => return Ok(Verdict::Forward),
+            }
         }
         if !packet.fragment_later {
-            if let Some(at) = self.lookup(&packet.key()) {
+            let key = packet.key();
+            if let Some(at) = self.lookup(&key) {
                 return Ok(Verdict::Connection(at));
             }
-            if self.policy.is_target(vrf, source, protocol, source_port) {
-                let owner = self.slice.client_owner(destination, destination_port, protocol);
-                if owner != self.slice.worker() {
-                    return Ok(Verdict::HandOver(owner));
-                }
+            if let Some(owner) = self.owner_inside(&key)
+                && owner != self.slice.worker()
+            {
+                return Ok(Verdict::HandOver(owner));
             }
         }
-        let Some((rule, range)) = self
-            .policy
-            .masquerade(vrf, source)
-            .map(|(index, rule)| (index, rule.ports))
-        else {
-            return Ok(Verdict::Forward);
+        if let Some(peer) = peer {
+            return self.miss_peer(packet, peer, resolver);
+        }
+        if resolution.kind == RouteKind::Nat && !self.policy.leads_back(destination, protocol, destination_port) {
+            return Err(Drop::NatNoMapping);
+        }
+        if let Some(outside) = self.policy.static_source(vrf, VrfId::DEFAULT, source) {
+            return self.miss_static(packet, outside, resolution, resolver);
+        }
+        self.miss_masquerade(packet, resolution, resolver)
+    }
+
+    /// To a host of another VPC, whose address static NAT made for this one.
+    fn miss_peer(
+        &mut self,
+        packet: &NewPacket,
+        (peer, target): (VrfId, u32),
+        resolver: &impl Resolver,
+    ) -> Result<Verdict, Drop> {
+        if packet.fragment_later {
+            return Err(Drop::NatFragment);
+        }
+        if !is_translated_alone(packet) {
+            return Err(Drop::NatUnsupported);
+        }
+        self.check_opening(packet)?;
+        let source = self.policy.static_source(packet.vrf, peer, packet.source);
+        let reply = FlowKey::v4(
+            peer,
+            packet.protocol,
+            target,
+            source.unwrap_or(packet.source),
+            packet.destination_port,
+            packet.source_port,
+        );
+        if self.lookup(&reply).is_some() {
+            return Err(Drop::NatNoMapping);
+        }
+        let there = self.inward(resolver, peer, target, packet.flow_hash)?;
+        let back = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
+        self.make_room()?;
+        let at = self.create(packet, reply, [there, back], None, resolver);
+        Ok(Verdict::Connection(at))
+    }
+
+    /// To the fabric, from a host with a public address of its own.
+    fn miss_static(
+        &mut self,
+        packet: &NewPacket,
+        outside: u32,
+        outward: Resolution,
+        resolver: &impl Resolver,
+    ) -> Result<Verdict, Drop> {
+        if packet.fragment_later {
+            return Err(Drop::NatFragment);
+        }
+        if !is_translated_alone(packet) {
+            return Err(Drop::NatUnsupported);
+        }
+        self.check_opening(packet)?;
+        let reply = FlowKey::v4(
+            VrfId::DEFAULT,
+            packet.protocol,
+            packet.destination,
+            outside,
+            packet.destination_port,
+            packet.source_port,
+        );
+        if self.lookup(&reply).is_some() {
+            return Err(Drop::NatNoMapping);
+        }
+        let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
+        self.make_room()?;
+        let at = self.create(packet, reply, [outward, inward], None, resolver);
+        Ok(Verdict::Connection(at))
+    }
+
+    /// To the fabric, from a host that shares a public address.
+    fn miss_masquerade(
+        &mut self,
+        packet: &NewPacket,
+        outward: Resolution,
+        resolver: &impl Resolver,
+    ) -> Result<Verdict, Drop> {
+        let (vrf, protocol) = (packet.vrf, packet.protocol);
+        let Some((rule, _)) = self.policy.masquerade(vrf, packet.source) else {
+            return if outward.kind == RouteKind::Nat {
+                Err(Drop::NatNoMapping)
+            } else {
+                Ok(Verdict::Forward)
+            };
         };
         if packet.fragment_later {
             return Err(Drop::NatFragment);
@@ -166,33 +297,109 @@ impl Engine {
             return Err(Drop::NatUnsupported);
         }
         self.check_opening(packet)?;
-        let inward = self.inward(resolver, vrf, source, packet.flow_hash)?;
+        let inward = self.inward(resolver, vrf, packet.source, packet.flow_hash)?;
         self.make_room()?;
         for _ in 0..ATTEMPTS {
-            let lease = self
-                .ports
-                .allocate(rule, range, protocol, source, source_port, &mut self.random)
-                .ok_or(Drop::NatPortsExhausted)?;
+            let lease = self.lease(rule, packet)?;
             let remote_port = if protocol == protocol::ICMP {
                 lease.port
             } else {
-                destination_port
+                packet.destination_port
             };
             let reply = FlowKey::v4(
                 VrfId::DEFAULT,
                 protocol,
-                destination,
+                packet.destination,
                 lease.address,
                 remote_port,
                 lease.port,
             );
             if self.lookup(&reply).is_none() {
-                let at = self.create(packet, reply, [resolution, inward], Some(lease), resolver);
+                let at = self.create(packet, reply, [outward, inward], Some(lease), resolver);
                 return Ok(Verdict::Connection(at));
             }
-            self.ports.release(lease.pool, protocol, lease.port);
+            self.give_up(lease, protocol);
         }
         Err(Drop::NatPortsExhausted)
+    }
+
+    /// A public port for a packet of the masquerade rule with this index: that of its mapping, or one that is free.
+    fn lease(&mut self, rule: usize, packet: &NewPacket) -> Result<Lease, Drop> {
+        let NewPacket {
+            vrf,
+            protocol,
+            source,
+            source_port,
+            ..
+        } = *packet;
+        let policy = Arc::clone(&self.policy);
+        let masquerade = &policy.rules()[rule];
+        let mapping = masquerade.options.mapping;
+        let inside = Inside {
+            vrf,
+            protocol,
+            address: source,
+            port: source_port,
+        };
+        if mapping == Mapping::EndpointIndependent
+            && let Some(lease) = self.mappings.lease_of(&inside)
+            && masquerade.offers_to(source, lease.address, lease.port)
+            && !policy.is_forwarded(lease.address, protocol, lease.port)
+        {
+            return Ok(lease);
+        }
+        let want = Want {
+            rule,
+            subscriber: Subscriber { vrf, address: source },
+            protocol,
+            port: source_port,
+        };
+        let now = self.clock.latest();
+        let Some(lease) = self.ports.allocate(masquerade, want, now, &mut self.random) else {
+            let overloaded = (mapping == Mapping::Overloading).then(|| self.overload(masquerade, packet, want));
+            return overloaded.flatten().ok_or(Drop::NatPortsExhausted);
+        };
+        let lease = Lease {
+            shared: mapping != Mapping::PerConnection,
+            ..lease
+        };
+        match mapping {
+            Mapping::PerConnection => {}
+            Mapping::EndpointIndependent => self.mappings.insert(inside, lease),
+            Mapping::Overloading => self.mappings.insert_overloaded(lease, protocol),
+        }
+        Ok(lease)
+    }
+
+    /// A port that another connection has, and that nobody has to the end that the packet goes to.
+    fn overload(&mut self, masquerade: &MasqueradeRule, packet: &NewPacket, want: Want) -> Option<Lease> {
+        if packet.protocol == protocol::ICMP {
+            // Its identifier is both ends' port: there is nothing else to tell two echoes by.
+            return None;
+        }
+        for _ in 0..OVERLOADS {
+            let lease = self.ports.guess(masquerade, want, &mut self.random)?;
+            let reply = FlowKey::v4(
+                VrfId::DEFAULT,
+                packet.protocol,
+                packet.destination,
+                lease.address,
+                packet.destination_port,
+                lease.port,
+            );
+            if self.mappings.may_overload(lease.pool, packet.protocol, lease.port) && self.lookup(&reply).is_none() {
+                return Some(Lease { shared: true, ..lease });
+            }
+        }
+        None
+    }
+
+    /// Gives back a port that no connection was made with.
+    fn give_up(&mut self, lease: Lease, protocol: u8) {
+        if !lease.shared || self.mappings.leave_unused(lease.pool, protocol, lease.port) {
+            self.ports
+                .release(lease.pool, protocol, lease.port, self.clock.latest());
+        }
     }
 
     /// Refuses what does not open a connection.
@@ -229,15 +436,19 @@ impl Engine {
         }
     }
 
-    /// The way from a VPC to the fabric: it must lead there.
-    fn outward(
+    /// The way from a VPC to the fabric: it must lead there. It may lead to a public end, and from there into a VPC again.
+    pub(super) fn outward(
         &self,
         resolver: &impl Resolver,
         vrf: VrfId,
         destination: u32,
         flow_hash: u32,
     ) -> Result<Resolution, Drop> {
-        let resolution = forwarding(resolver.resolve(vrf, destination, flow_hash)?)?;
+        let resolution = resolver.resolve(vrf, destination, flow_hash)?;
+        let resolution = match resolution.kind {
+            RouteKind::Nat => resolution,
+            _ => forwarding(resolution)?,
+        };
         if resolution.vrf == VrfId::DEFAULT {
             Ok(resolution)
         } else {
@@ -303,11 +514,15 @@ impl Engine {
             flow_hash: packet.flow_hash,
             pool: lease.map_or(NONE, |l| l.pool),
             port: lease.map_or(0, |l| l.port),
+            shared: lease.is_some_and(|l| l.shared),
             policy: self.policy_number,
             slot: Slot::Live,
             offload: OffloadState::None,
             ..Cold::default()
         };
+        if let Some(lease) = lease.filter(|lease| lease.shared) {
+            self.mappings.enter(lease, packet.protocol);
+        }
         self.table.insert(&original, EntryRef::original(connection));
         self.table.insert(&reply, EntryRef::reply(connection));
         let second = self.deadline(connection).second_up();
@@ -315,6 +530,18 @@ impl Engine {
         self.counters.created += 1;
         self.counters.states[protocol_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
+    }
+}
+
+/// True if a packet can be translated by its addresses alone: any but one whose checksum covers them and is not known
+/// here, and ICMP that is no echo.
+fn is_translated_alone(packet: &NewPacket) -> bool {
+    const DCCP: u8 = 33;
+    const UDP_LITE: u8 = 136;
+    match packet.protocol {
+        protocol::ICMP => is_translated(packet),
+        DCCP | UDP_LITE => false,
+        _ => true,
     }
 }
 

@@ -103,30 +103,17 @@ impl Engine {
 
     /// An error about no connection of this worker.
     fn unknown_error(&mut self, outer: &V4, quoted: &FlowKey, resolver: &impl Resolver) -> Result<IcmpVerdict, Drop> {
-        let protocol = quoted.protocol();
         let vrf = quoted.vrf();
+        if vrf == VrfId::DEFAULT && !self.policy.is_public(quoted.source()) {
+            return Ok(IcmpVerdict::NotOurs);
+        }
+        let about = quoted.reversed();
         let owner = if vrf == VrfId::DEFAULT {
-            if !self.policy.is_public(quoted.source()) {
-                return Ok(IcmpVerdict::NotOurs);
-            }
-            if self
-                .policy
-                .forward(quoted.source(), protocol, quoted.source_port())
-                .is_some()
-            {
-                self.slice
-                    .client_owner(quoted.destination(), quoted.destination_port(), protocol)
-            } else {
-                self.slice.owner(quoted.source_port())
-            }
-        } else if self
-            .policy
-            .is_target(vrf, quoted.destination(), protocol, quoted.destination_port())
-        {
-            self.slice.client_owner(quoted.source(), quoted.source_port(), protocol)
+            self.owner_outside(&about)
         } else {
-            self.slice.worker()
+            self.owner_inside(&about)
         };
+        let owner = owner.unwrap_or(self.slice.worker());
         if owner != self.slice.worker() {
             self.counters.handed_over += 1;
             return Ok(IcmpVerdict::HandOver(owner));

@@ -5,13 +5,14 @@
 //! there and then, so that nothing is ever sent by the routes of a generation that is gone. A generation that comes
 //! during a pass is merged into it: the pass goes on from where it is, once around.
 
-use net::{Drop, Generation, VrfId};
+use net::{Drop, Generation, RouteKind, VrfId};
 
 use super::Engine;
 use crate::connections::{NONE, Slot};
 use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
-use crate::resolve::{Resolution, Resolver, forwarding};
+use crate::policy::Target;
+use crate::resolve::{Resolution, Resolver};
 use crate::verdict::{EndReason, OffloadState, Outcome, RevalidationSummary};
 
 /// A pass over every connection.
@@ -45,6 +46,15 @@ enum Ways {
     Routed([Resolution; 2]),
     Unrouted(Drop),
     Denied,
+}
+
+/// VRF in which a direction's destination is looked up once it is translated: its own if it leaves for the fabric, the
+/// other end's if that is in a VPC.
+fn lookup_vrf(entry: &Entry, opposite: &Entry) -> VrfId {
+    match opposite.key.vrf() {
+        VrfId::DEFAULT => entry.key.vrf(),
+        inside => inside,
+    }
 }
 
 impl Engine {
@@ -151,13 +161,16 @@ impl Engine {
         {
             return true;
         }
-        let vrf = self.connections.inner_vrf(connection);
-        let touches = |entry: &Entry| {
-            self.pass
-                .delta
-                .touches(vrf, entry.egress_vrf, entry.rewrite.destination(), entry.next_hop)
+        let pair = self.connections.pair(connection);
+        let touches = |(entry, opposite): (&Entry, &Entry)| {
+            self.pass.delta.touches(
+                lookup_vrf(entry, opposite),
+                entry.egress_vrf,
+                entry.rewrite.destination(),
+                entry.next_hop,
+            )
         };
-        self.connections.pair(connection).iter().any(touches)
+        touches((&pair[0], &pair[1])) || touches((&pair[1], &pair[0]))
     }
 
     fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
@@ -182,41 +195,68 @@ impl Engine {
         if cold.policy != self.policy_number && !self.is_allowed(connection) {
             return Ways::Denied;
         }
-        let vrf = self.connections.inner_vrf(connection);
-        let way = |entry: &Entry| forwarding(resolver.resolve(vrf, entry.rewrite.destination(), cold.flow_hash)?);
-        let [original, reply] = self.connections.pair(connection);
-        let (there, back) = match (way(original), way(reply)) {
-            (Ok(there), Ok(back)) => (there, back),
-            (Err(reason), _) | (_, Err(reason)) => return Ways::Unrouted(reason),
+        let way = |entry: &Entry, opposite: &Entry| {
+            let destination = entry.rewrite.destination();
+            if opposite.key.vrf() == VrfId::DEFAULT {
+                self.outward(resolver, entry.key.vrf(), destination, cold.flow_hash)
+            } else {
+                self.inward(resolver, opposite.key.vrf(), destination, cold.flow_hash)
+            }
         };
-        let masqueraded = cold.pool != NONE;
-        let (outward, inward) = if masqueraded { (there, back) } else { (back, there) };
-        if masqueraded && outward.vrf != VrfId::DEFAULT {
-            return Ways::Denied;
+        let [original, reply] = self.connections.pair(connection);
+        // From a VPC to the fabric, and now to somewhere else: the rule that made it is not about it any more.
+        let from_inside = original.key.vrf() != VrfId::DEFAULT && reply.key.vrf() == VrfId::DEFAULT;
+        let elsewhere = || {
+            let (vrf, destination) = (original.key.vrf(), original.rewrite.destination());
+            let way = resolver.resolve(vrf, destination, cold.flow_hash);
+            way.is_ok_and(|way| way.kind == RouteKind::Unicast && way.vrf != VrfId::DEFAULT)
+        };
+        match (way(original, reply), way(reply, original)) {
+            (Ok(there), Ok(back)) => Ways::Routed([there, back]),
+            (Err(_), Ok(_)) if from_inside && elsewhere() => Ways::Denied,
+            (Err(reason), _) | (_, Err(reason)) => Ways::Unrouted(reason),
         }
-        if outward.vrf != VrfId::DEFAULT || inward.vrf == VrfId::DEFAULT {
-            return Ways::Unrouted(Drop::NoRoute);
-        }
-        Ways::Routed([there, back])
     }
 
     /// True if the present policy would make the same connection, with the same port or another.
     fn is_allowed(&self, connection: u32) -> bool {
         let cold = &self.connections.cold[connection as usize];
         let [original, reply] = self.connections.pair(connection);
-        let protocol = original.key.protocol();
-        if cold.pool == NONE {
-            let (address, port) = (original.key.destination(), original.key.destination_port());
-            return self.policy.forward(address, protocol, port).is_some_and(|target| {
-                let end = (reply.key.vrf(), reply.key.source(), reply.key.source_port());
-                end == (target.vrf, target.address, target.port)
-            });
+        let (key, back) = (&original.key, &reply.key);
+        let (protocol, policy) = (key.protocol(), &self.policy);
+        if cold.pool != NONE {
+            let from_inside = key.vrf() != VrfId::DEFAULT;
+            let (vrf, source, address) = if from_inside {
+                (key.vrf(), key.source(), back.destination())
+            } else {
+                (back.vrf(), back.source(), key.destination())
+            };
+            return policy.static_source(vrf, VrfId::DEFAULT, source).is_none()
+                && policy.masquerade(vrf, source).is_some_and(|(_, rule)| {
+                    rule.offers_to(source, address, cold.port) && (from_inside || rule.lets_in())
+                })
+                && !policy.is_forwarded(address, protocol, cold.port);
         }
-        let address = reply.key.destination();
-        self.policy
-            .masquerade(original.key.vrf(), original.key.source())
-            .is_some_and(|(_, rule)| rule.pool.contains(&address) && (rule.ports.0..=rule.ports.1).contains(&cold.port))
-            && self.policy.forward(address, protocol, cold.port).is_none()
+        if key.vrf() == VrfId::DEFAULT {
+            let end = Target {
+                vrf: back.vrf(),
+                address: back.source(),
+                port: back.source_port(),
+            };
+            let (address, port) = (key.destination(), key.destination_port());
+            if policy.is_forwarded(address, protocol, port) {
+                return policy.leads_to(address, protocol, port, end);
+            }
+            let inside = policy.static_target(VrfId::DEFAULT, address);
+            return inside == Some((end.vrf, end.address)) && end.port == port;
+        }
+        let seen_in = back.vrf();
+        let source = policy.static_source(key.vrf(), seen_in, key.source());
+        if seen_in == VrfId::DEFAULT {
+            return source == Some(back.destination());
+        }
+        policy.static_target(key.vrf(), key.destination()) == Some((seen_in, back.source()))
+            && source.unwrap_or(key.source()) == back.destination()
     }
 
     fn follow(&mut self, connection: u32, routes: [Resolution; 2]) -> Outcome {

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::Engine;
 use crate::connections::{Slot, protocol_name};
 use crate::entry::{ConnectionId, ConnectionState};
+use crate::ports::BlockEvent;
 use crate::time::Tick;
 use crate::view::{ConnectionView, StateCounts, Stats, Tuple};
 
@@ -87,11 +88,18 @@ impl Engine {
             unrouted: counters.unrouted,
             created: counters.created,
             ended: counters.ended,
+            mappings: self.mappings.len() as u32,
+            blocks: self.ports.blocks_in_use() as u32,
             ports: self.ports.in_use(),
             ports_exhausted: counters.ports_exhausted,
             table_full: counters.table_full,
             handed_over: counters.handed_over,
         }
+    }
+
+    /// What became of port blocks since the last call, and how many events were lost for want of room.
+    pub fn take_block_events(&mut self) -> (Vec<BlockEvent>, u64) {
+        self.ports.take_block_events()
     }
 
     /// True if everything that belongs to a connection was given back: slots, table entries, timers, ports.
@@ -101,6 +109,7 @@ impl Engine {
         self.connections.used() == 0
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
+            && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)

@@ -7,8 +7,11 @@ mod support;
 
 use std::sync::Arc;
 
-use naive::{Connection, Model, State, tick};
-use nat::{ConnectionView, Delta, Engine, Millis, OffloadState, Policy, PolicySpec};
+use naive::{Connection, Model, Opens, State, tick};
+use nat::{
+    ConnectionView, Delta, Engine, Filtering, Mapping, Masquerade, Millis, OffloadState, Policy, PolicySpec,
+    PoolOptions, PortBlocks, PortChoice,
+};
 use net::{Drop, Generation, Prefix, VrfId};
 use support::*;
 
@@ -35,56 +38,92 @@ struct Pair {
     engine: Engine,
     routes: Routes,
     now: Millis,
+    reached: Reached,
+}
+
+/// Connections made, by what makes them unusual.
+#[derive(Debug, Clone, Copy, Default)]
+struct Reached {
+    /// From a VPC through a public end into a VPC.
+    hairpin: u32,
+    /// Between VPCs, by static NAT.
+    peer: u32,
+    /// To or from an address of static NAT in the default VRF.
+    fixed: u32,
+    /// Opened from outside through a mapping.
+    let_in: u32,
+    /// On a port that another connection has, too.
+    shared: u32,
 }
 
 impl Pair {
+    /// A packet, and once more as from the fabric if it leaves a VPC for a public end.
     fn packet(&mut self, vrf: u16, h: &Headers, payload: &[u8]) {
+        let fate = self.step(vrf, h, payload);
+        if let Fate::Sent(_, 0, _) = fate {
+            assert_ne!(vrf, 0);
+            self.reached.hairpin += 1;
+            assert!(!matches!(self.step(0, &fate.headers(), payload), Fate::Sent(_, 0, _)));
+        }
+    }
+
+    fn step(&mut self, vrf: u16, h: &Headers, payload: &[u8]) -> Fate {
         let packet = build(h, payload);
+        let flags = if h.protocol == TCP { h.flags } else { 0 };
         let known = self.model.index(vrf, h);
         let fate = send(&mut self.engine, &self.routes, vrf, &packet, self.now);
         if let Some(at) = known {
-            let expected = self.model.hit(
-                at,
-                if h.protocol == TCP { h.flags } else { 0 },
-                self.now,
-                &packet,
-                payload,
-            );
+            let expected = self.model.hit(at, flags, self.now, &packet, payload);
             assert_eq!(fate, expected, "{h:?} of {:?}", self.model.live[at.0]);
-            return;
+            return fate;
         }
-        let (vpc, target) = match self.model.opens(vrf, h, &self.routes) {
+        let opens = match self.model.opens(vrf, h, &self.routes) {
             Ok(opens) => opens,
-            Err(expected) => return assert_eq!(fate, expected, "vrf {vrf} {h:?}"),
+            Err(expected) => {
+                assert_eq!(fate, expected, "vrf {vrf} {h:?}");
+                return fate;
+            }
         };
         let hash = h.source ^ h.destination;
-        let leaves = match target {
-            Some((destination, destination_port)) => Headers {
-                destination,
-                destination_port,
-                ..*h
-            },
-            None => *h,
+        let (to, there) = match &opens {
+            Opens::To { vrf, leaves, .. } => (*vrf, *leaves),
+            Opens::Masquerade => (0, *h),
         };
-        let back = answer(h, 0);
-        if let Err(reason) = Model::ways(&self.routes, vpc, target.is_none(), &[leaves, back], hash) {
-            return assert_eq!(fate, Fate::Dropped(reason), "vrf {vrf} {h:?}");
+        let (vrfs, back) = ([vrf, to], answer(h, 0));
+        if let Err(reason) = Model::ways(&self.routes, vrfs, &[there, back], hash) {
+            assert_eq!(fate, Fate::Dropped(reason), "vrf {vrf} {h:?}");
+            return fate;
         }
-        if fate == Fate::Dropped(Drop::NatPortsExhausted) {
-            return self.check_exhausted(vpc, h);
+        if fate == Fate::Dropped(Drop::NatPortsExhausted) && matches!(opens, Opens::Masquerade) {
+            self.check_exhausted(vrf, h);
+            return fate;
         }
-        let sent = fate.headers();
-        let leaves = if target.is_some() {
-            leaves
-        } else {
-            self.check_port(vpc, h, &sent)
+        let (there, lease) = match opens {
+            Opens::To { leaves, lease, .. } => (leaves, lease),
+            Opens::Masquerade => {
+                let leaves = self.check_port(vrf, h, &fate.headers());
+                (leaves, Some((leaves.source, leaves.source_port)))
+            }
         };
-        let outer = if target.is_some() {
-            answer(&leaves, 0)
-        } else {
-            answer(&sent, 0)
-        };
-        let vrfs = if target.is_some() { [0, vpc] } else { [vpc, 0] };
+        let vpc = if vrf == 0 { to } else { vrf };
+        if let (Some(lease), 1..) = (lease, vrf)
+            && self
+                .model
+                .rule(vpc, h.source)
+                .is_some_and(|r| r.options.mapping == Mapping::EndpointIndependent)
+        {
+            let inside = (vpc, h.protocol, h.source, h.source_port);
+            self.model.mappings.retain(|(owner, _)| *owner != inside);
+            self.model.mappings.push((inside, lease));
+        }
+        let shares = |(address, port)| self.model.is_leased(address, h.protocol, port);
+        self.reached.peer += u32::from(vrf != 0 && to != 0);
+        self.reached.let_in += u32::from(vrf == 0 && lease.is_some());
+        self.reached.shared += u32::from(lease.is_some_and(shares));
+        self.reached.fixed += u32::from(
+            self.model.static_target(vrf, h.destination).is_some() && vrf == 0
+                || to == 0 && self.model.static_source(vrf, 0, h.source).is_some(),
+        );
         let key = nat::FlowKey::v4(
             VrfId(vrf),
             h.protocol,
@@ -94,9 +133,8 @@ impl Pair {
             h.destination_port,
         );
         let id = self.engine.id_of(self.engine.lookup(&key).expect("just made"));
-        let (arrives, leaves) = ([*h, outer], [leaves, back]);
-        let hops = Model::ways(&self.routes, vpc, target.is_none(), &leaves, hash).expect("just resolved");
-        let masqueraded = target.is_none();
+        let (arrives, leaves) = ([*h, answer(&there, 0)], [there, back]);
+        let hops = Model::ways(&self.routes, vrfs, &leaves, hash).expect("just resolved");
         let (state, seen) = (State::Unreplied, tick(self.now));
         self.model.live.push(Connection {
             id,
@@ -104,7 +142,7 @@ impl Pair {
             arrives,
             leaves,
             vrfs,
-            masqueraded,
+            lease,
             flow_hash: hash,
             state,
             packets: [0; 2],
@@ -114,25 +152,45 @@ impl Pair {
             offloaded: false,
         });
         let at = (self.model.live.len() - 1, 0);
-        let expected = self.model.hit(
-            at,
-            if h.protocol == TCP { h.flags } else { 0 },
-            self.now,
-            &packet,
-            payload,
-        );
+        let expected = self.model.hit(at, flags, self.now, &packet, payload);
         assert_eq!(fate, expected);
+        fate
     }
 
-    /// The engine's choice of a port: one of the rule's, nobody else's, and the source's own where that is certain.
+    /// The engine's choice of a port: its mapping's, or one of the rule's, nobody else's, and the source's own where that
+    /// is certain.
     fn check_port(&self, vpc: u16, h: &Headers, sent: &Headers) -> Headers {
         let rule = self.model.rule(vpc, h.source).expect("it opens");
         let (address, port) = (sent.source, sent.source_port);
+        let destination_port = if h.protocol == ICMP { port } else { h.destination_port };
+        let leaves = Headers {
+            source: address,
+            source_port: port,
+            destination_port,
+            ..*h
+        };
+        if let Some(mapping) = self.model.mapping_of((vpc, h.protocol, h.source, h.source_port)) {
+            assert_eq!((address, port), mapping);
+            return leaves;
+        }
         assert!(rule.pool.contains(&address.into()) && (rule.ports.0..=rule.ports.1).contains(&port));
-        assert!(
-            !self.model.is_leased(address, h.protocol, port),
-            "{address:x}:{port} has two owners"
-        );
+        if self.model.is_leased(address, h.protocol, port) {
+            assert_eq!(
+                rule.options.mapping,
+                Mapping::Overloading,
+                "{address:x}:{port} has two owners"
+            );
+            assert_eq!(
+                self.model.index(0, &answer(&leaves, 0)),
+                None,
+                "{leaves:?} has two owners"
+            );
+            return leaves;
+        }
+        self.check_choice(rule, h, (address, port));
+        if rule.options.choice != PortChoice::Free {
+            return leaves;
+        }
         assert_eq!(self.model.forward_of(address, h.protocol, port), None);
         let own = h.source_port;
         let free =
@@ -148,18 +206,55 @@ impl Pair {
                 "{own} was free and {port} was taken"
             );
         }
-        let destination_port = if h.protocol == ICMP { port } else { h.destination_port };
-        Headers {
-            source: address,
-            source_port: port,
-            destination_port,
-            ..*h
+        leaves
+    }
+
+    /// The port is one that the subscriber may have.
+    fn check_choice(&self, rule: &Masquerade, h: &Headers, (address, port): (u32, u16)) {
+        match rule.options.choice {
+            PortChoice::Free => {}
+            PortChoice::Deterministic => {
+                let mut subscribers = rule
+                    .sources
+                    .iter()
+                    .flat_map(|net| (u32::from(net.network())..=u32::from(net.broadcast())).collect::<Vec<_>>());
+                let place = subscribers.position(|address| address == h.source).expect("covered");
+                let all: usize = rule.sources.iter().map(|net| 1 << (32 - net.prefix_len())).sum();
+                let each = all.div_ceil(rule.pool.len());
+                let ports = usize::from(rule.ports.1 - rule.ports.0 + 1) / each;
+                assert_eq!(address, u32::from(rule.pool[place / each]));
+                assert_eq!((usize::from(port - rule.ports.0)) / ports, place % each);
+            }
+            PortChoice::Blocks(blocks) => {
+                let block_of = |port: u16| (port - rule.ports.0) / blocks.size;
+                for c in self.model.live.iter().chain(&self.model.zombies) {
+                    let inside = if c.vrfs[0] == 0 {
+                        c.leaves[0].destination
+                    } else {
+                        c.arrives[0].source
+                    };
+                    let Some((theirs, at)) = c.lease.filter(|(_, at)| (rule.ports.0..=rule.ports.1).contains(at))
+                    else {
+                        continue;
+                    };
+                    if (c.vpc, inside) != (rule.vpc.value(), h.source) {
+                        assert_ne!(
+                            (theirs, block_of(at)),
+                            (address, block_of(port)),
+                            "a block has two owners"
+                        );
+                    }
+                }
+            }
         }
     }
 
     /// Every port of the rule is taken, or its reply would be another connection's.
     fn check_exhausted(&self, vpc: u16, h: &Headers) {
         let rule = self.model.rule(vpc, h.source).expect("it opens");
+        if rule.options.choice != PortChoice::Free {
+            return;
+        }
         for address in rule.pool.iter().map(|a| u32::from(*a)) {
             for port in rule.ports.0..=rule.ports.1 {
                 let taken = self.model.is_leased(address, h.protocol, port)
@@ -200,21 +295,11 @@ impl Pair {
             }
         }
         let stats = self.engine.stats();
-        let leases = self
-            .model
-            .live
-            .iter()
-            .chain(&self.model.zombies)
-            .filter(|c| c.masqueraded)
-            .count();
-        assert_eq!(
-            stats
-                .ports
-                .iter()
-                .map(|p| (p.tcp + p.udp + p.icmp) as usize)
-                .sum::<usize>(),
-            leases
-        );
+        let held = self.model.live.iter().chain(&self.model.zombies);
+        let leases: std::collections::HashSet<_> =
+            held.filter_map(|c| Some((c.arrives[0].protocol, c.lease?))).collect();
+        let in_use: u32 = stats.ports.iter().map(|p| p.tcp + p.udp + p.icmp).sum();
+        assert_eq!(in_use as usize, leases.len());
         assert_eq!(
             (stats.connections as usize, stats.zombies as usize),
             (self.model.live.len(), self.model.zombies.len())
@@ -248,9 +333,30 @@ fn specs() -> Vec<PolicySpec> {
         masquerade,
         port_forwards,
         timers,
-        pick_up: false,
+        ..PolicySpec::default()
     };
+    let shared = |rule, filtering| Masquerade {
+        options: PoolOptions {
+            mapping: Mapping::EndpointIndependent,
+            filtering,
+            ..PoolOptions::default()
+        },
+        ..rule
+    };
+    let chosen = |rule, choice| Masquerade {
+        sources: vec!["10.0.0.4/30".parse().expect("a prefix")],
+        options: PoolOptions {
+            choice,
+            ..PoolOptions::default()
+        },
+        ..rule
+    };
+    let (open, closed) = (Filtering::EndpointIndependent, Filtering::AddressAndPortDependent);
     let web = forward(2, TCP, "192.0.2.7", 80, "10.0.0.6", 1000);
+    let range = nat::PortForward {
+        ports: (1000, 1005),
+        ..forward(1, TCP, "192.0.2.7", 1000, "10.0.0.5", 2000)
+    };
     let dns = forward(1, UDP, "192.0.2.1", 1003, "10.0.0.7", 1001);
     let mut narrow = masquerade(1, &["192.0.2.2"], (1000, 1007));
     narrow.sources = vec!["10.0.0.6/31".parse().expect("a prefix")];
@@ -271,11 +377,59 @@ fn specs() -> Vec<PolicySpec> {
         ),
         spec(vec![narrow, masquerade(1, &["192.0.2.1"], (1000, 1015))], vec![dns]),
         spec(vec![masquerade(2, &["192.0.2.3"], (1000, 1003))], vec![]),
-        spec(vec![], vec![web]),
+        spec(vec![], vec![web.clone(), range]),
+        PolicySpec {
+            statics: vec![
+                fixed(1, "10.0.0.7/32", "192.0.2.9/32", None),
+                fixed(1, "10.0.0.4/30", "100.64.1.4/30", Some(2)),
+                fixed(2, "10.0.0.4/30", "100.64.2.4/30", Some(1)),
+            ],
+            ..spec(
+                vec![
+                    shared(masquerade(1, &["192.0.2.1", "192.0.2.2"], (1000, 1003)), open),
+                    shared(masquerade(2, &["192.0.2.2"], (1004, 1007)), closed),
+                ],
+                vec![web.clone()],
+            )
+        },
+        PolicySpec {
+            statics: vec![fixed(2, "10.0.0.4/30", "100.64.2.4/30", Some(1))],
+            ..spec(
+                vec![
+                    shared(masquerade(1, &["192.0.2.1"], (1000, 1011)), open),
+                    shared(masquerade(2, &["192.0.2.1", "192.0.2.2"], (1000, 1011)), open),
+                ],
+                vec![web.clone()],
+            )
+        },
+        spec(
+            vec![
+                chosen(
+                    masquerade(1, &["192.0.2.1", "192.0.2.2"], (1000, 1015)),
+                    PortChoice::Blocks(PortBlocks {
+                        size: 4,
+                        count: 2,
+                        quarantine: 0,
+                    }),
+                ),
+                chosen(masquerade(2, &["192.0.2.3"], (1000, 1015)), PortChoice::Deterministic),
+            ],
+            vec![web],
+        ),
+        spec(
+            vec![Masquerade {
+                options: PoolOptions {
+                    mapping: Mapping::Overloading,
+                    ..PoolOptions::default()
+                },
+                ..masquerade(1, &["192.0.2.1"], (1000, 1003))
+            }],
+            vec![],
+        ),
     ]
 }
 
-fn run(seed: u64, steps: usize) -> nat::Stats {
+fn run(seed: u64, steps: usize) -> (nat::Stats, Reached) {
     let mut dice = Dice(seed);
     let specs = specs();
     let compile = |spec: &PolicySpec| Arc::new(Policy::compile(spec.clone()).expect("valid"));
@@ -288,6 +442,7 @@ fn run(seed: u64, steps: usize) -> nat::Stats {
         engine: engine(4000, compile(&specs[0])),
         routes: routes(),
         now: Millis(1),
+        reached: Reached::default(),
     };
     let remotes = ["198.51.100.1", "198.51.100.2", "203.0.113.3"].map(ip);
     let hosts = ["10.0.0.5", "10.0.0.6", "10.0.0.7"].map(ip);
@@ -338,7 +493,7 @@ fn run(seed: u64, steps: usize) -> nat::Stats {
             }
             2 if dice.below(4) == 0 => {
                 pair.finish_pass(7);
-                let spec = dice.of(&[0usize, 1, 2, 3, 4]);
+                let spec = dice.below(specs.len() as u64) as usize;
                 pair.model.spec = specs[spec].clone();
                 pair.engine.set_policy(compile(&specs[spec]));
                 pair.routes.generation += 1;
@@ -366,6 +521,7 @@ fn run(seed: u64, steps: usize) -> nat::Stats {
             4 if !pair.model.zombies.is_empty() => {
                 let n = dice.below(pair.model.zombies.len() as u64) as usize;
                 pair.engine.release(pair.model.zombies.remove(n).id);
+                pair.model.forget_mappings();
             }
             5 => {
                 pair.engine.revalidate(5, &pair.routes, &mut |_, _| {});
@@ -386,10 +542,11 @@ fn run(seed: u64, steps: usize) -> nat::Stats {
                 let protocol = dice.of(&[TCP, TCP, UDP, UDP, ICMP]);
                 let vrf = dice.of(&[0, 1, 1, 2, 2]);
                 let outside = dice.of(&remotes);
-                let public = dice.of(&["192.0.2.1", "192.0.2.2", "192.0.2.7"].map(ip));
+                let public = dice.of(&["192.0.2.1", "192.0.2.2", "192.0.2.7", "192.0.2.9"].map(ip));
+                let peer = dice.of(&["100.64.1.5", "100.64.2.6", "100.64.2.7"].map(ip));
                 let inside = dice.of(&hosts);
                 let near = 998 + dice.below(12) as u16;
-                let far = dice.of(&[80, 1000, 1001, 1003]);
+                let far = dice.of(&[80, 1000, 1001, 1003, 1005, 1006]);
                 let flags = match protocol {
                     TCP => dice.of(&[SYN, SYN, SYN, ACK, RST]),
                     ICMP => dice.of(&[8, 8, 8, 0]),
@@ -397,7 +554,10 @@ fn run(seed: u64, steps: usize) -> nat::Stats {
                 };
                 let (source, destination) = match vrf {
                     0 => (outside, dice.of(&[public, public, public, outside ^ 1])),
-                    _ => (inside, dice.of(&[outside, outside, outside, public, hosts[0] + 9])),
+                    _ => (
+                        inside,
+                        dice.of(&[outside, outside, outside, public, public, peer, hosts[0] + 9]),
+                    ),
                 };
                 let destination_port = if protocol == ICMP { near } else { far };
                 let h = Headers {
@@ -421,17 +581,23 @@ fn run(seed: u64, steps: usize) -> nat::Stats {
     pair.compare();
     let stats = pair.engine.stats();
     assert_eq!(
-        (stats.connections, stats.zombies, stats.created),
-        (0, 0, stats.ended.total())
+        (stats.connections, stats.zombies, stats.mappings, stats.created),
+        (0, 0, 0, stats.ended.total())
     );
-    stats
+    (stats, pair.reached)
 }
 
 #[test]
 fn the_engine_agrees_with_the_model() {
     let (mut created, mut exhausted, mut unrouted, mut policy) = (0, 0, 0, 0);
-    for seed in 0..24 {
-        let stats = run(seed, 4_000);
+    let mut reached = Reached::default();
+    for seed in 0..32 {
+        let (stats, more) = run(seed, 4_000);
+        reached.hairpin += more.hairpin;
+        reached.peer += more.peer;
+        reached.fixed += more.fixed;
+        reached.let_in += more.let_in;
+        reached.shared += more.shared;
         created += stats.created;
         exhausted += stats.ports_exhausted;
         unrouted += stats.ended.unrouted;
@@ -441,5 +607,16 @@ fn the_engine_agrees_with_the_model() {
     assert!(
         created > 2000 && exhausted > 50 && unrouted > 50 && policy > 50,
         "{created} {exhausted} {unrouted} {policy}"
+    );
+    let Reached {
+        hairpin,
+        peer,
+        fixed,
+        let_in,
+        shared,
+    } = reached;
+    assert!(
+        hairpin > 100 && peer > 100 && fixed > 100 && let_in > 30 && shared > 100,
+        "{reached:?}"
     );
 }

@@ -1,8 +1,8 @@
 //! The naive NAT: a list of connections, searched from end to end.
 #![allow(unreachable_pub, reason = "a module of one test")]
 
-use nat::{ConnectionId, Millis, PolicySpec, Resolver};
-use net::{Drop, RouteKind, VrfId};
+use nat::{ConnectionId, Filtering, Mapping, Millis, PolicySpec, Resolver};
+use net::{Drop, Ipv4Net, RouteKind, VrfId};
 
 use crate::support::*;
 
@@ -22,7 +22,8 @@ pub struct Connection {
     pub arrives: [Headers; 2],
     pub leaves: [Headers; 2],
     pub vrfs: [u16; 2],
-    pub masqueraded: bool,
+    /// Public address and port that it holds.
+    pub lease: Option<(u32, u16)>,
     pub flow_hash: u32,
     pub state: State,
     pub packets: [u64; 2],
@@ -32,8 +33,25 @@ pub struct Connection {
     pub offloaded: bool,
 }
 
+/// An address and port of a VPC, with the protocol.
+pub type Inside = (u16, u8, u32, u16);
+
+/// What a packet without a connection opens.
+pub enum Opens {
+    /// A connection to another end, with the packet as it leaves and the port that it shares.
+    To {
+        vrf: u16,
+        leaves: Headers,
+        lease: Option<(u32, u16)>,
+    },
+    /// One that leaves for the fabric under a public port.
+    Masquerade,
+}
+
 #[derive(Default)]
 pub struct Model {
+    /// Endpoint-independent mappings in force.
+    pub mappings: Vec<(Inside, (u32, u16))>,
     pub live: Vec<Connection>,
     pub zombies: Vec<Connection>,
     pub spec: PolicySpec,
@@ -59,16 +77,91 @@ impl Model {
     }
 
     pub fn is_leased(&self, address: u32, protocol: u8, port: u16) -> bool {
-        let holds = |c: &Connection| {
-            c.masqueraded
-                && (c.leaves[0].source, c.leaves[0].protocol, c.leaves[0].source_port) == (address, protocol, port)
-        };
+        let holds = |c: &Connection| c.arrives[0].protocol == protocol && c.lease == Some((address, port));
         self.live.iter().chain(&self.zombies).any(holds)
     }
 
+    /// The port that an end inside has for all of its connections, if the rule still offers it.
+    pub fn mapping_of(&self, inside: Inside) -> Option<(u32, u16)> {
+        let (_, lease) = *self.mappings.iter().find(|(owner, _)| *owner == inside)?;
+        let rule = self.rule(inside.0, inside.2)?;
+        let offered = rule.options.mapping == Mapping::EndpointIndependent
+            && rule.pool.contains(&lease.0.into())
+            && (rule.ports.0..=rule.ports.1).contains(&lease.1)
+            && Self::determines(rule, inside.2, lease.0, lease.1)
+            && self.forward_of(lease.0, inside.1, lease.1).is_none();
+        offered.then_some(lease)
+    }
+
+    /// False if the rule determines ports and means another subscriber's.
+    fn determines(rule: &nat::Masquerade, source: u32, address: u32, port: u16) -> bool {
+        if rule.options.choice != nat::PortChoice::Deterministic {
+            return true;
+        }
+        // One prefix, one public address: as the specs have it.
+        let net = &rule.sources[0];
+        let each = (rule.ports.1 - rule.ports.0 + 1) >> (32 - net.prefix_len());
+        let place = source - u32::from(net.network());
+        rule.pool == [std::net::Ipv4Addr::from(address)] && u32::from((port - rule.ports.0) / each) == place
+    }
+
+    /// What static NAT makes of an address in one of its prefixes.
+    fn moved(from: Ipv4Net, to: Ipv4Net, address: u32) -> Option<u32> {
+        let inside = from.contains(&std::net::Ipv4Addr::from(address));
+        inside.then(|| u32::from(to.network()) + (address - u32::from(from.network())))
+    }
+
+    fn side(rule: &nat::StaticNat) -> u16 {
+        rule.peer.map_or(0, |peer| peer.value())
+    }
+
+    pub fn static_target(&self, seen_in: u16, address: u32) -> Option<(u16, u32)> {
+        let to = |r: &nat::StaticNat| Some((r.vpc.value(), Self::moved(r.outside, r.inside, address)?));
+        let mut rules = self.spec.statics.iter().filter(|r| Self::side(r) == seen_in);
+        rules.find_map(to)
+    }
+
+    pub fn static_source(&self, vpc: u16, seen_in: u16, address: u32) -> Option<u32> {
+        let about = |r: &&nat::StaticNat| r.vpc.value() == vpc && Self::side(r) == seen_in;
+        let mut rules = self.spec.statics.iter().filter(about);
+        rules.find_map(|r| Self::moved(r.inside, r.outside, address))
+    }
+
+    fn translates(&self, vpc: u16) -> bool {
+        self.spec.masquerade.iter().any(|r| r.vpc.value() == vpc)
+            || self.spec.port_forwards.iter().any(|f| f.vpc.value() == vpc)
+            || self
+                .spec
+                .statics
+                .iter()
+                .any(|r| r.vpc.value() == vpc || Self::side(r) == vpc)
+    }
+
+    /// A packet from a VPC to this end may find another VPC behind it.
+    fn leads_back(&self, address: u32, protocol: u8, port: u16) -> bool {
+        let shares = |r: &nat::Masquerade| {
+            r.options.mapping == Mapping::EndpointIndependent
+                && r.pool.contains(&address.into())
+                && (r.ports.0..=r.ports.1).contains(&port)
+        };
+        self.forward_of(address, protocol, port).is_some()
+            || self.static_target(0, address).is_some()
+            || self.spec.masquerade.iter().any(shares)
+    }
+
     pub fn forward_of(&self, address: u32, protocol: u8, port: u16) -> Option<(u16, u32, u16)> {
-        let matches = |f: &&nat::PortForward| (u32::from(f.address), f.protocol, f.port) == (address, protocol, port);
-        let to = |f: &nat::PortForward| (f.vpc.value(), u32::from(f.target), f.target_port);
+        let matches = |f: &&nat::PortForward| {
+            (u32::from(f.address), f.protocol) == (address, protocol) && (f.ports.0..=f.ports.1).contains(&port)
+        };
+        // The specs have one target each.
+        let to = |f: &nat::PortForward| {
+            let target = f.targets[0];
+            (
+                f.vpc.value(),
+                u32::from(target.address),
+                target.port + (port - f.ports.0),
+            )
+        };
         self.spec.port_forwards.iter().find(matches).map(to)
     }
 
@@ -83,20 +176,20 @@ impl Model {
     pub fn is_public(&self, address: u32) -> bool {
         self.spec.masquerade.iter().any(|r| r.pool.contains(&address.into()))
             || self.spec.port_forwards.iter().any(|f| u32::from(f.address) == address)
+            || self.static_target(0, address).is_some()
     }
 
-    pub fn ways(
-        routes: &Routes,
-        vpc: u16,
-        masqueraded: bool,
-        leaves: &[Headers; 2],
-        hash: u32,
-    ) -> Result<[u32; 2], Drop> {
+    /// Next hops of both directions, which arrive in `vrfs`; 0 leads back from the fabric's side.
+    pub fn ways(routes: &Routes, vrfs: [u16; 2], leaves: &[Headers; 2], hash: u32) -> Result<[u32; 2], Drop> {
         let mut hops = [0; 2];
         for (d, hop) in hops.iter_mut().enumerate() {
-            let way = routes.resolve(VrfId(vpc), leaves[d].destination, hash)?;
-            let outward = masqueraded == (d == 0);
-            if way.kind != RouteKind::Unicast || (way.vrf == VrfId(0)) != outward {
+            let (from, to) = (vrfs[d], vrfs[1 - d]);
+            let way = routes.resolve(VrfId(if to == 0 { from } else { to }), leaves[d].destination, hash)?;
+            let fits = match to {
+                0 => way.vrf == VrfId(0) && matches!(way.kind, RouteKind::Unicast | RouteKind::Nat),
+                _ => way.vrf != VrfId(0) && way.kind == RouteKind::Unicast,
+            };
+            if !fits {
                 return Err(Drop::NoRoute);
             }
             *hop = way.next_hop.0;
@@ -150,8 +243,8 @@ impl Model {
         Fate::Sent(build(&Headers { flags, ..c.leaves[d] }, payload), c.hops[d], offload)
     }
 
-    /// What a packet without a connection should come to; `Ok` if a connection: (VPC, target of a forward).
-    pub fn opens(&self, vrf: u16, h: &Headers, routes: &Routes) -> Result<(u16, Option<(u32, u16)>), Fate> {
+    /// What a packet without a connection should come to, or the connection that it opens.
+    pub fn opens(&self, vrf: u16, h: &Headers, routes: &Routes) -> Result<Opens, Fate> {
         let drop = |reason| Err(Fate::Dropped(reason));
         let way = match routes.resolve(VrfId(vrf), h.destination, h.source ^ h.destination) {
             Ok(way) => way,
@@ -162,6 +255,11 @@ impl Model {
             ICMP if h.flags != 8 => Err(Fate::Dropped(Drop::NatNoMapping)),
             _ => Ok(()),
         };
+        // Another connection may have the answer's tuple.
+        let to = |vrf, leaves: Headers, lease| match self.index(vrf, &answer(&leaves, 0)) {
+            Some(_) => drop(Drop::NatNoMapping),
+            None => Ok(Opens::To { vrf, leaves, lease }),
+        };
         if vrf == 0 {
             if !self.is_public(h.destination) {
                 return if way.kind == RouteKind::Nat {
@@ -170,63 +268,116 @@ impl Model {
                     Err(Fate::Forwarded)
                 };
             }
-            let Some((vpc, target, port)) = self.forward_of(h.destination, h.protocol, h.destination_port) else {
-                return drop(Drop::NatNoMapping);
-            };
+            let (vpc, destination, destination_port, lease) =
+                if let Some((vpc, target, port)) = self.forward_of(h.destination, h.protocol, h.destination_port) {
+                    (vpc, target, port, None)
+                } else if let Some((vpc, target)) = self.static_target(0, h.destination) {
+                    (vpc, target, h.destination_port, None)
+                } else {
+                    let lease = (h.destination, h.destination_port);
+                    let open = |(inside, port): &&(Inside, (u32, u16))| {
+                        inside.1 == h.protocol
+                            && *port == lease
+                            && self.mapping_of(*inside) == Some(lease)
+                            && self
+                                .rule(inside.0, inside.2)
+                                .is_some_and(|r| r.options.filtering == Filtering::EndpointIndependent)
+                    };
+                    match self.mappings.iter().find(open) {
+                        Some(((vpc, protocol, address, port), _)) if *protocol != ICMP => {
+                            (*vpc, *address, *port, Some(lease))
+                        }
+                        _ => return drop(Drop::NatNoMapping),
+                    }
+                };
             opening?;
-            let reply = Headers {
-                protocol: h.protocol,
-                source: target,
-                destination: h.source,
-                source_port: port,
-                destination_port: h.source_port,
-                flags: 0,
-            };
-            if self.index(vpc, &reply).is_some() {
-                return drop(Drop::NatNoMapping);
-            }
-            return Ok((vpc, Some((target, port))));
+            return to(
+                vpc,
+                Headers {
+                    destination,
+                    destination_port,
+                    ..*h
+                },
+                lease,
+            );
         }
-        if way.vrf != VrfId(0) {
+        if let Some((peer, destination)) = self.static_target(vrf, h.destination) {
+            opening?;
+            let source = self.static_source(vrf, peer, h.source).unwrap_or(h.source);
+            return to(
+                peer,
+                Headers {
+                    source,
+                    destination,
+                    ..*h
+                },
+                None,
+            );
+        }
+        if way.vrf != VrfId(0) || !self.translates(vrf) {
             return Err(Fate::Forwarded);
         }
-        if way.kind == RouteKind::Nat {
-            let translates = self.spec.masquerade.iter().any(|r| r.vpc.value() == vrf)
-                || self.spec.port_forwards.iter().any(|f| f.vpc.value() == vrf);
-            return if translates {
+        let back = way.kind == RouteKind::Nat;
+        if back && !(self.is_public(h.destination) && self.leads_back(h.destination, h.protocol, h.destination_port)) {
+            return drop(Drop::NatNoMapping);
+        }
+        if let Some(source) = self.static_source(vrf, 0, h.source) {
+            opening?;
+            return to(0, Headers { source, ..*h }, None);
+        }
+        if self.rule(vrf, h.source).is_none() {
+            return if back {
                 drop(Drop::NatNoMapping)
             } else {
                 Err(Fate::Forwarded)
             };
         }
-        if self.rule(vrf, h.source).is_none() {
-            return Err(Fate::Forwarded);
-        }
         opening?;
-        Ok((vrf, None))
+        Ok(Opens::Masquerade)
+    }
+
+    /// True if the policy in force would make the connection.
+    fn allows(&self, c: &Connection) -> bool {
+        let [from, to] = [&c.arrives[0], &c.leaves[0]];
+        if let Some((address, port)) = c.lease {
+            let inside = if c.vrfs[0] == 0 { to.destination } else { from.source };
+            return self.static_source(c.vpc, 0, inside).is_none()
+                && self.forward_of(address, from.protocol, port).is_none()
+                && self.rule(c.vpc, inside).is_some_and(|r| {
+                    r.pool.contains(&address.into())
+                        && (r.ports.0..=r.ports.1).contains(&port)
+                        && Self::determines(r, inside, address, port)
+                        && (c.vrfs[0] != 0 || r.options.filtering == Filtering::EndpointIndependent)
+                });
+        }
+        if c.vrfs[0] == 0 {
+            return match self.forward_of(from.destination, from.protocol, from.destination_port) {
+                Some(end) => end == (c.vpc, to.destination, to.destination_port),
+                None => {
+                    self.static_target(0, from.destination) == Some((c.vpc, to.destination))
+                        && from.destination_port == to.destination_port
+                }
+            };
+        }
+        let source = self.static_source(c.vrfs[0], c.vrfs[1], from.source);
+        match c.vrfs[1] {
+            0 => source == Some(to.source),
+            peer => {
+                source.unwrap_or(from.source) == to.source
+                    && self.static_target(c.vrfs[0], from.destination) == Some((peer, to.destination))
+            }
+        }
     }
 
     pub fn revalidate(&mut self, routes: &Routes, now: Millis) {
         let mut ended = vec![];
         for n in 0..self.live.len() {
             let c = self.live[n].clone();
-            let outside = c.leaves[0];
-            let allowed = if c.masqueraded {
-                self.rule(c.vpc, c.arrives[0].source).is_some_and(|r| {
-                    r.pool.contains(&outside.source.into()) && (r.ports.0..=r.ports.1).contains(&outside.source_port)
-                }) && self
-                    .forward_of(outside.source, outside.protocol, outside.source_port)
-                    .is_none()
-            } else {
-                let to = &c.arrives[0];
-                self.forward_of(to.destination, to.protocol, to.destination_port)
-                    == Some((c.vpc, outside.destination, outside.destination_port))
-            };
-            if !allowed {
+            if !self.allows(&c) {
                 ended.push(n);
                 continue;
             }
-            match Self::ways(routes, c.vpc, c.masqueraded, &c.leaves, c.flow_hash) {
+            match Self::ways(routes, c.vrfs, &c.leaves, c.flow_hash) {
                 Ok(hops) => (self.live[n].hops, self.live[n].unrouted) = (hops, None),
                 Err(reason) => {
                     let since = c.unrouted.map_or(tick(now), |(since, _)| since);
@@ -242,6 +393,19 @@ impl Model {
         if c.offloaded {
             self.zombies.push(c);
         }
+        self.forget_mappings();
+    }
+
+    /// A mapping lasts as long as a connection holds its port.
+    pub fn forget_mappings(&mut self) {
+        let held: Vec<_> = self
+            .live
+            .iter()
+            .chain(&self.zombies)
+            .map(|c| (c.arrives[0].protocol, c.lease))
+            .collect();
+        self.mappings
+            .retain(|((_, protocol, ..), lease)| held.contains(&(*protocol, Some(*lease))));
     }
 
     pub fn expire(&mut self, now: Millis) {

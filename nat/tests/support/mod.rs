@@ -6,8 +6,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nat::{
-    Engine, EngineConfig, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PortForward, Resolution,
-    Resolver, Verdict,
+    Engine, EngineConfig, ForwardTarget, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PortForward,
+    Resolution, Resolver, StaticNat, Verdict,
 };
 use net::{Drop, FragmentPart, Generation, NextHopId, RouteKind, VpcId, VrfId, parse_v4, protocol};
 
@@ -121,6 +121,7 @@ pub fn masquerade(of: u16, pool: &[&str], ports: (u16, u16)) -> Masquerade {
         sources: vec![],
         pool,
         ports,
+        options: nat::PoolOptions::default(),
     }
 }
 
@@ -130,9 +131,23 @@ pub fn forward(of: u16, protocol: u8, address: &str, port: u16, target: &str, ta
         vpc: vpc(of),
         address,
         protocol,
-        port,
-        target: target.parse().expect("an address"),
-        target_port,
+        ports: (port, port),
+        targets: vec![ForwardTarget {
+            address: target.parse().expect("an address"),
+            port: target_port,
+            weight: 1,
+        }],
+        affinity: false,
+    }
+}
+
+/// Static NAT; `peer` is the VPC that sees it, the default VRF if none.
+pub fn fixed(of: u16, inside: &str, outside: &str, peer: Option<u16>) -> StaticNat {
+    StaticNat {
+        vpc: vpc(of),
+        inside: inside.parse().expect("a prefix"),
+        outside: outside.parse().expect("a prefix"),
+        peer: peer.map(vpc),
     }
 }
 
@@ -334,6 +349,14 @@ impl Fate {
             destination_port: parsed.destination_port,
             flags,
         }
+    }
+}
+
+/// As [`send`]; a packet of a VPC to a public end comes back as from the fabric.
+pub fn deliver(engine: &mut Engine, routes: &Routes, vrf: u16, packet: &[u8], now: Millis) -> Fate {
+    match send(engine, routes, vrf, packet, now) {
+        Fate::Sent(packet, 0, _) => send(engine, routes, 0, &packet, now),
+        fate => fate,
     }
 }
 

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use net::{
-    AddressChange, Drop, KernelEvent, LinkChange, NeighborChange, NextHopId, Prefix, Route, RouteKind, Source, VrfId,
+    AddressChange, Drop, KernelEvent, LinkChange, NeighborChange, NextHopId, NextHopObjectChange, Prefix, Route,
+    RouteKind, Source, VrfId,
 };
 use proptest::prelude::*;
 use rib::{Adjacency, AdjacencyKind, Lookup, Reader, ResolvedHop, Rib, RibConfig, RouteView, Tables};
@@ -66,6 +67,7 @@ impl Check {
                     mac: None,
                     mtu: 1500,
                     up,
+                    vni: None,
                     present: true,
                 };
                 self.rib.kernel(KernelEvent::Link(link));
@@ -86,6 +88,9 @@ impl Check {
             }
             Event::Route(change) => self.rib.route(change),
             Event::Fdb(interface, mac, vtep) => self.rib.fdb(interface, mac, vtep),
+            Event::Object(object, next_hops) => {
+                self.rib.next_hop_object(NextHopObjectChange { object, next_hops });
+            }
             Event::Publish => self.publish(),
         }
     }
@@ -232,9 +237,9 @@ impl Check {
     ) {
         let (vrf, address, _) = probe;
         let Some(before) = self.seen.get(&probe) else { return };
-        let Some(old) = before.0 else { return };
         let listed = |(v, p): &(VrfId, Prefix)| (*v == vrf || before.1 != vrf) && p.contains(address);
-        let told = delta.everything || delta.next_hops.contains(&old) || delta.prefixes.iter().any(listed);
+        let next_hop = before.0.is_some_and(|old| delta.next_hops.contains(&old));
+        let told = delta.everything || next_hop || delta.prefixes.iter().any(listed);
         assert!(
             before == now || told,
             "{vrf} {address} went {before:?}, goes {now:?}, not in {delta:?}"

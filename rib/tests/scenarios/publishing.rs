@@ -13,6 +13,7 @@ fn public_addresses_of_nat_win_over_everything() {
         sources: vec!["0.0.0.0/0".parse().expect("a net")],
         pool: vec![Ipv4Addr::new(203, 0, 113, 1)],
         ports: (1024, 65535),
+        options: nat::PoolOptions::default(),
     };
     let spec = nat::PolicySpec {
         masquerade: vec![rule],
@@ -45,6 +46,32 @@ fn deltas_add_up_until_they_are_forgotten() {
         if i < 64 {
             assert_eq!(tables.delta_since(start).prefixes.len(), i as usize + 1);
         }
+    }
+}
+
+/// What used the covering prefix is found by where it goes, and what the more specific one does not hold is left alone.
+#[test]
+fn a_more_specific_route_that_comes_or_goes_touches_what_it_holds() {
+    let mut b = Bench::new();
+    b.announce(VRF, "20.0.0.0/8", Source::Static, via("10.0.0.2"));
+    b.publish();
+    let touched = |delta: &nat::Delta, destination: [u8; 4]| delta.touches_v4(VRF, u32::from_be_bytes(destination));
+    for come in [true, false] {
+        match come {
+            true => b.announce(VRF, "20.1.0.0/16", Source::Static, via("10.0.1.2")),
+            false => b.withdraw(VRF, "20.1.0.0/16", Source::Static),
+        }
+        let delta = b.publish().delta;
+        assert_eq!(
+            b.way(VRF, "20.1.2.3"),
+            forward(if come { "10.0.1.2" } else { "10.0.0.2" })
+        );
+        assert!(touched(&delta, [20, 1, 2, 3]), "its way changed: {delta:?}");
+        assert!(
+            !touched(&delta, [20, 2, 2, 3]),
+            "it stays with the covering route: {delta:?}"
+        );
+        assert_eq!(delta.prefixes.len(), 1, "{delta:?}");
     }
 }
 

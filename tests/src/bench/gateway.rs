@@ -339,6 +339,7 @@ fn masquerade() -> Result<Arc<nat::Policy>, String> {
             sources: Vec::new(),
             pool: (0..=255).map(|n| Ipv4Addr::new(198, 18, 0, n)).collect(),
             ports: (1024, 65535),
+            options: nat::PoolOptions::default(),
         }],
         ..nat::PolicySpec::default()
     });

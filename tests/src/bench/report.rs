@@ -75,7 +75,7 @@ fn rounded(value: f64) -> f64 {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn write(rows: &BTreeMap<&str, Vec<Row>>) -> Result<Vec<PathBuf>, String> {
+pub fn write<R: Serialize>(rows: &BTreeMap<&str, Vec<R>>) -> Result<Vec<PathBuf>, String> {
     let folder = folder();
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let mut files = Vec::new();

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Family;
 use crate::policy::{Marks, Policy};
-use crate::rib::{Ineligible, LocalAddresses, PeerInfo};
+use crate::rib::{Changed, Ineligible, LocalAddresses, PeerInfo};
 use crate::wire::{AsPath, AsPathSegment, Attributes, Context, NextHop, Origin};
 
 /// A path of peer 192.0.2.`host`.
@@ -48,12 +48,21 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
             RouteSource::Ibgp
         },
         peer: Some(Arc::new(peer)),
-        received: Arc::clone(&attributes),
-        attributes,
-        marks: Marks::default(),
+        received: attributes,
+        changed: None,
         standing: Standing::Lost(Step::PeerAddress),
         stale: false,
     }
+}
+
+fn weigh(path: &mut Path, weight: u32) {
+    path.changed = Some(Arc::new(Changed {
+        attributes: Arc::clone(&path.received),
+        marks: Marks {
+            weight,
+            ..Marks::default()
+        },
+    }));
 }
 
 fn as_path(ases: &[u32]) -> AsPath {
@@ -87,7 +96,7 @@ fn each_step_decides_and_names_itself() {
     };
     let long = |attributes: &mut Attributes| attributes.as_path = as_path(&[1, 2, 3]);
     let mut weighty = path(2, false, |a| a.local_pref = Some(1));
-    weighty.marks.weight = 1;
+    weigh(&mut weighty, 1);
     second_wins(Step::Weight, path(1, true, |_| ()), weighty);
     second_wins(
         Step::LocalPref,
@@ -212,7 +221,7 @@ proptest! {
                         a.origin = Origin::from_u8(origin).expect("in range");
                         a.med = med.map(u32::from);
                     });
-                    path.marks.weight = u32::from(weight);
+                    weigh(&mut path, u32::from(weight));
                     path
                 })
                 .collect();

@@ -76,7 +76,7 @@ fn only_peers_that_know_what_it_means_are_told() {
         })
     });
     let communities = |queue: &OutQueue| -> Vec<Vec<Community>> {
-        let told = queue.take(100).into_iter().filter_map(|item| match item {
+        let told = take(queue, 100).into_iter().filter_map(|item| match item {
             Outgoing::Announce(attributes, _) => Some(attributes.every_community()),
             Outgoing::Withdraw(_) => Some(vec![Community::NO_ADVERTISE]),
             _ => None,

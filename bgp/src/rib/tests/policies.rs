@@ -77,10 +77,10 @@ fn another_export_policy_tells_the_peer_only_what_differs() {
     rib.set_originated(&[prefix("203.0.113.0/24"), prefix("2001:db8:beef::/48")]);
     rib.take_changes();
     let queue = rib.peer_up(one.clone());
-    queue.take(100);
+    take(&queue, 100);
     let set = |then| program(vec![Condition::V4(true)], vec![Change::Med(MedChange::Set(5))], then);
     rib.set_policies(one.address, &one.import, &set(Then::Accept));
-    let [Outgoing::Announce(attributes, prefixes)] = &queue.take(100)[..] else {
+    let [Outgoing::Announce(attributes, prefixes)] = &take(&queue, 100)[..] else {
         panic!("one announcement")
     };
     assert_eq!(
@@ -90,7 +90,7 @@ fn another_export_policy_tells_the_peer_only_what_differs() {
     rib.set_policies(one.address, &one.import, &set(Then::Accept));
     assert!(queue.is_empty());
     rib.set_policies(one.address, &one.import, &set(Then::Reject));
-    assert_eq!(queue.take(100), [Outgoing::Withdraw(vec![prefix("203.0.113.0/24")])]);
+    assert_eq!(take(&queue, 100), [Outgoing::Withdraw(vec![prefix("203.0.113.0/24")])]);
 }
 
 #[test]
@@ -110,11 +110,11 @@ fn export_policy_may_change_all_that_the_peer_sees() {
     };
     rib.peer_up(source.clone());
     let queue = rib.peer_up(told);
-    queue.take(100);
+    take(&queue, 100);
     let update = announce_with(&source, &["10.0.0.0/8"], |a| a.med = Some(5));
     rib.update(source.address, update).expect("within limits");
     rib.take_changes();
-    let [Outgoing::Announce(attributes, _)] = &queue.take(100)[..] else {
+    let [Outgoing::Announce(attributes, _)] = &take(&queue, 100)[..] else {
         panic!("one announcement")
     };
     assert_eq!(attributes.as_path.to_aspath_string(), "65000 65000 65000 65001");

@@ -40,17 +40,21 @@ fn a_peer_that_restarts_in_the_middle_of_it_keeps_its_routes() {
     assert_eq!(rib.take_changes().len(), 1);
 }
 
-/// What the queue holds, one word an item.
+/// What the queue holds, one word for items of one kind.
 fn words(queue: &OutQueue) -> Vec<&'static str> {
-    let items = queue.take(100).into_iter().map(|item| match item {
+    let items = take(queue, 100).into_iter();
+    let words = items.map(|item| match item {
         Outgoing::Announce(..) => "announce",
         Outgoing::Withdraw(_) => "withdraw",
+        Outgoing::Batch(_) => "batch",
         Outgoing::EndOfRib(V4) => "end of IPv4",
         Outgoing::EndOfRib(_) => "end of IPv6",
         Outgoing::RefreshBegins(_) => "begin",
         Outgoing::RefreshEnds(_) => "end",
     });
-    items.collect()
+    let mut words: Vec<_> = words.collect();
+    words.dedup();
+    words
 }
 
 #[test]

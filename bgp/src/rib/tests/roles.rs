@@ -13,7 +13,7 @@ fn peer_with(host: u8, role: Role) -> PeerInfo {
 
 /// ONLY_TO_CUSTOMER of each prefix that the queue announces.
 fn announced(queue: &OutQueue) -> Vec<Option<u32>> {
-    let announced = queue.take(100).into_iter().filter_map(|outgoing| match outgoing {
+    let announced = take(queue, 100).into_iter().filter_map(|outgoing| match outgoing {
         Outgoing::Announce(attributes, _) => Some(attributes.only_to_customer()),
         _ => None,
     });

@@ -1,0 +1,115 @@
+//! How a route changes on the way out (RFC 4271 section 9.1.3), and who must not see it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use net::Prefix;
+use net::policy::{Community, NextHopChange};
+
+use super::Path;
+use super::group::Audience;
+use crate::policy::PolicyRoute;
+use crate::wire::{Attributes, NextHop, PathAttribute};
+
+/// LOCAL_PREF told to internal peers when a route has none.
+const LOCAL_PREF: u32 = 100;
+
+/// The next hop to announce for a prefix: ourselves. `None` if we have no address that the peer could use.
+fn next_hop_self(audience: &Audience, prefix: &Prefix) -> Option<NextHop> {
+    let link_local = audience.link_local;
+    let v6 = match audience.v6 {
+        Some(global) => Some(NextHop {
+            address: IpAddr::V6(global),
+            link_local,
+        }),
+        None => link_local.map(|alone| NextHop::from(IpAddr::V6(alone))),
+    };
+    if prefix.is_v4() {
+        let v4 = audience.v4.map(|v4| NextHop::from(IpAddr::V4(v4)));
+        v4.or_else(|| v6.filter(|_| audience.context.ipv6_next_hop_for_ipv4))
+    } else {
+        v6
+    }
+}
+
+/// The attributes of an originated or learned route as an audience is to see them; `None` if it must not see the route.
+///
+/// Export policy sees the route as the decision process does, without our AS, and with the MED only if that may leave;
+/// what it sets is what the peers get.
+pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: &Path) -> Option<Attributes> {
+    let attributes = &**path.attributes();
+    if stays(attributes, audience.ebgp) || audience.role.is_some_and(|role| role.withholds(attributes)) {
+        return None;
+    }
+    if !audience.long_lived && attributes.has_community(Community::LLGR_STALE) {
+        return None;
+    }
+    // MED does not cross two AS borders (RFC 4271 section 5.1.4).
+    let learned_outside = !attributes.as_path.is_empty();
+    let attributes = if attributes.med.is_some() && audience.ebgp && learned_outside {
+        Cow::Owned(Attributes {
+            med: None,
+            ..attributes.clone()
+        })
+    } else {
+        Cow::Borrowed(attributes)
+    };
+    let mut route = PolicyRoute {
+        prefix: *prefix,
+        attributes,
+        marks: path.marks(),
+        neighbor: audience.neighbor,
+        source: path.source,
+        local_as,
+        next_hop: None,
+    };
+    if !audience.export.evaluate(audience.ebgp, &mut route).accept {
+        return None;
+    }
+    let next_hop = match route.next_hop {
+        Some(NextHopChange::Address(_)) => route.attributes.next_hop,
+        Some(NextHopChange::Unchanged) if path.peer.is_some() => route.attributes.next_hop,
+        _ => next_hop_self(audience, prefix)?,
+    };
+    let attributes = route.attributes.into_owned();
+    let as_path = if audience.ebgp {
+        attributes.prepended(local_as)
+    } else {
+        attributes.as_path
+    };
+    let mut told = Attributes {
+        origin: attributes.origin,
+        as_path,
+        next_hop,
+        med: attributes.med,
+        // LOCAL_PREF stays inside the AS.
+        local_pref: (!audience.ebgp).then(|| attributes.local_pref.unwrap_or(LOCAL_PREF)),
+        originator_id: None,
+        cluster_list: Vec::new(),
+        other: attributes.other.iter().map(with_partial).collect(),
+    };
+    if let Some(role) = audience.role {
+        role.mark_sent(local_as, &mut told);
+    }
+    Some(told)
+}
+
+/// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.
+fn stays(attributes: &Attributes, ebgp: bool) -> bool {
+    let inside = [Community::NO_EXPORT, Community::NO_EXPORT_SUBCONFED];
+    attributes.has_community(Community::NO_ADVERTISE)
+        || (ebgp && inside.into_iter().any(|community| attributes.has_community(community)))
+}
+
+/// An attribute that we do not know and pass on is marked so (RFC 4271 section 5).
+fn with_partial(attribute: &PathAttribute) -> PathAttribute {
+    const PARTIAL: u8 = 0x20;
+    match attribute {
+        PathAttribute::Unknown(raw) => {
+            let mut raw = raw.clone();
+            raw.flags |= PARTIAL;
+            PathAttribute::Unknown(raw)
+        }
+        known => known.clone(),
+    }
+}
