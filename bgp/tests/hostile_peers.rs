@@ -1,21 +1,23 @@
 //! Peers that misbehave, and strangers, over loopback: the others do not notice. Needs no rights.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::wire::{
     AsPath, AsPathSegment, Attributes, Capabilities, Context, EXTENDED_MAX_MESSAGE, Message, NextHop, Open, Refresh,
     decode, encode_announcement, encode_keepalive, encode_route_refresh, split_message,
 };
-use bgp::{Event, Family, PeerConfig, Policy, Speaker, SpeakerConfig};
+use bgp::{Event, Family, PeerConfig, Policy, PolicyTable, Speaker, SpeakerConfig};
 use bytes::{Bytes, BytesMut};
 use net::Prefix;
+use net::policy::{self, Change, Community, Policies, Term, Then};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const LOCAL_AS: u32 = 64_600;
 
 fn prefix(text: &str) -> Prefix {
@@ -51,6 +53,26 @@ fn peer(host: u8) -> PeerConfig {
     peer.export = Policy::Accept;
     peer.next_hop_v4 = Some(Ipv4Addr::new(192, 0, 2, 1));
     peer
+}
+
+/// A policy that gives a route 900 communities.
+fn loaded() -> Policy {
+    let communities = (0..900).map(|i| Community::Standard(0xfde8_0000 | i));
+    let policies = Policies {
+        policies: vec![policy::Policy {
+            name: "loaded".into(),
+            terms: vec![Term {
+                name: "all".into(),
+                conditions: Vec::new(),
+                changes: vec![Change::AddCommunities(communities.collect())],
+                then: Then::Accept,
+            }],
+            accept_by_default: true,
+        }],
+        ..Policies::default()
+    };
+    let table = PolicyTable::compile(&policies).expect("compiles");
+    Policy::Program(Arc::clone(table.get("loaded").expect("there")))
 }
 
 async fn start(config: SpeakerConfig) -> Speaker {
@@ -151,13 +173,13 @@ fn announcement(path: &[u32]) -> Bytes {
         .remove(0)
 }
 
-/// A well-behaved speaker at `own` with the hold time of 3 s, connected to `to`.
+/// A well-behaved speaker at `own`, connected to `to`. Its hold time is longer than a busy machine keeps it waiting.
 async fn well_behaved(own: u8, to: u8, port: u16) -> Speaker {
     let mut config = SpeakerConfig::new(asn(own), Ipv4Addr::new(10, 0, 0, own));
     let mut peer = PeerConfig::new(loopback(to), LOCAL_AS);
     peer.port = port;
     peer.local_address = Some(loopback(own));
-    peer.hold_time = 3;
+    peer.hold_time = 60;
     peer.import = Policy::Accept;
     config.peers.push(peer);
     start(config).await
@@ -175,6 +197,8 @@ async fn a_peer_that_never_reads_is_dropped_and_the_other_session_stays() {
     config.originate = (0..20_000_u32)
         .map(|i| Prefix::containing(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (i << 8))), 24).expect("length"))
         .collect();
+    // Little fits into a message beside so many communities: the table is long.
+    config.peers[0].export = loaded();
     config.peers[0].hold_time = 0;
     config.peers[0].send_hold_time = Duration::from_secs(2);
     let speaker = start(config).await;
@@ -184,20 +208,19 @@ async fn a_peer_that_never_reads_is_dropped_and_the_other_session_stays() {
     let mut raw = Raw::connect(2, 1, port, Some(4096)).await;
     raw.establish(asn(2), Ipv4Addr::new(10, 0, 0, 2)).await;
     // It asks again and again for what it does not read, until every buffer is full and the timer ends it.
-    let dropped = async || {
-        let peer = speaker.state().await.peers.remove(0);
-        peer.flaps == 1 && peer.last_error.is_some_and(|error| error.contains("8/0"))
-    };
-    let asking = async {
-        while !dropped().await {
+    let asking = tokio::spawn(async move {
+        loop {
             raw.send(encode_route_refresh(Family::Ipv4Unicast, Refresh::Request))
                 .await;
-            sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(50)).await;
         }
-    };
-    timeout(PATIENCE, asking)
-        .await
-        .expect("the send hold timer ends the session");
+    });
+    eventually("the send hold timer ends the session", async || {
+        let peer = speaker.state().await.peers.remove(0);
+        peer.flaps == 1 && peer.last_error.is_some_and(|error| error.contains("8/0"))
+    })
+    .await;
+    asking.abort();
     assert!(is_up(&speaker.state().await, 3));
     other.shutdown("").await;
     speaker.shutdown("").await;
