@@ -25,6 +25,8 @@ pub struct State {
     pub update_groups: usize,
     /// Connections of dynamic peers that were refused because their range was full.
     pub dynamic_refused: u64,
+    /// Connections from addresses that are no peers, which were closed.
+    pub unknown_refused: u64,
     /// Peers whose tables are awaited, after a start, before anything is announced (RFC 4724 section 4.1).
     pub awaited: Vec<IpAddr>,
     /// One entry a peer, by address.

@@ -741,6 +741,7 @@ impl Core {
             attribute_sets,
             update_groups: self.rib.groups().count(),
             dynamic_refused: self.dynamic_refused,
+            unknown_refused: self.directory.refused(),
             awaited: self.deferral.iter().flat_map(Deferral::awaited).collect(),
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
         }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod routers;
 pub(crate) mod watch;
 
 use std::fs::{self, File};
@@ -310,6 +311,18 @@ impl Lab {
             });
             attempt.join().expect("thread")
         }
+    }
+
+    /// What a program in the router's namespace prints.
+    pub(crate) async fn ask(&self, program: &str, arguments: &[&str]) -> String {
+        let answer = tokio::process::Command::new("ip")
+            .args(["netns", "exec", &self.router, program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("ip runs");
+        String::from_utf8_lossy(&answer.stdout).into_owned()
     }
 
     /// Starts a program in the router's namespace.
