@@ -1,10 +1,11 @@
 //! What a speaker is told to be. Plain data: two configurations compare equal when nothing has to change.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use net::policy::RouteSource;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::policy::{Policy, PolicyTable};
@@ -31,6 +32,8 @@ pub struct SpeakerConfig {
     pub listen: Vec<SocketAddr>,
     /// Prefixes to announce as ours.
     pub originate: Vec<Prefix>,
+    /// What to announce of the owner's routes of other sources ([`crate::Feedback::Offers`]): a policy for each source.
+    pub redistribute: BTreeMap<RouteSource, Policy>,
     /// What is chosen of the decision process.
     pub rules: Rules,
     /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
@@ -190,6 +193,7 @@ impl SpeakerConfig {
             vrf: VrfId::DEFAULT,
             listen: Vec::new(),
             originate: Vec::new(),
+            redistribute: BTreeMap::new(),
             rules: Rules::default(),
             track_next_hops: false,
             advertise_installed: false,

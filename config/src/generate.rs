@@ -332,28 +332,33 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         dynamic,
     )
         .prop_map(
-            |(asn, router_id, listen, announce, rules, policies, peers, dynamic)| Bgp {
-                asn,
-                router_id: router_id.into(),
-                listen: listen
-                    .into_iter()
-                    .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
-                    .collect(),
-                announce: announce.into_iter().map(prefix).collect(),
-                multipath: rules.0,
-                multipath_internal: rules.1,
-                always_compare_med: rules.2[0],
-                prefer_oldest: rules.2[1],
-                advertise_installed: rules.2[2],
-                policies,
-                peers: peers
-                    .into_iter()
-                    .map(|(host, peer)| Peer {
-                        address: [198, 18, 0, host].into(),
-                        ..peer
-                    })
-                    .collect(),
-                dynamic: ranges(dynamic),
+            |(asn, router_id, listen, announce, rules, policies, peers, dynamic): (_, _, _, _, _, Policies, _, _)| {
+                Bgp {
+                    asn,
+                    router_id: router_id.into(),
+                    listen: listen
+                        .into_iter()
+                        .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
+                        .collect(),
+                    announce: announce.into_iter().map(prefix).collect(),
+                    redistribute_connected: policies.policies.first().map(|policy| policy.name.clone()),
+                    redistribute_static: policies.policies.last().map(|policy| policy.name.clone()),
+                    redistribute_kernel: None,
+                    multipath: rules.0,
+                    multipath_internal: rules.1,
+                    always_compare_med: rules.2[0],
+                    prefer_oldest: rules.2[1],
+                    advertise_installed: rules.2[2],
+                    policies,
+                    peers: peers
+                        .into_iter()
+                        .map(|(host, peer)| Peer {
+                            address: [198, 18, 0, host].into(),
+                            ..peer
+                        })
+                        .collect(),
+                    dynamic: ranges(dynamic),
+                }
             },
         )
 }

@@ -12,6 +12,7 @@ mod intern;
 mod next_hops;
 mod out_queue;
 mod path;
+mod redistribute;
 mod restart;
 mod table;
 mod view;
@@ -26,6 +27,7 @@ use intern::Interner;
 use net::policy::{Community, RouteSource};
 use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
 use next_hops::NextHops;
+use redistribute::Redistribution;
 use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
@@ -73,6 +75,7 @@ pub struct Rib {
     vrf: VrfId,
     rules: Rules,
     next_hops: NextHops,
+    redistribution: Redistribution,
     table: Table,
     paths: usize,
     peers: BTreeMap<IpAddr, Peer>,
@@ -96,6 +99,7 @@ impl Rib {
             vrf,
             rules: Rules::default(),
             next_hops: NextHops::default(),
+            redistribution: Redistribution::default(),
             table: Table::default(),
             paths: 0,
             peers: BTreeMap::new(),
@@ -121,14 +125,15 @@ impl Rib {
     /// Originates exactly these prefixes.
     pub fn set_originated(&mut self, prefixes: &[Prefix]) {
         let wanted: BTreeSet<Prefix> = prefixes.iter().copied().collect();
+        let outright = |path: &Path| path.peer.is_none() && path.source == RouteSource::Announced;
         let present: BTreeSet<Prefix> = self
             .table
             .iter()
-            .filter(|(_, entry)| entry.paths.iter().any(|path| path.peer.is_none()))
+            .filter(|(_, entry)| entry.paths.iter().any(outright))
             .map(|(_, entry)| entry.prefix)
             .collect();
         for prefix in present.difference(&wanted) {
-            self.remove(prefix, |path| path.peer.is_none());
+            self.remove(prefix, outright);
         }
         for prefix in wanted.difference(&present) {
             let attributes = self

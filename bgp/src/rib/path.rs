@@ -88,7 +88,7 @@ pub enum Ineligible {
 /// Steps of the decision process (RFC 4271 section 9.1.2), in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The speaker originates the prefix itself.
+    /// The speaker originates the prefix itself; one announced outright comes before one that is redistributed.
     Originated,
     /// Higher weight wins; a matter of this gateway alone, given by policy.
     Weight,

@@ -25,6 +25,15 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         check_peer(&dynamic.template, &object, &path, findings);
         check_policies(bgp, &dynamic.template, &path, findings);
     }
+    for (key, name) in [
+        ("redistribute-connected", &bgp.redistribute_connected),
+        ("redistribute-static", &bgp.redistribute_static),
+        ("redistribute-kernel", &bgp.redistribute_kernel),
+    ] {
+        if let Some(name) = name {
+            policy::exists(&bgp.policies, name, &format!("bgp.{key}"), findings);
+        }
+    }
     duplicates(bgp, findings);
     policy::check(&bgp.policies, findings);
 }

@@ -165,6 +165,9 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
             number(bgp.always_compare_med),
             number(bgp.prefer_oldest),
             number(bgp.advertise_installed),
+            optional(bgp.redistribute_connected.as_ref(), text),
+            optional(bgp.redistribute_static.as_ref(), text),
+            optional(bgp.redistribute_kernel.as_ref(), text),
         ],
     );
     for address in &bgp.listen {
