@@ -1,10 +1,11 @@
 //! What a speaker is told to be. Plain data: two configurations compare equal when nothing has to change.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use net::policy::RouteSource;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::bfd;
@@ -39,6 +40,8 @@ pub struct SpeakerConfig {
     /// After a start: longest wait for the tables of the peers with [`RestartMode::Full`] before anything is announced
     /// (RFC 4724 section 4.1); zero announces at once.
     pub selection_deferral: Duration,
+    /// What to announce of the owner's routes of other sources ([`crate::Feedback::Offers`]): a policy for each source.
+    pub redistribute: BTreeMap<RouteSource, Policy>,
     /// What is chosen of the decision process.
     pub rules: Rules,
     /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
@@ -286,6 +289,7 @@ impl SpeakerConfig {
             listen: Vec::new(),
             originate: Vec::new(),
             selection_deferral: Duration::from_secs(60),
+            redistribute: BTreeMap::new(),
             rules: Rules::default(),
             track_next_hops: false,
             advertise_installed: false,

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use bgp::{Error, Event, MaxPrefixes, PeerConfig, Policy, Speaker, SpeakerConfig};
+use bgp::{Error, Event, Feedback, MaxPrefixes, PeerConfig, Policy, Speaker, SpeakerConfig};
+use net::policy::RouteSource;
 use net::{Prefix, Route, Source};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
@@ -213,10 +214,7 @@ async fn a_route_is_announced_when_the_owner_forwards_by_it() {
     };
     let silent = advertised(13).await;
     assert!(right.routes(None).await.is_empty());
-    middle
-        .feedback()
-        .send(bgp::Feedback::Carried(1))
-        .expect("the speaker runs");
+    middle.feedback().send(Feedback::Carried(1)).expect("the speaker runs");
     assert!(change(&mut right_events, "10.0.0.0/8").await.1.is_some());
     assert!(advertised(13).await > silent);
 
@@ -225,12 +223,32 @@ async fn a_route_is_announced_when_the_owner_forwards_by_it() {
     left.apply(origin).await.expect("applies");
     while change(&mut events, "10.0.0.0/8").await.1.is_some() {}
     assert_eq!(right.routes(None).await.len(), 1);
-    middle
-        .feedback()
-        .send(bgp::Feedback::Carried(2))
-        .expect("the speaker runs");
+    middle.feedback().send(Feedback::Carried(2)).expect("the speaker runs");
     while change(&mut right_events, "10.0.0.0/8").await.1.is_some() {}
     for speaker in [left, middle, right] {
         speaker.shutdown("").await;
     }
+}
+
+#[tokio::test]
+async fn offered_routes_reach_the_peer_by_policy() {
+    let port = free_port(14);
+    let mut origin = config(14, 15, port);
+    origin.redistribute.insert(RouteSource::Static, Policy::Accept);
+    let (left, _left_events) = start(origin).await;
+    let (right, mut events) = start(config(15, 14, port)).await;
+    let offers = vec![
+        (prefix("10.1.0.0/16"), Some(RouteSource::Kernel)),
+        (prefix("10.2.0.0/16"), Some(RouteSource::Static)),
+    ];
+    left.feedback()
+        .send(Feedback::Offers(offers))
+        .expect("the speaker runs");
+    assert!(change(&mut events, "10.2.0.0/16").await.1.is_some());
+    assert_eq!(right.routes(None).await.len(), 1);
+    let gone = vec![(prefix("10.2.0.0/16"), None)];
+    left.feedback().send(Feedback::Offers(gone)).expect("the speaker runs");
+    while change(&mut events, "10.2.0.0/16").await.1.is_some() {}
+    left.shutdown("").await;
+    right.shutdown("").await;
 }

@@ -400,7 +400,18 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         caches(),
     )
         .prop_map(
-            |(asn, router_id, listen, announce, rules, policies, peers, dynamic, bmp, rpki)| Bgp {
+            |(asn, router_id, listen, announce, rules, policies, peers, dynamic, bmp, rpki): (
+                _,
+                _,
+                _,
+                _,
+                _,
+                Policies,
+                _,
+                _,
+                _,
+                _,
+            )| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -408,6 +419,9 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
                     .collect(),
                 announce: announce.into_iter().map(prefix).collect(),
+                redistribute_connected: policies.policies.first().map(|policy| policy.name.clone()),
+                redistribute_static: policies.policies.last().map(|policy| policy.name.clone()),
+                redistribute_kernel: None,
                 selection_deferral_time: rules.3,
                 multipath: rules.0,
                 multipath_internal: rules.1,

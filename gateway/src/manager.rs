@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 use crate::api::GenerationView;
 use crate::batch::{Batches, Closed};
 use crate::next_hops::NextHops;
+use crate::redistribute::Offers;
 
 /// Generations that `show generations` remembers.
 const HISTORY: usize = 256;
@@ -44,7 +45,8 @@ pub(crate) struct Manager {
     revision: Revision,
     epoch: Instant,
     pub(crate) batches: Batches,
-    pub(crate) next_hops: NextHops,
+    next_hops: NextHops,
+    offers: Offers,
     /// Where the speaker takes feedback, once it runs.
     pub(crate) speaker: Option<mpsc::UnboundedSender<bgp::Feedback>>,
     /// Batches of BGP's routes taken, and those that the speaker knows to be published.
@@ -72,6 +74,7 @@ impl Manager {
             epoch: clock(),
             batches,
             next_hops: NextHops::default(),
+            offers: Offers::default(),
             speaker: None,
             routes: (0, 0),
             history: VecDeque::with_capacity(HISTORY),
@@ -168,7 +171,9 @@ impl Manager {
         self.routes.1 = self.routes.0;
         let news = self.next_hops.news(&self.rib);
         let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
-        for feedback in carried.into_iter().chain(news) {
+        let offers = self.offers.news();
+        let offers = (!offers.is_empty()).then_some(bgp::Feedback::Offers(offers));
+        for feedback in carried.into_iter().chain(news).chain(offers) {
             // A speaker that is gone needs none.
             let _ = speaker.send(feedback);
         }
@@ -279,6 +284,7 @@ impl Manager {
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
         for winner in &published.winners {
             self.next_hops.changed(winner.vrf, &winner.prefix);
+            self.offers.winner(winner);
         }
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());

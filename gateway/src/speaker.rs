@@ -6,6 +6,7 @@ use std::time::Duration;
 use bgp::PolicyTable;
 use config::{Config, Filter};
 use net::Prefix;
+use net::policy::RouteSource;
 
 use crate::Error;
 
@@ -16,15 +17,24 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
     speaker.listen.clone_from(&bgp.listen);
     speaker.originate.clone_from(&bgp.announce);
     speaker.selection_deferral = Duration::from_secs(u64::from(bgp.selection_deferral_time));
+    speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.rules = bgp::rib::Rules {
         multipath: u8::try_from(bgp.multipath).unwrap_or(u8::MAX),
         multipath_internal: u8::try_from(bgp.multipath_internal).unwrap_or(u8::MAX),
         always_compare_med: bgp.always_compare_med,
         prefer_oldest: bgp.prefer_oldest,
     };
+    let sources = [
+        (RouteSource::Connected, &bgp.redistribute_connected),
+        (RouteSource::Static, &bgp.redistribute_static),
+        (RouteSource::Kernel, &bgp.redistribute_kernel),
+    ];
+    speaker.redistribute = sources
+        .into_iter()
+        .filter_map(|(source, name)| Some((source, named(name.as_ref()?, &speaker.policies))))
+        .collect();
     speaker.track_next_hops = true;
     speaker.advertise_installed = bgp.advertise_installed;
-    speaker.policies = PolicyTable::compile(&bgp.policies)?;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
         range: dynamic.prefix,
@@ -123,14 +133,17 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     made
 }
 
+/// The policy of a name. The check of the configuration has seen to it that there is one; without, nothing passes.
+fn named(name: &str, policies: &PolicyTable) -> bgp::Policy {
+    let program = policies.get(name);
+    program.map_or(bgp::Policy::Deny, |program| bgp::Policy::Program(Arc::clone(program)))
+}
+
 fn policy(policy: &config::PeerPolicy, policies: &PolicyTable) -> bgp::Policy {
     let of = |filter: &Option<Filter>| match filter {
         None => bgp::Policy::Unset,
         Some(Filter::Rules(rules)) => prefix_filter(rules),
-        // The check of the configuration has seen to it that there is one; without, nothing passes.
-        Some(Filter::Named(name)) => policies
-            .get(name)
-            .map_or(bgp::Policy::Deny, |program| bgp::Policy::Program(Arc::clone(program))),
+        Some(Filter::Named(name)) => named(name, policies),
     };
     if policy.ipv4_unicast == policy.ipv6_unicast {
         return of(&policy.ipv4_unicast);

@@ -243,6 +243,10 @@ impl Core {
                     self.rib.next_hops_are(&answers);
                     self.flush();
                 }
+                Turn::Feedback(Feedback::Offers(offers)) => {
+                    self.rib.offer(offers);
+                    self.flush();
+                }
                 Turn::Feedback(Feedback::Carried(routes)) => {
                     self.routes.1 = routes;
                     self.deliver();
@@ -513,8 +517,10 @@ impl Core {
         if !same_speaker {
             self.rib.set_originated(&[]);
             self.flush();
+            let offered = self.rib.offered();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
             self.rib.watch(self.collectors.are_listening());
+            self.rib.offer(offered);
             self.held.clear();
             self.deliveries.clear();
         }
@@ -525,6 +531,7 @@ impl Core {
         self.rib.hold(config.advertise_installed);
         self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
+        self.rib.set_redistribution(&config.redistribute);
         self.directory
             .set_ranges(config.dynamic.iter().map(|dynamic| dynamic.range).collect());
         let looked_for = |interface: &String| config.unnumbered.iter().any(|peer| peer.interface == *interface);

@@ -19,6 +19,7 @@ mod unnumbered;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use net::policy::RouteSource;
 use net::{Prefix, RouteChange};
 use tokio::sync::{mpsc, oneshot};
 
@@ -70,6 +71,8 @@ pub type NextHopAnswers = Vec<(IpAddr, Option<u32>)>;
 pub enum Feedback {
     /// Answers to [`Event::NextHops`].
     NextHops(NextHopAnswers),
+    /// By a route of which source the owner forwards to each of some prefixes; `None` if by none that could be announced.
+    Offers(Vec<(Prefix, Option<RouteSource>)>),
     /// So many [`Event::Routes`] since the start are carried out: the owner forwards by them.
     Carried(u64),
 }

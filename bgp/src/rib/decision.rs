@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr};
 
-use net::policy::Community;
+use net::policy::{Community, RouteSource};
 use smallvec::SmallVec;
 
 use super::{Path, Standing, Step};
@@ -54,7 +54,12 @@ pub fn decide(paths: &mut [Path], rules: Rules, cost: impl Fn(&Path) -> u32) {
         return;
     }
 
-    keep_least(paths, &mut left, Step::Originated, |path| path.peer.is_some());
+    keep_least(paths, &mut left, Step::Originated, |path| {
+        (
+            path.peer.is_some(),
+            path.peer.is_none() && path.source != RouteSource::Announced,
+        )
+    });
     keep_least(paths, &mut left, Step::LongLivedStale, |path| {
         path.attributes().has_community(Community::LLGR_STALE)
     });

@@ -8,11 +8,13 @@
 mod decision;
 mod export;
 mod group;
+mod install;
 mod intern;
 mod monitor;
 mod next_hops;
 mod out_queue;
 mod path;
+mod redistribute;
 mod refresh;
 mod restart;
 mod table;
@@ -25,10 +27,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use group::{Audience, Group};
+use install::installed;
 use intern::Interner;
-use net::policy::{Community, RouteSource};
-use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use net::policy::RouteSource;
+use net::{Prefix, Route, RouteChange, Source, VrfId};
 use next_hops::NextHops;
+use redistribute::Redistribution;
 use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
@@ -80,6 +84,7 @@ pub struct Rib {
     vrf: VrfId,
     rules: Rules,
     next_hops: NextHops,
+    redistribution: Redistribution,
     table: Table,
     paths: usize,
     peers: BTreeMap<IpAddr, Peer>,
@@ -107,6 +112,7 @@ impl Rib {
             vrf,
             rules: Rules::default(),
             next_hops: NextHops::default(),
+            redistribution: Redistribution::default(),
             table: Table::default(),
             paths: 0,
             peers: BTreeMap::new(),
@@ -134,14 +140,15 @@ impl Rib {
     /// Originates exactly these prefixes.
     pub fn set_originated(&mut self, prefixes: &[Prefix]) {
         let wanted: BTreeSet<Prefix> = prefixes.iter().copied().collect();
+        let outright = |path: &Path| path.peer.is_none() && path.source == RouteSource::Announced;
         let present: BTreeSet<Prefix> = self
             .table
             .iter()
-            .filter(|(_, entry)| entry.paths.iter().any(|path| path.peer.is_none()))
+            .filter(|(_, entry)| entry.paths.iter().any(outright))
             .map(|(_, entry)| entry.prefix)
             .collect();
         for prefix in present.difference(&wanted) {
-            self.remove(prefix, |path| path.peer.is_none());
+            self.remove(prefix, outright);
         }
         for prefix in wanted.difference(&present) {
             let attributes = self
@@ -586,78 +593,6 @@ impl Rib {
             peer.received[family] -= 1;
             peer.accepted[family] -= u32::from(path.is_eligible());
         }
-    }
-}
-
-impl intern::Compact for (Source, Route) {
-    fn compact(&mut self) {
-        self.1.next_hops.shrink_to_fit();
-    }
-}
-
-/// What the gateway has to know of a prefix: nothing if no path is used, or if the prefix is our own.
-fn installed(paths: &[Path]) -> Option<(Source, Route)> {
-    let best = paths.iter().find(|path| path.standing == Standing::Best)?;
-    let source = if best.peer.as_ref()?.ebgp {
-        Source::Ebgp
-    } else {
-        Source::Ibgp
-    };
-    let metric = best.attributes().med.unwrap_or(0);
-    if best.marks().blackhole {
-        let mut route = Route::special(RouteKind::Blackhole);
-        route.metric = metric;
-        return Some((source, route));
-    }
-    let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
-    let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
-    if used.len() == 1 {
-        let mut route = Route::unicast(next_hop(best));
-        route.metric = metric;
-        return Some((source, route));
-    }
-    let weights = weights(&used);
-    let mut next_hops: Vec<NextHop> = Vec::new();
-    for (path, weight) in used.into_iter().zip(weights) {
-        let next_hop = next_hop(path);
-        if !next_hops
-            .iter()
-            .any(|known| known.gateway == next_hop.gateway && known.interface == next_hop.interface)
-        {
-            next_hops.push(NextHop { weight, ..next_hop });
-        }
-    }
-    next_hops[1..].sort_unstable_by_key(|next_hop| (next_hop.gateway, next_hop.interface.map(|index| index.0)));
-    let mut route = Route::multipath(next_hops);
-    route.metric = metric;
-    Some((source, route))
-}
-
-/// Share of each path that is used: by link bandwidth if every one of them tells its own, else the same for all.
-fn weights(used: &[&Path]) -> Vec<u16> {
-    /// Weight of the widest link.
-    const WIDEST: f32 = 64.0;
-    let bandwidth = |path: &&Path| {
-        let communities = path.attributes().every_community();
-        let told = communities.into_iter().find_map(Community::link_bandwidth);
-        told.filter(|bandwidth| *bandwidth > 0.0)
-    };
-    let told: Option<Vec<f32>> = used.iter().map(bandwidth).collect();
-    let Some(told) = told.filter(|told| told.windows(2).any(|pair| pair[0] != pair[1])) else {
-        return vec![1; used.len()];
-    };
-    let widest = told.iter().copied().fold(0.0, f32::max);
-    // Rounded to 1 to 64: what is cut off is less than the data plane's own steps.
-    let share = |bandwidth: f32| (bandwidth / widest * WIDEST).round().clamp(1.0, WIDEST) as u16;
-    told.into_iter().map(share).collect()
-}
-
-fn next_hop(path: &Path) -> NextHop {
-    let via = NextHop::via(path.attributes().next_hop.address);
-    let interface = path.peer.as_ref().and_then(|peer| peer.interface);
-    match interface {
-        Some(interface) if path.attributes().next_hop.is_link_local() => via.through(interface),
-        _ => via,
     }
 }
 

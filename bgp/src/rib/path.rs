@@ -98,7 +98,7 @@ pub enum Ineligible {
 /// Steps of the decision process (RFC 4271 section 9.1.2), in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The speaker originates the prefix itself.
+    /// The speaker originates the prefix itself; one announced outright comes before one that is redistributed.
     Originated,
     /// A path of a router that has been away for long is the last resort (RFC 9494 section 4.3).
     LongLivedStale,

@@ -1,6 +1,7 @@
 //! The tables as one: what peers say against what the gateway and the other peers are told.
 
-use net::IfIndex;
+use net::policy::Community;
+use net::{IfIndex, NextHop};
 
 use super::*;
 use crate::policy::Policy;

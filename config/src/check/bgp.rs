@@ -40,6 +40,15 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             findings.at(format!("bgp.bmp[{index}].post-policy"), fault);
         }
     }
+    for (key, name) in [
+        ("redistribute-connected", &bgp.redistribute_connected),
+        ("redistribute-static", &bgp.redistribute_static),
+        ("redistribute-kernel", &bgp.redistribute_kernel),
+    ] {
+        if let Some(name) = name {
+            policy::exists(&bgp.policies, name, &format!("bgp.{key}"), findings);
+        }
+    }
     duplicates(bgp, findings);
     policy::check(&bgp.policies, findings);
 }

@@ -20,6 +20,12 @@ pub struct Bgp {
     pub listen: Vec<SocketAddr>,
     /// Prefixes that we originate.
     pub announce: Vec<Prefix>,
+    /// The policy by which subnets of the gateway are announced; `None` announces none.
+    pub redistribute_connected: Option<String>,
+    /// The same for static routes.
+    pub redistribute_static: Option<String>,
+    /// The same for routes of the kernel.
+    pub redistribute_kernel: Option<String>,
     /// Most equal-cost paths of a route from external peers; 1 or more.
     pub multipath: u16,
     /// Most seconds that a start waits for the tables of peers with [`GracefulRestart::Full`] before it announces anything;

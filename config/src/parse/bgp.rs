@@ -28,6 +28,8 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let always_compare_med = reader.or("always-compare-med", false);
     let prefer_oldest = reader.or("prefer-oldest", false);
     let advertise_installed = reader.or("advertise-installed", false);
+    let [redistribute_connected, redistribute_static, redistribute_kernel] =
+        ["redistribute-connected", "redistribute-static", "redistribute-kernel"].map(|key| reader.optional(key));
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
@@ -44,6 +46,9 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
         router_id,
         listen,
         announce,
+        redistribute_connected,
+        redistribute_static,
+        redistribute_kernel,
         multipath,
         advertise_installed,
         always_compare_med,

@@ -179,6 +179,9 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
             number(bgp.prefer_oldest),
             number(bgp.advertise_installed),
             number(bgp.selection_deferral_time),
+            optional(bgp.redistribute_connected.as_ref(), text),
+            optional(bgp.redistribute_static.as_ref(), text),
+            optional(bgp.redistribute_kernel.as_ref(), text),
         ],
     );
     for address in &bgp.listen {

@@ -49,7 +49,7 @@ tables! {
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
     ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
     BGP "bgp" ("id") ("asn" "router_id" "multipath" "multipath_internal" "always_compare_med" "prefer_oldest"
-        "advertise_installed" "selection_deferral_time");
+        "advertise_installed" "selection_deferral_time" "redistribute_connected" "redistribute_static" "redistribute_kernel");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
     BGP_SET "bgp_set" ("kind" "name") ();

@@ -136,7 +136,10 @@ CREATE TABLE bgp (
     always_compare_med INTEGER NOT NULL CHECK (always_compare_med IN (0, 1)),
     prefer_oldest INTEGER NOT NULL CHECK (prefer_oldest IN (0, 1)),
     advertise_installed INTEGER NOT NULL CHECK (advertise_installed IN (0, 1)),
-    selection_deferral_time INTEGER NOT NULL
+    selection_deferral_time INTEGER NOT NULL,
+    redistribute_connected TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    redistribute_static    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    redistribute_kernel    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
 CREATE TABLE bgp_listen (

@@ -59,8 +59,15 @@ pub enum RouteSource {
     Ibgp,
     /// A prefix of `announce`.
     Announced,
+    /// A subnet of the gateway's.
+    Connected,
+    /// A static route.
+    Static,
+    /// A route of the kernel.
+    Kernel,
 }
-words!(RouteSource: "ebgp" = Ebgp, "ibgp" = Ibgp, "announced" = Announced);
+words!(RouteSource: "ebgp" = Ebgp, "ibgp" = Ibgp, "announced" = Announced, "connected" = Connected, "static" = Static,
+    "kernel" = Kernel);
 
 /// What the RPKI says of a route's origin (RFC 6811 section 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
