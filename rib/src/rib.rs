@@ -299,6 +299,7 @@ impl Rib {
         if at.map(|at| entry.candidates[at]) == candidate {
             return;
         }
+        let before = at.map(|at| entry.candidates[at].group);
         let mut used = None;
         let old = at.map(|at| entry.candidates.remove(at));
         if let Some(candidate) = candidate {
@@ -308,16 +309,19 @@ impl Rib {
             entry.candidates.insert(at, candidate);
             used = Some(candidate.group);
         }
+        let left = before.filter(|group| entry.candidates.iter().all(|c| c.group != *group));
         if !std::mem::replace(&mut entry.dirty, true) {
             self.work.prefixes.push((vrf, prefix));
         }
         if let Some(id) = used {
             let group = self.groups.get_mut(id);
             group.references += 1;
-            group.users.add(id, prefix, routes);
+            group.users.add(prefix);
         }
         if let Some(old) = old {
-            self.groups.get_mut(old.group).users.remove();
+            if let Some(id) = left {
+                self.groups.get_mut(id).users.remove(prefix);
+            }
             self.release_group(old.group);
         }
     }

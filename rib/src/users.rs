@@ -1,106 +1,104 @@
 //! Who has a group among its candidates: the prefixes to decide again, or to tell the kernel of, when the group changes.
 //!
-//! A group that few of its VRF's prefixes use lists them; of one that many use a scan of the VRF finds them as fast, and
-//! a list would cost memory for every route. A list may hold prefixes that left the group: whoever reads it checks.
+//! An index and never a scan: what a router that fails costs depends on its routes and not on everybody's. An entry is nine
+//! bytes for an IPv4 prefix and some eighteen for one of IPv6, before what a hash table leaves free.
 
-use net::{Prefix, VrfId};
+use hashbrown::HashSet;
+use net::{IpNet, Ipv4Net, Prefix};
 
-use crate::routes::VrfRoutes;
+type Set<T> = HashSet<T, foldhash::fast::RandomState>;
 
-/// A list that is longer than this, and than one in [`SHARE`] of the VRF's prefixes, gives way to scans.
-const FEW: usize = 1024;
-const SHARE: usize = 16;
+/// Room that is given back when three quarters of it are not used any more.
+const SMALL: usize = 1024;
 
 /// The prefixes that have one group among their candidates.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Users {
-    /// A superset of them, unless there are `many`.
-    listed: Vec<Prefix>,
-    many: bool,
-    /// Candidates of the group.
-    count: usize,
+    v4: Set<Packed>,
+    v6: Set<Prefix>,
+}
+
+/// An IPv4 prefix: its address, then its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Packed(u64);
+
+impl Packed {
+    fn new(net: Ipv4Net) -> Self {
+        Self(u64::from(u32::from(net.addr())) << 8 | u64::from(net.prefix_len()))
+    }
+
+    fn prefix(self) -> Prefix {
+        let address = u32::try_from(self.0 >> 8).expect("32 bits of address were packed");
+        Prefix::from(IpNet::V4(Ipv4Net::new_assert(address.into(), self.0 as u8)))
+    }
 }
 
 impl Users {
     /// A candidate of `prefix` has the group.
-    pub(crate) fn add(&mut self, group: u32, prefix: Prefix, routes: &VrfRoutes) {
-        self.count += 1;
-        if self.many {
-            return;
-        }
-        self.listed.push(prefix);
-        if self.listed.len() > FEW.max(2 * self.count) {
-            self.compact(group, routes);
-        }
-        if self.listed.len() > FEW && self.listed.len() > routes.prefixes() / SHARE {
-            self.many = true;
-            self.listed = Vec::new();
-        }
+    pub(crate) fn add(&mut self, prefix: Prefix) {
+        match prefix.net() {
+            IpNet::V4(net) => self.v4.insert(Packed::new(net)),
+            IpNet::V6(_) => self.v6.insert(prefix),
+        };
     }
 
-    /// A candidate does not have the group any more.
-    pub(crate) fn remove(&mut self) {
-        self.count -= 1;
-        if self.count == 0 {
-            *self = Self::default();
+    /// No candidate of `prefix` has the group any more.
+    pub(crate) fn remove(&mut self, prefix: Prefix) {
+        match prefix.net() {
+            IpNet::V4(net) => take(&mut self.v4, &Packed::new(net)),
+            IpNet::V6(_) => take(&mut self.v6, &prefix),
         }
     }
 
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
-        self.listed.capacity() * size_of::<Prefix>()
-    }
-
-    /// Takes those out that are not among them any more.
-    fn compact(&mut self, group: u32, routes: &VrfRoutes) {
-        self.listed.sort_unstable();
-        self.listed.dedup();
-        self.listed.retain(|prefix| uses(routes, *prefix, group));
+        self.v4.allocation_size() + self.v6.allocation_size()
     }
 }
 
-fn uses(routes: &VrfRoutes, prefix: Prefix, group: u32) -> bool {
-    let entry = routes.get(prefix);
-    entry.is_some_and(|entry| entry.candidates.iter().any(|c| c.group == group))
+fn take<T: Eq + std::hash::Hash>(set: &mut Set<T>, one: &T) {
+    set.remove(one);
+    if set.capacity() > SMALL && set.len() < set.capacity() / 4 {
+        set.shrink_to_fit();
+    }
 }
 
-/// The prefixes of one VRF that have one of `groups` among their candidates, each once, and how many entries were
-/// looked at to find them.
-pub(crate) fn users_of<'u>(
-    vrf: VrfId,
-    routes: &VrfRoutes,
-    groups: impl Iterator<Item = (u32, &'u mut Users)>,
-) -> (Vec<(VrfId, Prefix)>, usize) {
-    let (mut found, mut scanned) = (Vec::new(), 0);
-    let mut many: Vec<(u32, &mut Users)> = Vec::new();
-    for (group, users) in groups {
-        if users.many {
-            many.push((group, users));
-            continue;
-        }
-        scanned += users.listed.len();
-        users.compact(group, routes);
-        found.extend(users.listed.iter().map(|prefix| (vrf, *prefix)));
+/// The prefixes that have one of these groups among their candidates, each once, IPv4 first, in address order.
+pub(crate) fn users_of<'u>(groups: impl Iterator<Item = &'u Users>) -> Vec<Prefix> {
+    let (mut v4, mut v6) = (Vec::new(), Vec::new());
+    for users in groups {
+        v4.extend(users.v4.iter().copied());
+        v6.extend(users.v6.iter().copied());
     }
-    if !many.is_empty() {
-        scanned += routes.prefixes();
-        many.sort_unstable_by_key(|(group, _)| *group);
-        for (prefix, entry) in routes.iter() {
-            let used = |c: &crate::routes::Candidate| many.binary_search_by_key(&c.group, |(group, _)| *group).is_ok();
-            if entry.candidates.iter().any(used) {
-                found.push((vrf, prefix));
-            }
-        }
-        for (group, users) in many {
-            // It has become one of few: from here on they are listed.
-            if users.count <= FEW.max(routes.prefixes() / SHARE) / 2 {
-                let used = found.iter().map(|(_, prefix)| *prefix);
-                users.listed = used.filter(|prefix| uses(routes, *prefix, group)).collect();
-                users.many = false;
-            }
-        }
+    v4.sort_unstable();
+    v4.dedup();
+    v6.sort_unstable();
+    v6.dedup();
+    v4.into_iter().map(Packed::prefix).chain(v6).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_listed_once_and_in_order() {
+        let prefixes = [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.0.0.0/24",
+            "255.255.255.255/32",
+            "::/0",
+            "2001:db8::/32",
+        ];
+        let prefixes = prefixes.map(|text| text.parse::<Prefix>().expect("a prefix"));
+        let (mut one, mut other) = (Users::default(), Users::default());
+        prefixes.iter().rev().for_each(|prefix| one.add(*prefix));
+        prefixes.iter().take(2).for_each(|prefix| other.add(*prefix));
+        assert_eq!(users_of([&one, &other].into_iter()), prefixes);
+        one.add(prefixes[1]);
+        one.remove(prefixes[1]);
+        one.remove(prefixes[4]);
+        assert_eq!(users_of([&one].into_iter()).len(), 4);
     }
-    found.sort_unstable();
-    found.dedup();
-    (found, scanned)
 }
