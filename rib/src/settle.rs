@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use net::{Generation, IpNet, NeighborState, NextHop, Prefix, RouteKind, VrfId};
+use net::{Generation, IpNet, NextHop, Prefix, RouteKind, VrfId};
 use smallvec::smallvec;
 
 use crate::group::{GroupKey, Groups};
@@ -124,7 +124,7 @@ impl Rib {
             .filter(|h| h.gateway.is_none() && h.vxlan.is_none());
         let interface = on_link.filter_map(|h| h.interface).find(|host| {
             let state = self.neighbors.get(&(*host, address));
-            let reachable = matches!(state, Some(NeighborState::Reachable(_)));
+            let reachable = state.is_some_and(|state| state.mac().is_some());
             reachable && hosts.contains(host) && self.usable(*host).is_ok()
         })?;
         let next_hops = smallvec![NextHop::via(address).through(interface)];

@@ -188,7 +188,8 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
     ]);
     let change = ((0..3u16).prop_map(VrfId), parsed::<Prefix>(&PREFIXES), source, routes());
     let state = prop_oneof![
-        4 => macs().prop_map(NeighborState::Reachable),
+        3 => macs().prop_map(NeighborState::Reachable),
+        2 => macs().prop_map(NeighborState::Stale),
         1 => Just(NeighborState::Incomplete),
         1 => Just(NeighborState::Failed),
         1 => Just(NeighborState::Gone),
