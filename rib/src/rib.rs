@@ -307,6 +307,7 @@ impl Rib {
             return;
         }
         let before = at.map(|at| entry.candidates[at].group);
+        let joins = candidate.is_some_and(|new| entry.candidates.iter().all(|c| c.group != new.group));
         let mut used = None;
         let old = at.map(|at| entry.candidates.remove(at));
         if let Some(candidate) = candidate {
@@ -323,7 +324,9 @@ impl Rib {
         if let Some(id) = used {
             let group = self.groups.get_mut(id);
             group.references += 1;
-            group.users.add(prefix);
+            if joins {
+                group.users.add(prefix);
+            }
         }
         if let Some(old) = old {
             if let Some(id) = left {
