@@ -250,6 +250,7 @@ impl Inbound {
         for (neighbor, mac) in snapshot.neighbors.iter().filter_map(|n| Some((n, n.state.mac()?))) {
             kernels.add(&((neighbor.interface, neighbor.address), mac));
         }
+        self.routes.values().flatten().for_each(|r| ours.add(r));
         self.objects.iter().for_each(|object| ours.add(&object));
         snapshot
             .objects
@@ -461,6 +462,7 @@ pub(crate) fn usable(route: &ObservedRoute, objects: &Objects, named: impl Fn(u3
     if let Some(id) = route.object {
         let mut usable = match objects.nature(id)? {
             Nature::Ways => Route::unicast(NextHop::of_object(named(id))),
+            Nature::OnLink => Route::multipath(objects.ways(id).iter().copied()),
             Nature::Blackhole => Route::special(RouteKind::Blackhole),
         };
         usable.metric = route.metric;
