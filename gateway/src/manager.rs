@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteKind, Source, VrfId};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, NeighborState, Revision, RouteKind, Source, VrfId};
 use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
@@ -93,7 +93,7 @@ impl Manager {
                     None => break,
                 },
                 events = inputs.kernel.recv() => match events {
-                    Some(events) => events.into_iter().for_each(|event| self.rib.kernel(event)),
+                    Some(events) => events.into_iter().for_each(|event| self.kernel(event)),
                     None => break,
                 },
                 events = inputs.fpm.recv() => match events {
@@ -147,7 +147,7 @@ impl Manager {
                 any = true;
             }
             if let Ok(events) = inputs.kernel.try_recv() {
-                events.into_iter().for_each(|event| self.rib.kernel(event));
+                events.into_iter().for_each(|event| self.kernel(event));
                 any = true;
             }
             if let Ok(events) = inputs.fpm.try_recv() {
@@ -207,6 +207,21 @@ impl Manager {
                     self.mirror.end_of_start();
                 }
             }
+        }
+    }
+
+    /// The kernel sees nothing of what is sent to a neighbour: one that it does not vouch for any more it is asked to probe.
+    fn kernel(&mut self, event: KernelEvent) {
+        let stale = match &event {
+            KernelEvent::Neighbor(neighbor) if matches!(neighbor.state, NeighborState::Stale(_)) => {
+                Some((neighbor.interface, neighbor.address))
+            }
+            _ => None,
+        };
+        self.rib.kernel(event);
+        if let Some((interface, address)) = stale.filter(|(interface, address)| self.rib.sends_to(*interface, *address))
+        {
+            self.mirror.request_neighbor(interface, address);
         }
     }
 

@@ -428,6 +428,7 @@ async fn neighbors(State(shared): State<Arc<Shared>>) -> Shown<Vec<NeighborRow>>
             .find(|view| Some(view.interface.id) == neighbor.interface);
         let (mac, state) = match neighbor.state {
             NeighborState::Reachable(mac) => (Some(mac), "reachable"),
+            NeighborState::Stale(mac) => (Some(mac), "stale"),
             NeighborState::Incomplete => (None, "incomplete"),
             NeighborState::Failed => (None, "failed"),
             NeighborState::Gone => (None, "gone"),

@@ -42,14 +42,26 @@ pub struct AddressChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NeighborState {
-    /// Usable: REACHABLE, PERMANENT, NOARP, and STALE/DELAY/PROBE, whose MAC is still good to use.
+    /// Confirmed: REACHABLE, PERMANENT, NOARP.
     Reachable(Mac),
+    /// Its MAC is used, and nobody has confirmed it lately: STALE, and DELAY and PROBE, which ask.
+    Stale(Mac),
     /// Being resolved.
     Incomplete,
     /// Resolution failed.
     Failed,
     /// Forgotten.
     Gone,
+}
+
+impl NeighborState {
+    /// The address to send to, if there is one that may be used.
+    pub const fn mac(self) -> Option<Mac> {
+        match self {
+            Self::Reachable(mac) | Self::Stale(mac) => Some(mac),
+            Self::Incomplete | Self::Failed | Self::Gone => None,
+        }
+    }
 }
 
 /// A neighbour's state changed.

@@ -98,7 +98,7 @@ pub struct NextHopObject {
 pub struct NextHopObjectChange {
     /// The object.
     pub object: NextHopObject,
-    /// Its next hops, none of them an object; none at all when it is gone.
+    /// Its next hops, each with a gateway and none of them an object; none at all when it is gone.
     pub next_hops: Vec<NextHop>,
 }
 

@@ -230,6 +230,9 @@ fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange>
         _ if !present => NeighborState::Gone,
         NeighbourState::Failed => NeighborState::Failed,
         NeighbourState::Incomplete | NeighbourState::None => NeighborState::Incomplete,
+        NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => {
+            mac.map_or(NeighborState::Incomplete, NeighborState::Stale)
+        }
         _ => mac.map_or(NeighborState::Incomplete, NeighborState::Reachable),
     };
     Some(NeighborChange {
@@ -402,9 +405,12 @@ mod tests {
             neighbor(&message, true).map(|n| n.state)
         };
         let reachable = Some(NeighborState::Reachable(Mac([2, 0, 0, 0, 0, 1])));
+        let stale = Some(NeighborState::Stale(Mac([2, 0, 0, 0, 0, 1])));
+        for state in [NeighbourState::Stale, NeighbourState::Delay, NeighbourState::Probe] {
+            assert_eq!(fold(state), stale, "{state}");
+        }
         for state in [
-            NeighbourState::Stale,
-            NeighbourState::Probe,
+            NeighbourState::Reachable,
             NeighbourState::Permanent,
             NeighbourState::Noarp,
         ] {

@@ -234,7 +234,7 @@ impl Inbound {
     }
 
     /// Digests of this state and of a dump: links, addresses, foreign routes, next-hop objects, rules, forwarding
-    /// databases, and neighbours that are reachable (the kernel begins to resolve one without a notification).
+    /// databases, and the MACs of neighbours (the kernel begins to resolve or confirm one without a notification).
     pub(crate) fn digests(&self, snapshot: &Snapshot) -> (Digest, Digest) {
         let (mut ours, mut kernels) = (Digest::default(), Digest::default());
         let link = |l: &LinkChange| (l.index, l.name.clone(), l.mac, l.mtu, l.up);
@@ -244,12 +244,11 @@ impl Inbound {
         for address in snapshot.addresses.iter().map(|a| &a.change).filter(|a| a.present) {
             kernels.add(&(address.interface, address.address));
         }
-        let reachable = |state| matches!(state, NeighborState::Reachable(_));
-        for (neighbor, state) in self.neighbors.iter().filter(|(_, s)| reachable(**s)) {
-            ours.add(&(neighbor, state));
+        for (neighbor, mac) in self.neighbors.iter().filter_map(|(n, state)| Some((n, state.mac()?))) {
+            ours.add(&(neighbor, mac));
         }
-        for neighbor in snapshot.neighbors.iter().filter(|n| reachable(n.state)) {
-            kernels.add(&((neighbor.interface, neighbor.address), neighbor.state));
+        for (neighbor, mac) in snapshot.neighbors.iter().filter_map(|n| Some((n, n.state.mac()?))) {
+            kernels.add(&((neighbor.interface, neighbor.address), mac));
         }
         self.routes.values().flatten().for_each(|r| ours.add(r));
         self.objects.iter().for_each(|object| ours.add(&object));
@@ -463,6 +462,7 @@ pub(crate) fn usable(route: &ObservedRoute, objects: &Objects, named: impl Fn(u3
     if let Some(id) = route.object {
         let mut usable = match objects.nature(id)? {
             Nature::Ways => Route::unicast(NextHop::of_object(named(id))),
+            Nature::OnLink => Route::multipath(objects.ways(id).iter().copied()),
             Nature::Blackhole => Route::special(RouteKind::Blackhole),
         };
         usable.metric = route.metric;

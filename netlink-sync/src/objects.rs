@@ -21,6 +21,8 @@ const LOOKS: u32 = 1024;
 pub(crate) enum Nature {
     /// They have next hops.
     Ways,
+    /// The same, and some lead straight onto an interface: routes spell them out, for hosts on a subnet are found by its route.
+    OnLink,
     /// They drop.
     Blackhole,
 }
@@ -77,13 +79,19 @@ impl Objects {
 
     /// What routes that name it do; `None` for one that is not known or leads nowhere.
     pub(crate) fn nature(&self, id: u32) -> Option<Nature> {
-        if self.told.contains_key(&id) {
-            Some(Nature::Ways)
+        if let Some(ways) = self.told.get(&id) {
+            let on_link = ways.iter().any(|hop| hop.gateway.is_none());
+            Some(if on_link { Nature::OnLink } else { Nature::Ways })
         } else if self.blackholes.contains(&id) {
             Some(Nature::Blackhole)
         } else {
             None
         }
+    }
+
+    /// The next hops of an object.
+    pub(crate) fn ways(&self, id: u32) -> &[NextHop] {
+        self.told.get(&id).map_or(&[], Vec::as_slice)
     }
 
     /// Every object, in no order.
@@ -140,8 +148,9 @@ impl Objects {
             true => self.told.remove(&id),
             false => self.told.insert(id, ways.clone()),
         };
-        let nature = self.nature(id) != before;
         let changed = old.unwrap_or_default() != ways;
+        let after = self.nature(id);
+        let nature = after != before || (changed && after == Some(Nature::OnLink));
         (nature || changed).then(|| Effect {
             id,
             nature,

@@ -219,7 +219,7 @@ impl Rib {
             Target::Leak(_) => return hop,
         };
         (hop.mac, hop.problem) = match state {
-            Some(NeighborState::Reachable(mac)) => (Some(*mac), None),
+            Some(NeighborState::Reachable(mac) | NeighborState::Stale(mac)) => (Some(*mac), None),
             Some(NeighborState::Incomplete) => (None, Some(HopProblem::NeighborIncomplete)),
             Some(NeighborState::Failed) => (None, Some(HopProblem::NeighborFailed)),
             Some(NeighborState::Gone) | None => (None, Some(HopProblem::NeighborUnknown)),

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use net::{FdbChange, IfIndex, InterfaceId, Mac, NeighborState, Vni};
+use net::{FdbChange, IfIndex, InterfaceId, Mac, Vni};
 
 use crate::connected::LOWEST;
 use crate::group::Target;
@@ -29,7 +29,7 @@ impl Rib {
             .neighbors
             .range((host, LOWEST)..)
             .take_while(|((h, _), _)| *h == host);
-        for ((_, address), _) in on_host.filter(|(_, state)| **state == NeighborState::Reachable(mac)) {
+        for ((_, address), _) in on_host.filter(|(_, state)| state.mac() == Some(mac)) {
             self.next_hops
                 .dirty
                 .extend(self.next_hops.find(Target::Neighbor(interface, *address)));

@@ -1,6 +1,5 @@
 //! Groups: sets of unresolved next hops that routes share, each resolved once for all of them.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -349,19 +348,6 @@ impl Groups {
         };
         let entries = self.entries.capacity() * size_of::<Group>();
         entries + self.entries.iter().map(held).sum::<usize>()
-    }
-
-    /// The users of groups, to be read and put in order.
-    pub(crate) fn users<'g>(&'g mut self, ids: &'g BTreeSet<u32>) -> impl Iterator<Item = (u32, &'g mut Users)> {
-        // One at a time: each id is in the set once.
-        let mut rest = self.entries.as_mut_slice();
-        let mut taken = 0;
-        ids.iter().filter_map(move |id| {
-            let (before, after) = std::mem::take(&mut rest).split_at_mut_checked((*id - taken) as usize + 1)?;
-            rest = after;
-            taken = *id + 1;
-            before.last_mut().map(|group| (*id, &mut group.users))
-        })
     }
 }
 

@@ -225,6 +225,13 @@ impl Rib {
         self.set_candidate(change.vrf, change.prefix, Owner::Route(change.source), change.route);
     }
 
+    /// True if packets may be sent to this neighbour: then the kernel, which sees none of them, has to be asked to confirm it
+    /// when it is [`NeighborState::Stale`].
+    pub fn sends_to(&self, host: IfIndex, address: IpAddr) -> bool {
+        let interface = self.hosts.get(&host).copied();
+        interface.is_some_and(|id| self.next_hops.find(Target::Neighbor(id, address)).is_some())
+    }
+
     /// Takes in what an object stands for: every route that names it goes that way, in one change.
     pub fn next_hop_object(&mut self, change: NextHopObjectChange) {
         let NextHopObjectChange { object, next_hops } = change;
@@ -299,6 +306,8 @@ impl Rib {
         if at.map(|at| entry.candidates[at]) == candidate {
             return;
         }
+        let before = at.map(|at| entry.candidates[at].group);
+        let joins = candidate.is_some_and(|new| entry.candidates.iter().all(|c| c.group != new.group));
         let mut used = None;
         let old = at.map(|at| entry.candidates.remove(at));
         if let Some(candidate) = candidate {
@@ -308,16 +317,21 @@ impl Rib {
             entry.candidates.insert(at, candidate);
             used = Some(candidate.group);
         }
+        let left = before.filter(|group| entry.candidates.iter().all(|c| c.group != *group));
         if !std::mem::replace(&mut entry.dirty, true) {
             self.work.prefixes.push((vrf, prefix));
         }
         if let Some(id) = used {
             let group = self.groups.get_mut(id);
             group.references += 1;
-            group.users.add(id, prefix, routes);
+            if joins {
+                group.users.add(prefix);
+            }
         }
         if let Some(old) = old {
-            self.groups.get_mut(old.group).users.remove();
+            if let Some(id) = left {
+                self.groups.get_mut(id).users.remove(prefix);
+            }
             self.release_group(old.group);
         }
     }
@@ -427,13 +441,24 @@ impl Rib {
         let Some(interface) = self.hosts.get(&change.interface).copied().filter(|_| old != new) else {
             return;
         };
+        let target = Target::Neighbor(interface, change.address);
+        if old
+            .and_then(NeighborState::mac)
+            .is_some_and(|mac| change.state.mac() == Some(mac))
+        {
+            // Confirmed, or not lately: it is sent to as before, and when it is lost it is asked for again.
+            if let (NeighborState::Reachable(_), Some(id)) = (change.state, self.next_hops.find(target)) {
+                self.next_hops.get_mut(id).wanted = false;
+            }
+            return;
+        }
         self.work.pending += 1;
         let vrf = self.interfaces[&interface].vrf;
         self.index_neighbor(vrf, change.interface, change.address, new.is_some());
         self.work.prefixes.push((vrf, Prefix::host(change.address)));
-        if let Some(id) = self.next_hops.find(Target::Neighbor(interface, change.address)) {
+        if let Some(id) = self.next_hops.find(target) {
             self.next_hops.dirty.insert(id);
-            if new.is_none() {
+            if new.is_none() || (old.and_then(NeighborState::mac).is_some() && change.state.mac().is_none()) {
                 self.next_hops.get_mut(id).wanted = false;
             }
         }

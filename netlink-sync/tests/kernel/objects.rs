@@ -34,6 +34,18 @@ fn a_change_of_a_group_is_one_event_whatever_names_it() {
         assert_eq!(world.model.route_events, before, "no route is told");
         assert_eq!(world.model.events, events + 2, "the object and its group");
 
+        // One that leads straight onto an interface is spelled out: hosts on a subnet are found by its route.
+        ip("nexthop add id 7 dev va");
+        ip("route add 10.201.0.0/16 nhid 7");
+        world
+            .until("the route on the link", |m| m.route("10.201.0.0/16").is_some())
+            .await;
+        let on_link = world.model.route("10.201.0.0/16").expect("told").next_hops[0];
+        assert!(on_link.object.is_none() && on_link.interface.is_some(), "{on_link:?}");
+        ip("route del 10.201.0.0/16");
+        ip("nexthop del id 7");
+        world.until("it to go", |m| m.route("10.201.0.0/16").is_none()).await;
+
         // What the kernel takes along when an object goes, it takes without a word.
         ip("nexthop del id 1");
         world

@@ -188,7 +188,8 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
     ]);
     let change = ((0..3u16).prop_map(VrfId), parsed::<Prefix>(&PREFIXES), source, routes());
     let state = prop_oneof![
-        4 => macs().prop_map(NeighborState::Reachable),
+        3 => macs().prop_map(NeighborState::Reachable),
+        2 => macs().prop_map(NeighborState::Stale),
         1 => Just(NeighborState::Incomplete),
         1 => Just(NeighborState::Failed),
         1 => Just(NeighborState::Gone),
@@ -202,7 +203,7 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
         6 => (host(), parsed::<IpAddr>(&GATEWAYS), state).prop_map(|(h, a, s)| Event::Neighbor(h, a, s)),
         14 => change.prop_map(|(vrf, prefix, source, route)| Event::Route(RouteChange { vrf, prefix, source, route })),
         2 => (macs(), vtep).prop_map(|(mac, vtep)| Event::Fdb(InterfaceId(3), mac, vtep)),
-        4 => (objects(), weighted(next_hops(), 0..4)).prop_map(|(object, hops)| Event::Object(object, hops)),
+        4 => (objects(), weighted(next_hops().prop_filter("a gateway", |hop| hop.gateway.is_some()), 0..4)).prop_map(|(object, hops)| Event::Object(object, hops)),
         6 => Just(Event::Publish),
     ]
 }

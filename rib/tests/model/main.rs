@@ -237,9 +237,10 @@ impl Check {
     ) {
         let (vrf, address, _) = probe;
         let Some(before) = self.seen.get(&probe) else { return };
+        // A connection without a way is looked at with each generation.
+        let Some(old) = before.0 else { return };
         let listed = |(v, p): &(VrfId, Prefix)| (*v == vrf || before.1 != vrf) && p.contains(address);
-        let next_hop = before.0.is_some_and(|old| delta.next_hops.contains(&old));
-        let told = delta.everything || next_hop || delta.prefixes.iter().any(listed);
+        let told = delta.everything || delta.next_hops.contains(&old) || delta.prefixes.iter().any(listed);
         assert!(
             before == now || told,
             "{vrf} {address} went {before:?}, goes {now:?}, not in {delta:?}"

@@ -253,7 +253,7 @@ impl Reference {
 
     pub(crate) fn mac(&self, interface: &Interface, address: IpAddr) -> Option<Mac> {
         match self.neighbors.get(&(interface.host?, address))? {
-            NeighborState::Reachable(mac) => Some(*mac),
+            NeighborState::Reachable(mac) | NeighborState::Stale(mac) => Some(*mac),
             _ => None,
         }
     }

@@ -298,3 +298,35 @@ fn the_forwarding_database_of_a_kernel_device_is_that_of_its_network() {
     b.publish();
     assert_eq!(vtep(&b), None, "the device is gone");
 }
+
+#[test]
+fn a_stale_neighbour_is_sent_to_and_a_failed_one_is_not() {
+    let mut b = Bench::new();
+    b.announce(VRF, "20.0.0.0/8", Source::Static, via("10.0.0.2"));
+    b.publish();
+    assert!(b.rib.sends_to(HOST, ip("10.0.0.2")));
+    assert!(!b.rib.sends_to(HOST, ip("10.0.0.99")));
+    let reachable = mac(0x20);
+    for state in [NeighborState::Stale(reachable), NeighborState::Reachable(reachable)] {
+        b.neighbor(HOST, "10.0.0.2", state);
+        assert_eq!(b.rib.pending(), 0, "{state:?} changes nothing for workers");
+        assert_eq!(b.way(VRF, "20.0.0.1"), forward("10.0.0.2"));
+    }
+    b.neighbor(HOST, "10.0.0.2", NeighborState::Stale(mac(0x77)));
+    b.publish();
+    assert_eq!(b.lookup(VRF, "20.0.0.1").expect("routed").1.rewrite()[..6], mac(0x77).0);
+    b.neighbor(HOST, "10.0.0.2", NeighborState::Failed);
+    let published = b.publish();
+    assert_eq!(published.wanted, [(HOST, ip("10.0.0.2"))]);
+    assert_eq!(
+        b.way(VRF, "20.0.0.1"),
+        Ok((AdjacencyKind::Incomplete, Some(ip("10.0.0.2"))))
+    );
+    // A route to a neighbour that is stale already has it asked for once.
+    b.neighbor(HOST, "10.0.0.3", NeighborState::Stale(mac(3)));
+    let published = b.publish();
+    assert_eq!(published.wanted, [(HOST, ip("10.0.0.3"))]);
+    b.announce(VRF, "21.0.0.0/8", Source::Static, via("10.0.0.3"));
+    assert_eq!(b.publish().wanted, []);
+    assert_eq!(b.way(VRF, "21.0.0.1"), forward("10.0.0.3"));
+}
