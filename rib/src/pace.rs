@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Generations that may follow one another at once, after a pause of as many intervals.
 const AT_ONCE: u32 = 16;
 
-/// Says when the next generation may be published: a bucket of [`AT_ONCE`] tokens that gets one each interval.
+/// Says when the next generation may be published: a bucket of a few tokens that gets one each interval.
 #[derive(Debug, Clone)]
 pub struct Pace {
     interval: Duration,
