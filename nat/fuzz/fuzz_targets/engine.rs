@@ -7,16 +7,15 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use nat::{
-    DatagramKey, Delta, Engine, EngineConfig, Fragment, Fragments, Gathered, IcmpVerdict, Masquerade, Millis,
-    NewPacket, Outcome, Policy, PolicySpec, PortForward, Resolution, Resolver, Segment, Verdict, snapshot,
+    DatagramKey, Delta, Engine, EngineConfig, Filtering, ForwardTarget, Fragment, Fragments, Gathered, IcmpVerdict,
+    Limit, Limits, Mapping, Masquerade, Millis, NewPacket, Outcome, Policy, PolicySpec, PoolOptions, PortBlocks,
+    PortChoice, PortForward, Resolution, Resolver, Segment, StaticNat, Verdict, snapshot,
 };
 use net::checksum::Sum;
 use net::ipv4::Ipv4;
 use net::tcp::Tcp;
 use net::udp::Udp;
-use net::{
-    Drop, FragmentPart, Generation, NextHopId, RouteKind, V4, VpcId, VrfId, icmp, parse_v4, protocol,
-};
+use net::{Drop, FragmentPart, Generation, NextHopId, RouteKind, V4, VpcId, VrfId, icmp, parse_v4, protocol};
 
 const POOL: u32 = 0xc000_0201;
 
@@ -48,28 +47,83 @@ impl Resolver for Routes {
 
 fn policy(which: u8) -> Arc<Policy> {
     let vpc = |n| VpcId::new(n).expect("not zero");
+    let options = match which >> 3 & 3 {
+        0 => PoolOptions::default(),
+        1 => PoolOptions {
+            mapping: Mapping::EndpointIndependent,
+            filtering: Filtering::EndpointIndependent,
+            ..PoolOptions::default()
+        },
+        2 => PoolOptions {
+            mapping: Mapping::Overloading,
+            parity: true,
+            ..PoolOptions::default()
+        },
+        _ => PoolOptions {
+            choice: PortChoice::Blocks(PortBlocks {
+                size: 4,
+                count: 2,
+                quarantine: 60,
+            }),
+            ..PoolOptions::default()
+        },
+    };
+    // Blocks are on addresses that are one rule's alone.
+    let apart = u32::from(which >> 3 & 3 == 3) * 2;
     let masquerade = (1..=2).map(|n| Masquerade {
         vpc: vpc(n),
         sources: vec![],
-        pool: (0..=u32::from(which & 1)).map(|i| Ipv4Addr::from(POOL + i)).collect(),
+        pool: (0..=u32::from(which & 1))
+            .map(|i| Ipv4Addr::from(POOL + i + apart * u32::from(n - 1)))
+            .collect(),
         ports: (1000, 1016 + u16::from(which)),
+        options,
     });
     let forward = PortForward {
         vpc: vpc(1),
         address: Ipv4Addr::from(POOL + 9),
         protocol: if which & 2 == 0 { protocol::TCP } else { protocol::UDP },
-        port: 80,
-        target: Ipv4Addr::from(0x0a00_0002),
-        target_port: 80,
+        ports: (80, 80 + u16::from(which >> 5)),
+        targets: (2..4)
+            .map(|host| ForwardTarget {
+                address: Ipv4Addr::from(0x0a00_0000 + host),
+                port: 80,
+                weight: 1,
+            })
+            .collect(),
+        affinity: which & 4 == 0,
+    };
+    let fixed = StaticNat {
+        vpc: vpc(2),
+        inside: "10.0.0.8/29".parse().expect("a prefix"),
+        outside: "192.0.2.16/29".parse().expect("a prefix"),
+        peer: (which & 32 != 0).then(|| vpc(1)),
+    };
+    let limits = Limits {
+        vpc: vpc(1),
+        tenant: Limit {
+            sessions: Some(8),
+            new_sessions: Some(6),
+        },
+        subscriber: Limit::default(),
     };
     let spec = PolicySpec {
         masquerade: masquerade.collect(),
         port_forwards: vec![forward],
+        statics: vec![fixed],
+        limits: (which & 64 != 0).then_some(limits).into_iter().collect(),
         pick_up: which & 4 != 0,
         ..PolicySpec::default()
     };
     Arc::new(Policy::compile(spec).expect("valid"))
 }
+
+const CONFIG: EngineConfig = EngineConfig {
+    capacity: 12,
+    worker: 0,
+    workers: 1,
+    seed: 5,
+};
 
 struct Scene {
     engine: Engine,
@@ -79,14 +133,8 @@ struct Scene {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let config = EngineConfig {
-        capacity: 12,
-        worker: 0,
-        workers: 1,
-        seed: 5,
-    };
     let mut scene = Scene {
-        engine: Engine::new(config, policy(0)).expect("valid"),
+        engine: Engine::new(CONFIG, policy(0)).expect("valid"),
         fragments: Fragments::default(),
         routes: Routes(2),
         now: Millis(1),
@@ -137,7 +185,9 @@ impl Scene {
     fn packet(&mut self, vrf: VrfId, bytes: &[u8]) {
         let Ok(mut parsed) = parse_v4(bytes) else { return };
         let mut copy = bytes.to_vec();
-        if parsed.protocol == protocol::ICMP && parsed.fragment == FragmentPart::Whole && icmp::is_error(parsed.icmp_type)
+        if parsed.protocol == protocol::ICMP
+            && parsed.fragment == FragmentPart::Whole
+            && icmp::is_error(parsed.icmp_type)
         {
             let verdict = self.engine.icmp_error(vrf, &mut copy, 0, &self.routes, self.now);
             match verdict {
@@ -165,7 +215,9 @@ impl Scene {
         let at = match self.engine.lookup(&new.key()) {
             Some(at) => at,
             None => {
-                let Ok(way) = self.routes.resolve(vrf, parsed.destination, 0) else { return };
+                let Ok(way) = self.routes.resolve(vrf, parsed.destination, 0) else {
+                    return;
+                };
                 match self.engine.miss(&new, way, &self.routes, self.now) {
                     Verdict::Connection(at) => at,
                     _ => return,
@@ -179,7 +231,12 @@ impl Scene {
         }
         let l4 = usize::from(parsed.l4);
         let segment = Segment::of(bytes, l4, parsed.tcp_flags);
-        if self.engine.hit(at, segment, parsed.total_length, self.now).refused.is_some() {
+        if self
+            .engine
+            .hit(at, segment, parsed.total_length, self.now)
+            .refused
+            .is_some()
+        {
             return;
         }
         let before = has_right_checksum(bytes, &parsed);
@@ -190,8 +247,19 @@ impl Scene {
             rewrite.apply(&mut copy, l4, parsed.protocol);
         }
         let after = parse_v4(&copy).expect("still valid");
-        assert_eq!((after.source, after.destination), (rewrite.source(), rewrite.destination()));
-        assert!(!before || has_right_checksum(&copy, &after), "a right checksum stays right");
+        assert_eq!(
+            (after.source, after.destination),
+            (rewrite.source(), rewrite.destination())
+        );
+        assert!(
+            !before || has_right_checksum(&copy, &after),
+            "a right checksum stays right"
+        );
+        let public = after.destination >> 8 == POOL >> 8;
+        if public && vrf != VrfId::DEFAULT && parsed.fragment == FragmentPart::Whole {
+            // It turns back.
+            self.packet(VrfId::DEFAULT, &copy);
+        }
     }
 
     /// False if a fragment does not go on; one that does has its ports.
@@ -224,13 +292,21 @@ impl Scene {
         let mut saved = vec![];
         assert_eq!(self.engine.save(0, usize::MAX, &mut saved), None);
         let bytes = snapshot::encode(&saved, 1);
-        assert_eq!(snapshot::decode(&bytes, 100).map(|(all, _)| all), Ok(saved));
+        let (all, _) = snapshot::decode(&bytes, 100).expect("just encoded");
+        assert_eq!(all, saved);
+        let mut next = Engine::new(CONFIG, Arc::clone(self.engine.policy())).expect("valid");
+        for connection in &all {
+            let _ = next.restore(connection, 0);
+        }
         self.now.0 += 1_000_000_000;
-        self.engine.expire(self.now, usize::MAX, &mut |_, _| {});
-        let stats = self.engine.stats();
-        assert_eq!((stats.connections, stats.zombies), (0, 0));
-        assert!(stats.ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0));
-        assert_eq!(stats.created, stats.ended.total());
+        for mut engine in [self.engine, next] {
+            engine.expire(self.now, usize::MAX, &mut |_, _| {});
+            let stats = engine.stats();
+            assert_eq!((stats.connections, stats.zombies), (0, 0));
+            assert_eq!((stats.mappings, stats.blocks), (0, 0));
+            assert!(stats.ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0));
+            assert_eq!(stats.created, stats.ended.total());
+        }
     }
 }
 
