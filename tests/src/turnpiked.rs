@@ -213,8 +213,11 @@ impl Turnpiked {
         let route = self
             .active_route(prefix)
             .ok_or_else(|| format!("no active route to {prefix}"))?;
-        let found = rows(&route["next_hops"]).iter().any(|hop| hop["gateway"] == gateway);
-        ensure(found, || format!("{prefix} does not lead to {gateway}: {route}"))
+        // A route of the kernel may name a next-hop object; what that is comes with the resolution.
+        let mut ways = rows(&route["next_hops"]).iter().chain(rows(&route["resolved"]));
+        ensure(ways.any(|hop| hop["gateway"] == gateway), || {
+            format!("{prefix} does not lead to {gateway}: {route}")
+        })
     }
 
     /// Ends it with SIGTERM.
