@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nat::{
-    Delta, Engine, EngineConfig, EntryRef, FlowKey, ForwardTarget, Masquerade, Millis, NewPacket, Policy, PolicySpec, PoolOptions, PortForward,
-    Resolution, Resolver, Segment, Verdict,
+    Delta, Engine, EngineConfig, EntryRef, FlowKey, ForwardTarget, Masquerade, Millis, NewPacket, Policy, PolicySpec,
+    PoolOptions, PortForward, Resolution, Resolver, Segment, Verdict,
 };
 use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
 use nix::time::{ClockId, clock_gettime};
