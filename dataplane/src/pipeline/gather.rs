@@ -17,6 +17,7 @@ impl Pipeline {
         };
         match self.fragments.gather(&fragment, Packet { mbuf, meta }, self.now) {
             Gathered::Ports(ports, packet) if meta.ip.fragment == FragmentPart::First => {
+                let packet = with_ports(packet, ports);
                 burst.push(packet.mbuf, packet.meta);
                 let waited = self.fragments.released(&fragment.datagram);
                 self.gathered
