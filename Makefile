@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-nat bench-peers bench-bgp bench-instructions fuzz clean
+.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-bgp bench-instructions bench-nat bench-peers bench-routes fuzz clean
 
 FUZZ_SECONDS ?= 60
 export RUST_BACKTRACE ?= 1
@@ -51,6 +51,10 @@ bench: setup ## Run the benchmarks into target/bench
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench
 
+bench-routes: setup ## Measure route tables: load, lookups, changes, the kernel's mirror
+	cargo build --locked --release -p turnpike-tests --bins
+	target/release/bench-routes
+
 bench-nat: setup ## Benchmark the connection table and NAT, beside Linux and OVS-DPDK
 	@./setup.sh bench-nat
 	cargo build --locked --release -p turnpike-tests --bins
@@ -71,9 +75,12 @@ bench-instructions: setup ## Count instructions a packet with callgrind
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench-instructions
 
-fuzz: setup ## Fuzz frame parsing and NAT for FUZZ_SECONDS (60) each
+fuzz: setup ## Fuzz frame parsing, NAT, and BGP's OPEN, UPDATE and whole streams, for FUZZ_SECONDS (60) each
 	@./setup.sh fuzz
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir net/fuzz frame -- -max_total_time=$(FUZZ_SECONDS)
+	for target in open update stream; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir bgp/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz engine -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## Remove everything that was built

@@ -15,7 +15,8 @@ set -eu
 rust_minimum=1.95
 packages="
     libdpdk-dev dpdk-dev libclang1-14 libclang-common-14-dev pkg-config gcc libc6-dev make xz-utils
-    frr bird2 gobgpd openbgpd exabgp iproute2 ethtool iputils-ping nftables curl util-linux
+    frr bird2 gobgpd openbgpd exabgp pmacct bgpdump stayrtr
+    iproute2 ethtool iputils-ping nftables curl util-linux
 "
 
 root=$(cd "$(dirname "$0")" && pwd)

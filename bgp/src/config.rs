@@ -1,14 +1,18 @@
 //! What a speaker is told to be. Plain data: two configurations compare equal when nothing has to change.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use net::policy::RouteSource;
 use net::{IfIndex, Prefix, VrfId};
 
 use crate::bfd;
+use crate::bmp::BmpConfig;
 use crate::policy::{Policy, PolicyTable};
+use crate::rib::Rules;
+use crate::rpki::CacheConfig;
 use crate::{Error, Family, Role};
 
 /// TCP port of BGP (RFC 4271 section 3).
@@ -33,17 +37,53 @@ pub struct SpeakerConfig {
     pub listen: Vec<SocketAddr>,
     /// Prefixes to announce as ours.
     pub originate: Vec<Prefix>,
-    /// Most next hops of a route learned from external peers; 0 and 1 both mean no multipath.
-    pub multipath: u8,
     /// After a start: longest wait for the tables of the peers with [`RestartMode::Full`] before anything is announced
     /// (RFC 4724 section 4.1); zero announces at once.
     pub selection_deferral: Duration,
+    /// What to announce of the owner's routes of other sources ([`crate::Feedback::Offers`]): a policy for each source.
+    pub redistribute: BTreeMap<RouteSource, Policy>,
+    /// What is chosen of the decision process.
+    pub rules: Rules,
+    /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
+    /// taken to be reachable and equally far.
+    pub track_next_hops: bool,
+    /// Peers are told of a route when the owner has said that it forwards by it ([`crate::Feedback::Carried`]).
+    pub advertise_installed: bool,
     /// Every named policy, for dry runs; peers hold those they use.
     pub policies: PolicyTable,
     /// Whom to speak with.
     pub peers: Vec<PeerConfig>,
     /// Who else may connect.
     pub dynamic: Vec<DynamicPeers>,
+    /// Neighbours without configured addresses.
+    pub unnumbered: Vec<UnnumberedPeer>,
+    /// Who is told what peers announce, over BMP.
+    pub bmp: Vec<BmpConfig>,
+    /// Who says which AS may originate what.
+    pub rpki: Vec<CacheConfig>,
+    /// What collectors know the speaker by.
+    pub name: String,
+}
+
+/// The router at the other end of an interface, whose link-local address its router advertisements tell (RFC 4861): it is
+/// a peer from then on. This speaker advertises itself there, as no default router, so that the other learns ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnnumberedPeer {
+    /// Kernel interface; it need not be there yet.
+    pub interface: String,
+    /// What is true of the peer, but for the address.
+    pub template: PeerConfig,
+}
+
+impl UnnumberedPeer {
+    /// The peer at `address`, on the interface with this index.
+    pub fn peer(&self, address: Ipv6Addr, index: IfIndex) -> PeerConfig {
+        PeerConfig {
+            address: IpAddr::V6(address),
+            interface: Some(index),
+            ..self.template.clone()
+        }
+    }
 }
 
 /// Peers that are known by a range of addresses alone: each is there from the moment that it connects until its session
@@ -92,6 +132,44 @@ impl Password {
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Password")
+    }
+}
+
+/// Which AS a peer may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteAs {
+    /// This one.
+    Number(u32),
+    /// Any but our own.
+    External,
+}
+
+impl RemoteAs {
+    /// True if a peer of `asn` is the one meant, seen from a speaker of `local_as`.
+    pub const fn admits(self, asn: u32, local_as: u32) -> bool {
+        match self {
+            Self::Number(number) => number == asn,
+            Self::External => asn != local_as && asn != 0,
+        }
+    }
+
+    /// True for a peer within the AS of a speaker of `local_as`.
+    pub const fn is_internal(self, local_as: u32) -> bool {
+        matches!(self, Self::Number(number) if number == local_as)
+    }
+
+    /// The AS if it is known from the start.
+    pub const fn number(self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::External => None,
+        }
+    }
+}
+
+impl From<u32> for RemoteAs {
+    fn from(number: u32) -> Self {
+        Self::Number(number)
     }
 }
 
@@ -147,7 +225,7 @@ pub struct PeerConfig {
     /// Its address; also the only address it may connect from.
     pub address: IpAddr,
     /// Its AS number; equal to our own for an internal peer.
-    pub remote_as: u32,
+    pub remote_as: RemoteAs,
     /// TCP port to connect to.
     pub port: u16,
     /// Address to connect from; `None` lets the kernel choose.
@@ -210,11 +288,18 @@ impl SpeakerConfig {
             vrf: VrfId::DEFAULT,
             listen: Vec::new(),
             originate: Vec::new(),
-            multipath: 1,
             selection_deferral: Duration::from_secs(60),
+            redistribute: BTreeMap::new(),
+            rules: Rules::default(),
+            track_next_hops: false,
+            advertise_installed: false,
             policies: PolicyTable::default(),
             peers: Vec::new(),
             dynamic: Vec::new(),
+            unnumbered: Vec::new(),
+            bmp: Vec::new(),
+            rpki: Vec::new(),
+            name: String::new(),
         }
     }
 
@@ -244,6 +329,19 @@ impl SpeakerConfig {
             peer.check_address()?;
             peer.check(self.asn)?;
         }
+        let mut caches = HashSet::new();
+        if let Some(twice) = self.rpki.iter().find(|cache| !caches.insert(cache.cache)) {
+            return Err(Error::DuplicateCache(twice.cache));
+        }
+        let mut collectors = HashSet::new();
+        for bmp in &self.bmp {
+            if !collectors.insert(bmp.collector) {
+                return Err(Error::DuplicateCollector(bmp.collector));
+            }
+            if !bmp.pre_policy && !bmp.post_policy {
+                return Err(Error::IdleCollector(bmp.collector));
+            }
+        }
         let mut ranges = HashSet::new();
         for dynamic in &self.dynamic {
             let range = dynamic.range;
@@ -255,6 +353,18 @@ impl SpeakerConfig {
             }
             dynamic.peer(range.net().network()).check(self.asn)?;
         }
+        let mut interfaces = HashSet::new();
+        for unnumbered in &self.unnumbered {
+            let interface = || unnumbered.interface.clone();
+            if !interfaces.insert(&unnumbered.interface) {
+                return Err(Error::DuplicateInterface(interface()));
+            }
+            if unnumbered.template.password.is_some() {
+                return Err(Error::UnnumberedPassword(interface()));
+            }
+            let somewhere = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+            unnumbered.peer(somewhere, IfIndex(0)).check(self.asn)?;
+        }
         Ok(())
     }
 }
@@ -262,10 +372,10 @@ impl SpeakerConfig {
 impl PeerConfig {
     /// A peer with the defaults: both unicast families, hold time 90 s, retries at most 10 s apart, no policy (which on
     /// an external session accepts and announces nothing, RFC 8212).
-    pub fn new(address: IpAddr, remote_as: u32) -> Self {
+    pub fn new(address: IpAddr, remote_as: impl Into<RemoteAs>) -> Self {
         Self {
             address,
-            remote_as,
+            remote_as: remote_as.into(),
             port: DEFAULT_PORT,
             local_address: None,
             password: None,
@@ -318,13 +428,15 @@ impl PeerConfig {
 
     fn check(&self, local_as: u32) -> Result<(), Error> {
         let peer = self.address;
-        if self.role.is_some() && self.remote_as == local_as {
+        if self.role.is_some() && self.remote_as.is_internal(local_as) {
             return Err(Error::RoleInside(peer));
         }
         if self.strict_role && self.role.is_none() {
             return Err(Error::StrictRole(peer));
         }
-        check_as(self.remote_as, || format!("peer {peer}"))?;
+        if let RemoteAs::Number(number) = self.remote_as {
+            check_as(number, || format!("peer {peer}"))?;
+        }
         if matches!(self.hold_time, 1 | 2) {
             return Err(Error::HoldTime {
                 peer,
@@ -408,7 +520,10 @@ mod tests {
 
     #[test]
     fn each_mistake_is_refused_by_name() {
-        assert!(matches!(with_peer(|p| p.remote_as = 0), Err(Error::ReservedAs { .. })));
+        assert!(matches!(
+            with_peer(|p| p.remote_as = 0.into()),
+            Err(Error::ReservedAs { .. })
+        ));
         assert!(matches!(
             with_peer(|p| p.hold_time = 2),
             Err(Error::HoldTime { seconds: 2, .. })
@@ -452,7 +567,7 @@ mod tests {
             Err(Error::BfdDistance(_))
         ));
         assert!(matches!(
-            with_peer(|p| (p.remote_as, p.role) = (65000, Some(Role::Peer))),
+            with_peer(|p| (p.remote_as, p.role) = (65000.into(), Some(Role::Peer))),
             Err(Error::RoleInside(_))
         ));
         assert!(matches!(with_peer(|p| p.strict_role = true), Err(Error::StrictRole(_))));
@@ -507,7 +622,7 @@ mod tests {
             let address = address.parse().expect("ip");
             config
                 .dynamic_at(address)
-                .map(|dynamic| dynamic.peer(address).remote_as)
+                .and_then(|dynamic| dynamic.peer(address).remote_as.number())
         };
         assert_eq!(
             [at("10.1.2.3"), at("192.0.2.9"), at("2001:db8::1")],

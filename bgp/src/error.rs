@@ -24,6 +24,12 @@ pub enum Error {
     /// One range twice.
     #[error("the range {0} of dynamic peers is configured twice: remove one of the two")]
     DuplicateRange(Prefix),
+    /// One interface twice.
+    #[error("the interface {0} has two unnumbered peers: remove one of the two")]
+    DuplicateInterface(String),
+    /// The kernel wants the peer's address with the key.
+    #[error("the unnumbered peer on {0} has a password, and no address to sign for: remove it, or use ttl-security")]
+    UnnumberedPassword(String),
     /// A range for nobody.
     #[error("the range {0} of dynamic peers has a limit of 0: allow 1 or more, or remove it")]
     DynamicLimit(Prefix),
@@ -135,6 +141,20 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// One cache twice.
+    #[error("RPKI cache {0} is configured twice: remove one of the two")]
+    DuplicateCache(SocketAddr),
+    /// One collector twice.
+    #[error("BMP collector {0} is configured twice: remove one of the two")]
+    DuplicateCollector(SocketAddr),
+    /// A collector that is told no routes.
+    #[error("BMP collector {0} gets routes neither before nor after policy: choose one, or both")]
+    IdleCollector(SocketAddr),
+    /// The table of peers of a dump is full.
+    #[error(
+        "more than 65535 peers have paths, and a table dump has room for so many: dump the loc-rib, or fewer peers"
+    )]
+    TooManyPeers,
     /// Another BFD daemon, most likely FRR's, or no right to bind.
     #[error(
         "cannot listen for BFD on UDP port {port}: {source}; end the other BFD daemon (FRR's bfdd), take `bfd` from the \

@@ -28,6 +28,14 @@ impl Family {
         }
     }
 
+    /// AFI and SAFI (RFC 4760 section 3).
+    pub const fn numbers(self) -> (u16, u8) {
+        match self {
+            Self::Ipv4Unicast => (1, 1),
+            Self::Ipv6Unicast => (2, 1),
+        }
+    }
+
     /// Position in [`Family::ALL`], for arrays with one entry a family.
     pub const fn index(self) -> usize {
         match self {

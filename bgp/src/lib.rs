@@ -1,7 +1,7 @@
 //! The BGP speaker of the gateway: sessions with the fabric's routers, a RIB of what they say, route changes out.
 //!
 //! Owns: the codec facade ([`wire`]), the sans-IO session ([`session`]), policy ([`policy`]), adj-rib-in, loc-rib and
-//! adj-rib-out ([`rib`]), BFD with the peers ([`bfd`]), and the sockets ([`Speaker`]).
+//! adj-rib-out ([`rib`]), BFD with the peers ([`bfd`]), the BMP exporter, and the sockets ([`Speaker`]).
 //!
 //! Never does: resolve next hops, program a kernel or a forwarding table, reflect routes, or give transit unless a
 //! peer's `advertise_learned` asks for it. It uses `net` alone: what comes out is [`net::RouteChange`].
@@ -16,21 +16,28 @@
 #![forbid(unsafe_code)]
 
 pub mod bfd;
+mod bmp;
 mod config;
 mod error;
 mod family;
 mod io;
+pub mod mrt;
 pub mod policy;
 pub mod rib;
 mod role;
+pub mod rpki;
 pub mod session;
 mod view;
 pub mod wire;
 
-pub use config::{DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RestartMode, SpeakerConfig};
+pub use bmp::{BmpConfig, BmpView};
+pub use config::{
+    DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RemoteAs, RestartMode, SpeakerConfig,
+    UnnumberedPeer,
+};
 pub use error::Error;
 pub use family::Family;
-pub use io::{Event, Speaker};
+pub use io::{Event, Feedback, NextHopAnswers, Speaker};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use role::Role;
-pub use view::{FamilyCounters, PathView, PeerView, RouteView, State};
+pub use view::{FamilyCounters, NotificationView, PathView, PeerView, RouteView, State};

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use net::Prefix;
 use serde::{Deserialize, Serialize};
 
+use crate::session::MessageCounts;
 use crate::{Family, Role};
 
 /// The speaker and its peers.
@@ -24,6 +25,8 @@ pub struct State {
     pub update_groups: usize,
     /// Connections of dynamic peers that were refused because their range was full.
     pub dynamic_refused: u64,
+    /// Connections from addresses that are no peers, which were closed.
+    pub unknown_refused: u64,
     /// Peers whose tables are awaited, after a start, before anything is announced (RFC 4724 section 4.1).
     pub awaited: Vec<IpAddr>,
     /// One entry a peer, by address.
@@ -35,8 +38,10 @@ pub struct State {
 pub struct PeerView {
     /// Its address.
     pub address: IpAddr,
-    /// Its AS.
-    pub remote_as: u32,
+    /// Its AS; `None` while it may be any and has not said it.
+    pub remote_as: Option<u32>,
+    /// The interface that it is the unnumbered peer of.
+    pub unnumbered: Option<String>,
     /// Its BGP identifier, while known.
     pub router_id: Option<Ipv4Addr>,
     /// The range that it is a dynamic peer of.
@@ -61,6 +66,10 @@ pub struct PeerView {
     pub messages_in: u64,
     /// Messages sent since the peer was configured.
     pub messages_out: u64,
+    /// Those received, by type.
+    pub messages_received: MessageCounts,
+    /// Those sent, by type.
+    pub messages_sent: MessageCounts,
     /// UPDATEs whose routes were treated as withdrawn (RFC 7606).
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used (RFC 7606).
@@ -73,8 +82,27 @@ pub struct PeerView {
     pub flaps: u64,
     /// Why the session last failed.
     pub last_error: Option<String>,
+    /// The last NOTIFICATION that ended a connection.
+    pub last_notification: Option<NotificationView>,
     /// State of BFD with the peer; `None` without BFD.
     pub bfd: Option<crate::bfd::packet::State>,
+}
+
+/// A NOTIFICATION (RFC 4271 section 4.5).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotificationView {
+    /// We sent it; else the peer did.
+    pub sent: bool,
+    /// Seconds ago.
+    pub seconds_ago: u64,
+    /// Error code.
+    pub code: u8,
+    /// Error subcode.
+    pub subcode: u8,
+    /// What they mean.
+    pub meaning: String,
+    /// Its data in hexadecimal: what was wrong, as it came, or the peer's reason.
+    pub data: String,
 }
 
 /// Prefix counts of one family of a peer.
@@ -140,6 +168,8 @@ pub struct PathView {
     pub tag: u32,
     /// Policy has traffic to it discarded.
     pub blackhole: bool,
+    /// What the RPKI says of its origin: valid, invalid or not-found.
+    pub rpki: String,
     /// Import policy changed its attributes: those shown are after policy.
     pub changed_by_policy: bool,
 }

@@ -215,9 +215,18 @@ fn the_shutdown_communication_of_frr_is_shown() {
         watch.wait("session", is_up).await;
         let line = "neighbor 10.99.0.1 shutdown message rack 5 moves";
         lab.configure("router bgp 65001", "", line).await;
-        eventually("the text is shown", async || {
-            let error = speaker.state().await.peers.remove(0).last_error.unwrap_or_default();
-            error.contains("Administrative Shutdown") && error.contains("rack 5 moves")
+        eventually("the text and the bytes are shown", async || {
+            let peer = speaker.state().await.peers.remove(0);
+            // A hard reset around the shutdown; its text is of 12 bytes. It stays when we have failed to connect since.
+            let told = peer.last_notification.is_some_and(|told| {
+                !told.sent
+                    && (told.code, told.subcode) == (6, 9)
+                    && told.data == "06020c7261636b2035206d6f766573"
+                    && told.meaning.contains("Administrative Shutdown: \"rack 5 moves\"")
+            });
+            let counts = peer.messages_received;
+            let counted = [counts.open, counts.update, counts.keepalive, counts.notification];
+            told && counted.iter().all(|count| *count > 0)
         })
         .await;
         speaker.shutdown("").await;

@@ -1,8 +1,9 @@
-//! Routes told again without a reset (RFC 2918, 7313), asked for by each side, with FRR and with BIRD.
+//! Routes told again without a reset (RFC 2918, 7313), asked for by each side, with FRR, BIRD, GoBGP and OpenBGPD.
 
 mod lab;
 
 use bgp::{Speaker, SpeakerConfig};
+use lab::routers::{Program, installed, sessions};
 use lab::watch::{Watch, change, is_up, prefix};
 use lab::{FRR_V4, Lab, eventually, speaker_config};
 
@@ -97,4 +98,47 @@ fn bird_tells_and_is_told_again_between_markers() {
         assert!(ours().await);
         speaker.shutdown("").await;
     });
+}
+
+/// Each asks the other, but for GoBGP, which keeps what it was told; the routes stay.
+fn asked_by_both(program: Program) {
+    installed(program);
+    Lab::without_frr(move |lab| async move {
+        let router = lab.start_router(program, None).await;
+        let (sender, mut watch) = Watch::new(64);
+        let mut config = sessions(program);
+        config.originate = vec![prefix("203.0.113.0/24")];
+        let speaker = Speaker::start(config, sender).await.expect("speaker starts");
+        watch.wait("session", is_up).await;
+        watch.wait("a route", |event| change(event, "2001:db8:100::/48")).await;
+        let ours = async || router.knows("203.0.113.0/24").await.contains("203.0.113.0/24");
+        eventually("it has our route", ours).await;
+
+        let before = speaker.state().await.peers[0].messages_in;
+        speaker.refresh(FRR_V4.parse().expect("ip")).await.expect("asks");
+        eventually("it tells its routes again", async || {
+            speaker.state().await.peers[0].messages_in > before
+        })
+        .await;
+        if program != Program::GoBgp {
+            router.ask_refresh().await;
+            eventually("it has asked", async || refreshes(&speaker).await.1 >= 1).await;
+        }
+        for of in ["192.0.2.0/24", "198.51.100.0/24", "2001:db8:100::/48"] {
+            eventually("its routes are fresh", async || is_used(&speaker, of).await).await;
+        }
+        assert!(ours().await);
+        assert_eq!(refreshes(&speaker).await.2, 0);
+        speaker.shutdown("").await;
+    });
+}
+
+#[test]
+fn gobgp_is_asked() {
+    asked_by_both(Program::GoBgp);
+}
+
+#[test]
+fn openbgpd_asks_and_is_asked() {
+    asked_by_both(Program::OpenBgpd);
 }

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use bgp::{Error, Event, MaxPrefixes, PeerConfig, Policy, Speaker, SpeakerConfig};
+use bgp::{Error, Event, Feedback, MaxPrefixes, PeerConfig, Policy, Speaker, SpeakerConfig};
+use net::policy::RouteSource;
 use net::{Prefix, Route, Source};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpSocket;
@@ -186,4 +187,68 @@ async fn a_connection_from_an_unknown_address_is_closed_without_a_word() {
         .expect("closed in order");
     assert!(bytes.is_empty());
     speaker.shutdown("").await;
+}
+
+#[tokio::test]
+async fn a_route_is_announced_when_the_owner_forwards_by_it() {
+    // Three in a row: what 11 announces, 12 passes on to 13 when its owner has carried the route out.
+    let port = free_port(11);
+    let mut origin = config(11, 12, port);
+    origin.originate = vec![prefix("10.0.0.0/8")];
+    let mut middle = config(12, 11, port);
+    middle.peers.extend(config(12, 13, port).peers);
+    middle.peers.iter_mut().for_each(|peer| peer.advertise_learned = true);
+    middle.advertise_installed = true;
+    let (right, mut right_events) = start(config(13, 12, port)).await;
+    let (middle, mut events) = start(middle).await;
+    // The session that is to hear of it is up before.
+    let up = async { while !matches!(events.recv().await, Some(Event::PeerUp { peer }) if peer == loopback(13)) {} };
+    timeout(PATIENCE, up).await.expect("the session comes up");
+    let (left, _left_events) = start(origin.clone()).await;
+    assert!(change(&mut events, "10.0.0.0/8").await.1.is_some());
+    // 12 knows and has told its owner; 13 was told nothing.
+    let advertised = async |of: u8| {
+        let state = middle.state().await;
+        let peer = state.peers.into_iter().find(|peer| peer.address == loopback(of));
+        peer.map(|peer| peer.messages_out)
+    };
+    let silent = advertised(13).await;
+    assert!(right.routes(None).await.is_empty());
+    middle.feedback().send(Feedback::Carried(1)).expect("the speaker runs");
+    assert!(change(&mut right_events, "10.0.0.0/8").await.1.is_some());
+    assert!(advertised(13).await > silent);
+
+    // So it is with withdrawals.
+    origin.originate.clear();
+    left.apply(origin).await.expect("applies");
+    while change(&mut events, "10.0.0.0/8").await.1.is_some() {}
+    assert_eq!(right.routes(None).await.len(), 1);
+    middle.feedback().send(Feedback::Carried(2)).expect("the speaker runs");
+    while change(&mut right_events, "10.0.0.0/8").await.1.is_some() {}
+    for speaker in [left, middle, right] {
+        speaker.shutdown("").await;
+    }
+}
+
+#[tokio::test]
+async fn offered_routes_reach_the_peer_by_policy() {
+    let port = free_port(14);
+    let mut origin = config(14, 15, port);
+    origin.redistribute.insert(RouteSource::Static, Policy::Accept);
+    let (left, _left_events) = start(origin).await;
+    let (right, mut events) = start(config(15, 14, port)).await;
+    let offers = vec![
+        (prefix("10.1.0.0/16"), Some(RouteSource::Kernel)),
+        (prefix("10.2.0.0/16"), Some(RouteSource::Static)),
+    ];
+    left.feedback()
+        .send(Feedback::Offers(offers))
+        .expect("the speaker runs");
+    assert!(change(&mut events, "10.2.0.0/16").await.1.is_some());
+    assert_eq!(right.routes(None).await.len(), 1);
+    let gone = vec![(prefix("10.2.0.0/16"), None)];
+    left.feedback().send(Feedback::Offers(gone)).expect("the speaker runs");
+    while change(&mut events, "10.2.0.0/16").await.1.is_some() {}
+    left.shutdown("").await;
+    right.shutdown("").await;
 }

@@ -26,6 +26,9 @@ pub(crate) const LARGE_BATCH: BatchBounds = BatchBounds {
     time: 250,
 };
 
+/// Workers lose about a hundredth of their lookups to a stream of changes, and nobody notices the delay.
+pub(crate) const PUBLISH_INTERVAL: u32 = 5;
+
 /// Those that `net` gives.
 pub(crate) fn distances() -> Distances {
     Distances {
@@ -40,7 +43,9 @@ pub(crate) fn distances() -> Distances {
 pub(crate) const KERNEL_TABLE: u32 = 254;
 /// Nobody else's: iproute2 and FRR name 186 to 198 theirs.
 pub(crate) const KERNEL_PROTOCOL: u8 = 212;
-pub(crate) const KERNEL_METRIC: u32 = 20;
+/// Below zebra's 20: where both have a route, the host goes where the gateway does.
+pub(crate) const KERNEL_METRIC: u32 = 10;
+pub(crate) const KERNEL_AUDIT_INTERVAL: u32 = 30;
 
 /// As FRR connects when its configuration says nothing else.
 pub(crate) const FPM_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2620);
@@ -51,6 +56,7 @@ pub(crate) const BGP_PORT: u16 = 179;
 pub(crate) const MULTIPATH: u16 = 1;
 /// A full table of a router that is there comes in less.
 pub(crate) const SELECTION_DEFERRAL_TIME: u32 = 60;
+pub(crate) const MULTIPATH_INTERNAL: u16 = 1;
 pub(crate) const DYNAMIC_PEERS: u32 = 100;
 pub(crate) const HOLD_TIME: u16 = 90;
 /// RFC 9687 section 3.
@@ -61,6 +67,9 @@ pub(crate) const RESTART_TIME: u16 = 120;
 pub(crate) const STALE_TIME: u32 = 360;
 pub(crate) const LONG_LIVED_STALE_TIME: u32 = 0;
 pub(crate) const CONNECT_RETRY: u16 = 5;
+pub(crate) const RPKI_PREFERENCE: u8 = 100;
+/// Seconds.
+pub(crate) const STATISTICS_INTERVAL: u32 = 60;
 /// As FRR's.
 pub(crate) const BFD: Bfd = Bfd {
     min_tx_ms: 300,

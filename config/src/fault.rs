@@ -1,6 +1,6 @@
 //! Every way in which a configuration can be wrong.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use miette::Diagnostic;
 use net::{IpNet, Ipv4Net, Prefix, VlanId, Vni, VpcId};
@@ -323,6 +323,15 @@ pub enum Fault {
         /// The peer.
         peer: IpAddr,
     },
+    /// What only a peer with an address can have.
+    #[error("{object} has a {key}, and no address")]
+    #[diagnostic(help("remove it, or use a [[bgp.peer]]; ttl-security = 1 keeps strangers away as well"))]
+    NeedsAddress {
+        /// The peer.
+        object: String,
+        /// The key.
+        key: &'static str,
+    },
     /// A role within the AS.
     #[error("bgp peer {peer} is internal and has a role")]
     #[diagnostic(help("remove the role: roles are those of two ASes to each other (RFC 9234)"))]
@@ -343,6 +352,13 @@ pub enum Fault {
     BfdDistance {
         /// The peer.
         peer: IpAddr,
+    },
+    /// A collector that is told nothing.
+    #[error("bmp collector {collector} gets routes neither before nor after policy")]
+    #[diagnostic(help("set pre-policy or post-policy, or both, or remove the collector"))]
+    IdleCollector {
+        /// The collector.
+        collector: SocketAddr,
     },
     /// A group that is not there.
     #[error("there is no [[bgp.peer-group]] `{name}`")]

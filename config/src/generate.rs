@@ -11,10 +11,11 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
     ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
-    PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib,
-    Role, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
+    PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol,
+    Rib, Role, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers,
+    Vxlan,
 };
 use crate::words::Word;
 
@@ -156,6 +157,7 @@ fn rib() -> impl Strategy<Value = Rib> {
             size: size * 2,
             time: time * 2,
         },
+        publish_interval: time,
         distance: Distances {
             fixed,
             ebgp,
@@ -167,10 +169,13 @@ fn rib() -> impl Strategy<Value = Rib> {
 }
 
 fn kernel() -> impl Strategy<Value = Kernel> {
-    (1..=u32::MAX, 5..=u8::MAX, any::<u32>()).prop_map(|(table, protocol, metric)| Kernel {
-        table,
-        protocol,
-        metric,
+    (1..=u32::MAX, 5..=u8::MAX, any::<u32>(), 1..=86_400_u32).prop_map(|(table, protocol, metric, audit_interval)| {
+        Kernel {
+            table,
+            protocol,
+            metric,
+            audit_interval,
+        }
     })
 }
 
@@ -257,6 +262,7 @@ struct DrawnVpc {
     mtu: u16,
     hosts: BTreeSet<u8>,
     vteps: BTreeSet<u8>,
+    kernel_table: bool,
 }
 
 fn vpc() -> impl Strategy<Value = DrawnVpc> {
@@ -270,16 +276,20 @@ fn vpc() -> impl Strategy<Value = DrawnVpc> {
         68..=9000_u16,
         hosts,
         vteps,
+        any::<bool>(),
     )
-        .prop_map(|(name, host_interface, vlan, mac, mtu, hosts, vteps)| DrawnVpc {
-            name,
-            host_interface,
-            vlan,
-            mac,
-            mtu,
-            hosts,
-            vteps,
-        })
+        .prop_map(
+            |(name, host_interface, vlan, mac, mtu, hosts, vteps, kernel_table)| DrawnVpc {
+                name,
+                host_interface,
+                vlan,
+                mac,
+                mtu,
+                hosts,
+                vteps,
+                kernel_table,
+            },
+        )
 }
 
 impl DrawnVpc {
@@ -308,6 +318,7 @@ impl DrawnVpc {
                 .iter()
                 .map(|host| subnet(Ipv4Addr::new(10, 0, 0, *host), 24))
                 .collect(),
+            kernel_table: self.kernel_table.then(|| 1000 + u32::from(id)),
         }
     }
 }
@@ -375,13 +386,32 @@ fn bgp() -> impl Strategy<Value = Bgp> {
         1..=u32::MAX,
         listen,
         announce,
-        (1..=256_u16, 0..=3600_u32),
+        (
+            1..=256_u16,
+            1..=256_u16,
+            any::<[bool; 3]>(),
+            0..=3600_u32,
+            option::of(peer()),
+        ),
         policies(),
         peers,
         dynamic,
+        collectors(),
+        caches(),
     )
         .prop_map(
-            |(asn, router_id, listen, announce, (multipath, selection_deferral_time), policies, peers, dynamic)| Bgp {
+            |(asn, router_id, listen, announce, rules, policies, peers, dynamic, bmp, rpki): (
+                _,
+                _,
+                _,
+                _,
+                _,
+                Policies,
+                _,
+                _,
+                _,
+                _,
+            )| Bgp {
                 asn,
                 router_id: router_id.into(),
                 listen: listen
@@ -389,8 +419,15 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     .map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
                     .collect(),
                 announce: announce.into_iter().map(prefix).collect(),
-                multipath,
-                selection_deferral_time,
+                redistribute_connected: policies.policies.first().map(|policy| policy.name.clone()),
+                redistribute_static: policies.policies.last().map(|policy| policy.name.clone()),
+                redistribute_kernel: None,
+                selection_deferral_time: rules.3,
+                multipath: rules.0,
+                multipath_internal: rules.1,
+                always_compare_med: rules.2[0],
+                prefer_oldest: rules.2[1],
+                advertise_installed: rules.2[2],
                 policies,
                 peers: peers
                     .into_iter()
@@ -400,16 +437,55 @@ fn bgp() -> impl Strategy<Value = Bgp> {
                     })
                     .collect(),
                 dynamic: ranges(asn, dynamic),
+                // The first port is always there.
+                unnumbered: rules.4.into_iter().map(|peer| at_port(within(asn, peer))).collect(),
+                bmp,
+                rpki,
             },
         )
 }
 
+fn at_port(peer: Peer) -> UnnumberedPeer {
+    UnnumberedPeer {
+        interface: "p0".to_owned(),
+        template: Peer {
+            address: Ipv6Addr::UNSPECIFIED.into(),
+            password: None,
+            local_address: None,
+            ..peer
+        },
+    }
+}
+
 /// A peer of a speaker of this AS: roles are for external ones.
 fn within(asn: u32, mut peer: Peer) -> Peer {
-    if peer.asn == asn {
+    if peer.asn == PeerAs::Number(asn) {
         (peer.role, peer.strict_role) = (None, false);
     }
     peer
+}
+
+fn caches() -> impl Strategy<Value = Vec<RpkiCache>> {
+    collection::btree_map((any::<u32>(), 1..=u16::MAX), any::<u8>(), 0..3).prop_map(|drawn| {
+        let cache = |((address, port), preference): ((u32, u16), u8)| RpkiCache {
+            cache: SocketAddr::from((Ipv4Addr::from(address), port)),
+            preference,
+        };
+        drawn.into_iter().map(cache).collect()
+    })
+}
+
+fn collectors() -> impl Strategy<Value = Vec<Bmp>> {
+    let drawn = (any::<bool>(), any::<bool>(), 0..=86_400_u32);
+    collection::btree_map((any::<u32>(), 1..=u16::MAX), drawn, 0..3).prop_map(|drawn| {
+        let collector = |((address, port), (pre, post, statistics_interval)): ((u32, u16), (bool, bool, u32))| Bmp {
+            collector: SocketAddr::from((Ipv4Addr::from(address), port)),
+            pre_policy: pre || !post,
+            post_policy: post,
+            statistics_interval,
+        };
+        drawn.into_iter().map(collector).collect()
+    })
 }
 
 /// Prefixes that are equal once their host bits are gone count once.
@@ -482,17 +558,30 @@ fn session() -> impl Strategy<Value = Peer> {
     let secret = option::of("[ -~]{1,80}").prop_map(|text| text.map(|text| text.parse().expect("1 to 80 bytes")));
     let local = option::of(any::<u32>()).prop_map(|bits| bits.map(|bits| Ipv4Addr::from(bits).into()));
     let prefixes = (option::of(1..=u32::MAX), 1..=100_u8, option::of(1..=604_800_u32));
-    (numbers, any::<bool>(), families, distance, secret, local, prefixes).prop_map(
-        |((asn, port, hold_time, connect_retry), passive, families, distance, password, local_address, prefixes)| {
+    (numbers, any::<[bool; 3]>(), families, distance, secret, local, prefixes).prop_map(
+        |(
+            (asn, port, hold_time, connect_retry),
+            [passive, external, advertise_learned],
+            families,
+            distance,
+            password,
+            local_address,
+            prefixes,
+        )| {
             Peer {
                 address: Ipv4Addr::UNSPECIFIED.into(),
-                asn,
+                asn: if external {
+                    PeerAs::External
+                } else {
+                    PeerAs::Number(asn)
+                },
                 port,
                 local_address,
                 password,
                 ttl_security: distance.0,
                 multihop: distance.1,
                 passive,
+                advertise_learned,
                 hold_time,
                 send_hold_time: 65_536 + u32::from(hold_time) % 20_000,
                 connect_retry,
@@ -610,8 +699,9 @@ fn term() -> impl Strategy<Value = Term> {
             Condition::Neighbor(vec![parsed("192.0.2.1"), parsed("2001:db8::1")]),
             Condition::V4(true),
             Condition::Source(vec![parsed("announced"), parsed("ebgp")]),
+            Condition::Rpki(vec![parsed("invalid"), parsed("not-found")]),
         ],
-        0..=8,
+        0..=9,
     );
     let changes = sample::subsequence(
         vec![

@@ -16,8 +16,8 @@ use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerPolicy,
-    PrefixFilter, PrefixRule, Role,
+    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs,
+    PeerPolicy, PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
 };
 pub use nat::{
     Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
@@ -107,6 +107,8 @@ impl Config {
             set(&mut bgp.announce);
             bgp.peers.sort_by_key(|peer| peer.address);
             bgp.dynamic.sort_by_key(|dynamic| dynamic.prefix);
+            bgp.bmp.sort_by_key(|bmp| bmp.collector);
+            bgp.rpki.sort_by_key(|rpki| rpki.cache);
             let templates = bgp.dynamic.iter_mut().map(|dynamic| &mut dynamic.template);
             bgp.peers
                 .iter_mut()
@@ -237,6 +239,8 @@ pub struct Vpc {
     pub mtu: u16,
     /// The gateway's addresses in the VPC with their subnets, ascending.
     pub addresses: Vec<IpNet>,
+    /// Kernel table whose routes, of other programs, are the VPC's.
+    pub kernel_table: Option<u32>,
 }
 
 /// How the packets of a VPC are told from those of others.
@@ -327,6 +331,8 @@ pub struct Kernel {
     pub protocol: u8,
     /// Metric of our routes.
     pub metric: u32,
+    /// Seconds from one comparison of the kernel's whole state with ours to the next.
+    pub audit_interval: u32,
 }
 
 /// `[fpm]`: the server of FRR's Forwarding Plane Manager interface.

@@ -238,6 +238,7 @@ fn vpc(reader: &mut Reader<'_, '_>) -> Option<Vpc> {
         Some(Segment::Vxlan { .. }) | None => defaults::VXLAN_MTU,
     });
     let addresses = reader.list("addresses").unwrap_or_default();
+    let kernel_table = reader.optional("kernel-table");
     let (id, name) = (id?, name?);
     let host_interface = host_interface.unwrap_or_else(|| defaults::host_interface(&name));
     let mac = mac.unwrap_or_else(|| defaults::vpc_mac(id));
@@ -248,6 +249,7 @@ fn vpc(reader: &mut Reader<'_, '_>) -> Option<Vpc> {
         mac,
         mtu,
         addresses,
+        kernel_table,
         name,
     })
 }
@@ -360,6 +362,9 @@ fn kernel(reader: &mut Reader<'_, '_>) -> Kernel {
         table: reader.optional("table").unwrap_or(defaults::KERNEL_TABLE),
         protocol: reader.optional("protocol").unwrap_or(defaults::KERNEL_PROTOCOL),
         metric: reader.optional("metric").unwrap_or(defaults::KERNEL_METRIC),
+        audit_interval: reader
+            .optional("audit-interval")
+            .unwrap_or(defaults::KERNEL_AUDIT_INTERVAL),
     }
 }
 

@@ -142,6 +142,7 @@ pub struct Bgp {
     pub paths: usize,
     pub update_groups: usize,
     pub dynamic_refused: u64,
+    pub unknown_refused: u64,
     pub awaited: Vec<std::net::IpAddr>,
     pub peers: Vec<PeerView>,
     pub routes: Vec<bgp::RouteView>,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use rib::Pace;
 use serde::Serialize;
 
 /// Why a batch closed.
@@ -13,6 +14,8 @@ pub enum Closed {
     /// Nothing waited any more.
     #[default]
     Drained,
+    /// Nothing waited, but generations followed one another too closely: it waited for its turn.
+    Paced,
     /// It had as many changes as a batch may have.
     Size,
     /// It was open as long as a batch may be.
@@ -35,6 +38,8 @@ pub struct Bounds {
 pub struct Tally {
     /// Because nothing waited.
     pub drained: u64,
+    /// The same, after waiting for their turn.
+    pub paced: u64,
     /// At the bound of changes.
     pub size: u64,
     /// At the bound of time.
@@ -66,6 +71,9 @@ pub(crate) struct Batches {
     /// Until when the tables of the start are awaited.
     starting: Option<Instant>,
     patience: Duration,
+    pace: Pace,
+    /// The batch in the making had to wait for its turn.
+    waited: bool,
     tally: Tally,
 }
 
@@ -82,8 +90,17 @@ impl Batches {
             loading: HashMap::new(),
             starting: (awaited > 0).then_some(now + patience),
             patience,
+            pace: Pace::new(Duration::from_millis(config.publish_interval.into())),
+            waited: false,
             tally: Tally::default(),
         }
+    }
+
+    /// Until when a batch that closes with nothing more waiting has to be kept back; `None` if it may be published.
+    pub(crate) fn wait(&mut self, now: Instant) -> Option<Instant> {
+        let until = self.pace.wait(now);
+        self.waited |= until.is_some();
+        until
     }
 
     /// A session came up: its table follows.
@@ -112,15 +129,22 @@ impl Batches {
         self.starting.is_some() || !self.loading.is_empty()
     }
 
-    /// A batch was published.
-    pub(crate) fn published(&mut self, closed: Closed) {
+    /// A batch was published. Returns what closed it after all.
+    pub(crate) fn published(&mut self, closed: Closed, now: Instant) -> Closed {
+        self.pace.published(now);
+        let closed = match (std::mem::take(&mut self.waited), closed) {
+            (true, Closed::Drained) => Closed::Paced,
+            _ => closed,
+        };
         let count = match closed {
             Closed::Drained => &mut self.tally.drained,
+            Closed::Paced => &mut self.tally.paced,
             Closed::Size => &mut self.tally.size,
             Closed::Time => &mut self.tally.time,
             Closed::EndOfRib => &mut self.tally.end_of_rib,
         };
         *count += 1;
+        closed
     }
 
     /// A publish was put off.
@@ -160,6 +184,7 @@ mod tests {
         let config = config::Rib {
             batch: bounds(10, 5),
             large_batch: bounds(1000, 50),
+            publish_interval: 5,
             distance: config::Distances {
                 fixed: 1,
                 ebgp: 20,
@@ -212,13 +237,18 @@ mod tests {
             Closed::Time,
             Closed::EndOfRib,
         ] {
-            batches.published(closed);
+            assert_eq!(batches.published(closed, now), closed);
         }
+        while batches.wait(now).is_none() {
+            batches.published(Closed::Size, now);
+        }
+        assert_eq!(batches.published(Closed::Drained, now), Closed::Paced);
         batches.stalled();
         let view = batches.view(now);
         let tally = Tally {
             drained: 2,
-            size: 1,
+            paced: 1,
+            size: 12,
             time: 1,
             end_of_rib: 1,
             stalled: 1,

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use config::{Candidate, CommitInfo, Committed, Store};
 use dataplane::{Dataplane, LogLevel, Opened, Restore, Wiring};
 use net::{IfIndex, InterfaceId, VrfId};
-use netlink_sync::{FpmServer, Mirror, MirrorConfig};
+use netlink_sync::{FpmServer, Mirror};
 use rib::{Attachment, Reader, Rib, RibConfig};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::Error;
 use crate::batch::{Batches, Closed};
-use crate::manager::{Inputs, Manager, clock};
+use crate::manager::{Inputs, Manager, Query, clock};
 use crate::plan::{self, PlannedInterface};
 use crate::server::{self, Shared, SocketFile};
 use crate::speaker;
@@ -41,8 +41,6 @@ pub struct Options {
 
 /// Events that may wait between a source and the manager before the source is slowed down.
 const CHANNEL: usize = 4_096;
-/// Routes left in the kernel by an earlier run are removed after this time even if a peer never says End-of-RIB.
-const STALE: Duration = Duration::from_secs(120);
 
 /// Runs the gateway until a signal ends it.
 ///
@@ -126,17 +124,8 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     let indices: HashMap<InterfaceId, IfIndex> = dataplane.host_indices().iter().copied().collect();
 
     let (kernel_sender, kernel_events) = mpsc::channel(CHANNEL);
-    let mirror = Mirror::start(
-        MirrorConfig {
-            protocol: config.kernel.protocol,
-            table: config.kernel.table,
-            metric: config.kernel.metric,
-            tables: vec![(plan::MAIN_TABLE, VrfId::DEFAULT)],
-            stale_sweep: STALE,
-        },
-        kernel_sender,
-    )
-    .await?;
+    let (mirror, tuning) = plan::mirror(config);
+    let mirror = Mirror::start_with(mirror, tuning, kernel_sender).await?;
     for planned in &interfaces {
         let mut interface = planned.interface.clone();
         interface.host = indices.get(&interface.id).copied();
@@ -166,7 +155,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         rib,
         mirror.clone(),
         indices.clone(),
-        (sessions, Batches::new(&config.rib, sessions, STALE, clock())),
+        (sessions, Batches::new(&config.rib, sessions, plan::STALE, clock())),
         committed.revision,
         failure_sender,
     );
@@ -219,6 +208,12 @@ async fn serve(
         Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes).await?)),
         None => None,
     };
+    if let Some(speaker) = &speaker {
+        let feedback = speaker.feedback();
+        // The manager ends only after this.
+        let connect: Query = Box::new(move |manager| manager.speaker = Some(feedback));
+        let _ = shared.manager.send(connect).await;
+    }
     shared.speaker.clone_from(&speaker);
     let name = shared.config.gateway.name.clone();
     let socket = shared.config.api.socket.display().to_string();

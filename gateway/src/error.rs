@@ -88,6 +88,18 @@ pub enum Error {
         /// Body.
         text: String,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}: {source}")]
+    #[diagnostic(
+        code(turnpike::file),
+        help("name a file in a directory that is there, that you may write, and that has room; the file is as it was")
+    )]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
     /// A VPC's tunnel endpoints are not IPv4.
     #[error("{what} {address} is IPv6; tunnels run over IPv4")]
     #[diagnostic(code(turnpike::vxlan), help("name an IPv4 endpoint"))]

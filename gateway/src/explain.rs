@@ -463,6 +463,7 @@ mod tests {
             weight: 0,
             tag: 0,
             blackhole: false,
+            rpki: "not-found".to_owned(),
             changed_by_policy: false,
         };
         Facts {

@@ -7,13 +7,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, Revision, RouteChange, RouteKind, Source, VrfId};
-use netlink_sync::{KernelNextHop, KernelRoute, Mirror};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, NeighborState, Revision, RouteKind, Source, VrfId};
+use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
 
 use crate::api::GenerationView;
 use crate::batch::{Batches, Closed};
+use crate::next_hops::NextHops;
+use crate::redistribute::Offers;
 
 /// Generations that `show generations` remembers.
 const HISTORY: usize = 256;
@@ -27,7 +29,7 @@ pub(crate) type Query = Box<dyn FnOnce(&mut Manager) + Send>;
 pub(crate) struct Inputs {
     pub(crate) bgp: mpsc::Receiver<bgp::Event>,
     pub(crate) kernel: mpsc::Receiver<Vec<KernelEvent>>,
-    pub(crate) fpm: mpsc::Receiver<Vec<RouteChange>>,
+    pub(crate) fpm: mpsc::Receiver<Vec<FpmEvent>>,
     pub(crate) dataplane: mpsc::UnboundedReceiver<dataplane::Event>,
     pub(crate) queries: mpsc::Receiver<Query>,
 }
@@ -43,6 +45,12 @@ pub(crate) struct Manager {
     revision: Revision,
     epoch: Instant,
     pub(crate) batches: Batches,
+    next_hops: NextHops,
+    offers: Offers,
+    /// Where the speaker takes feedback, once it runs.
+    pub(crate) speaker: Option<mpsc::UnboundedSender<bgp::Feedback>>,
+    /// Batches of BGP's routes taken, and those that the speaker knows to be published.
+    routes: (u64, u64),
     pub(crate) history: VecDeque<GenerationView>,
     /// Part that failed, and its last words.
     failures: mpsc::UnboundedSender<(String, String)>,
@@ -65,6 +73,10 @@ impl Manager {
             revision,
             epoch: clock(),
             batches,
+            next_hops: NextHops::default(),
+            offers: Offers::default(),
+            speaker: None,
+            routes: (0, 0),
             history: VecDeque::with_capacity(HISTORY),
             failures,
         }
@@ -72,24 +84,20 @@ impl Manager {
 
     /// Runs until every input is closed.
     pub(crate) async fn run(mut self, mut inputs: Inputs) {
-        let mut publish_again = false;
+        let mut again = None;
         loop {
-            let pause = if publish_again {
-                STALLED
-            } else {
-                Duration::from_secs(3_600)
-            };
+            let pause = again.unwrap_or(Duration::from_secs(3_600));
             tokio::select! {
                 event = inputs.bgp.recv() => match event {
                     Some(event) => self.bgp(event),
                     None => break,
                 },
                 events = inputs.kernel.recv() => match events {
-                    Some(events) => events.into_iter().for_each(|event| self.rib.kernel(event)),
+                    Some(events) => events.into_iter().for_each(|event| self.kernel(event)),
                     None => break,
                 },
-                changes = inputs.fpm.recv() => match changes {
-                    Some(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+                events = inputs.fpm.recv() => match events {
+                    Some(events) => events.into_iter().for_each(|event| self.fpm(event)),
                     None => break,
                 },
                 event = inputs.dataplane.recv() => match event {
@@ -103,8 +111,25 @@ impl Manager {
                 () = tokio::time::sleep(pause) => {}
             }
             let closed = self.drain(&mut inputs);
-            publish_again = self.rib.pending() > 0 && !self.publish(closed);
+            again = self.advance(closed);
+            if again.is_none() {
+                self.feed_back();
+            }
         }
+    }
+
+    /// Publishes what is pending if it may be; how soon to try again otherwise.
+    fn advance(&mut self, closed: Closed) -> Option<Duration> {
+        if self.rib.pending() == 0 {
+            return None;
+        }
+        let now = clock();
+        if closed == Closed::Drained
+            && let Some(until) = self.batches.wait(now)
+        {
+            return Some(until.duration_since(now));
+        }
+        (!self.publish(closed)).then_some(STALLED)
     }
 
     /// Takes in what waits, up to the bounds of a batch, and says what closed it.
@@ -122,11 +147,11 @@ impl Manager {
                 any = true;
             }
             if let Ok(events) = inputs.kernel.try_recv() {
-                events.into_iter().for_each(|event| self.rib.kernel(event));
+                events.into_iter().for_each(|event| self.kernel(event));
                 any = true;
             }
-            if let Ok(changes) = inputs.fpm.try_recv() {
-                changes.into_iter().for_each(|change| self.rib.route(change));
+            if let Ok(events) = inputs.fpm.try_recv() {
+                events.into_iter().for_each(|event| self.fpm(event));
                 any = true;
             }
             if let Ok(event) = inputs.dataplane.try_recv() {
@@ -139,9 +164,28 @@ impl Manager {
         }
     }
 
+    /// Tells the speaker what has become of its routes and next hops. Everything that came is published.
+    fn feed_back(&mut self) {
+        let Some(speaker) = &self.speaker else { return };
+        let carried = (self.routes.1 != self.routes.0).then_some(bgp::Feedback::Carried(self.routes.0));
+        self.routes.1 = self.routes.0;
+        let news = self.next_hops.news(&self.rib);
+        let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
+        let offers = self.offers.news();
+        let offers = (!offers.is_empty()).then_some(bgp::Feedback::Offers(offers));
+        for feedback in carried.into_iter().chain(news).chain(offers) {
+            // A speaker that is gone needs none.
+            let _ = speaker.send(feedback);
+        }
+    }
+
     fn bgp(&mut self, event: bgp::Event) {
         match event {
-            bgp::Event::Routes(changes) => changes.into_iter().for_each(|change| self.rib.route(change)),
+            bgp::Event::Routes(changes) => {
+                self.routes.0 += 1;
+                changes.into_iter().for_each(|change| self.rib.route(change));
+            }
+            bgp::Event::NextHops(wanted) => self.next_hops.wanted(&wanted),
             bgp::Event::PeerUp { peer } => {
                 tracing::info!(%peer, "BGP session established");
                 self.batches.peer_up(peer, clock());
@@ -163,6 +207,28 @@ impl Manager {
                     self.mirror.end_of_start();
                 }
             }
+        }
+    }
+
+    /// The kernel sees nothing of what is sent to a neighbour: one that it does not vouch for any more it is asked to probe.
+    fn kernel(&mut self, event: KernelEvent) {
+        let stale = match &event {
+            KernelEvent::Neighbor(neighbor) if matches!(neighbor.state, NeighborState::Stale(_)) => {
+                Some((neighbor.interface, neighbor.address))
+            }
+            _ => None,
+        };
+        self.rib.kernel(event);
+        if let Some((interface, address)) = stale.filter(|(interface, address)| self.rib.sends_to(*interface, *address))
+        {
+            self.mirror.request_neighbor(interface, address);
+        }
+    }
+
+    fn fpm(&mut self, event: FpmEvent) {
+        match event {
+            FpmEvent::Route(change) => self.rib.route(change),
+            FpmEvent::NextHopObject(change) => self.rib.next_hop_object(change),
         }
     }
 
@@ -229,8 +295,12 @@ impl Manager {
             }
         };
         let publish_us = clock().duration_since(began).as_micros() as u64;
-        self.batches.published(closed);
+        let closed = self.batches.published(closed, clock());
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
+        for winner in &published.winners {
+            self.next_hops.changed(winner.vrf, &winner.prefix);
+            self.offers.winner(winner);
+        }
         self.mirror
             .submit(published.winners.into_iter().filter_map(kernel_route).collect());
         for (interface, address) in published.wanted {

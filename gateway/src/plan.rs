@@ -6,12 +6,15 @@ use std::time::Duration;
 use config::{Config, RouteTarget, Segment, Via};
 use dataplane::{HostInterface, Memory, PollMode, PortInfo, PortSpec};
 use net::{IfIndex, InterfaceId, IpNet, Mac, NextHop, Route, RouteChange, RouteKind, Source, VrfId};
+use netlink_sync::{MirrorConfig, Tuning};
 use rib::{Attachment, Interface};
 
 use crate::Error;
 
 /// The kernel's main table, whose routes are the default VRF's.
 pub(crate) const MAIN_TABLE: u32 = 254;
+/// Routes left in the kernel by an earlier run are removed after this time even if a peer never says End-of-RIB.
+pub(crate) const STALE: Duration = Duration::from_secs(120);
 
 /// A logical interface: what the RIB, the data plane and the kernel are told of it.
 #[derive(Debug, Clone)]
@@ -302,7 +305,28 @@ fn next_hop(via: &Via, host: impl Fn(&str) -> Option<IfIndex>) -> NextHop {
         weight: via.weight,
         vrf: via.vrf,
         vxlan: None,
+        object: None,
     }
+}
+
+/// The kernel mirror: main is the default VRF's table, and each VPC may have one.
+pub(crate) fn mirror(config: &Config) -> (MirrorConfig, Tuning) {
+    let of_vpcs = config
+        .vpcs
+        .iter()
+        .filter_map(|vpc| Some((vpc.kernel_table?, vpc.id.vrf())));
+    let mirror = MirrorConfig {
+        protocol: config.kernel.protocol,
+        table: config.kernel.table,
+        metric: config.kernel.metric,
+        tables: [(MAIN_TABLE, VrfId::DEFAULT)].into_iter().chain(of_vpcs).collect(),
+        stale_sweep: STALE,
+    };
+    let tuning = Tuning {
+        audit_interval: Duration::from_secs(config.kernel.audit_interval.into()),
+        ..Tuning::default()
+    };
+    (mirror, tuning)
 }
 
 /// The server that FRR pushes routes to.

@@ -261,6 +261,150 @@ pub fn bfd(value: &Value) -> String {
     out
 }
 
+/// `turnpike show bmp`.
+pub fn bmp(value: &Value) -> String {
+    let collectors = rows(value).map(|collector| {
+        row(
+            collector,
+            &[
+                "collector",
+                "connected",
+                "uptime",
+                "connects",
+                "cut_off",
+                "messages",
+                "bytes",
+                "waiting",
+                "last_error",
+            ],
+        )
+    });
+    table(
+        &[
+            "collector",
+            "connected",
+            "up (s)",
+            "connects",
+            "cut off",
+            "messages",
+            "bytes",
+            "waiting",
+            "last error",
+        ],
+        collectors,
+    )
+}
+
+/// `turnpike show rpki`.
+pub fn rpki(value: &Value) -> String {
+    let caches = rows(&value["caches"]).map(|cache| {
+        row(
+            cache,
+            &[
+                "cache",
+                "preference",
+                "in_use",
+                "connected",
+                "vrps",
+                "session",
+                "serial",
+                "expires_in",
+                "updates",
+                "last_error",
+            ],
+        )
+    });
+    let caches = table(
+        &[
+            "cache",
+            "preference",
+            "in use",
+            "connected",
+            "vrps",
+            "session",
+            "serial",
+            "expires in (s)",
+            "updates",
+            "last error",
+        ],
+        caches,
+    );
+    format!("{} VRPs in use\n\n{caches}", text(value, &["vrps"]))
+}
+
+/// `turnpike show bgp neighbor`: a paragraph for each peer.
+pub fn bgp_neighbors(value: &Value) -> String {
+    let mut out = String::new();
+    for peer in rows(value) {
+        let uptime = match &peer["uptime"] {
+            Value::Null => String::new(),
+            seconds => format!(" for {seconds} s"),
+        };
+        out += &format!(
+            "{} AS {}: {}{uptime}, {} flaps\n",
+            text(peer, &["address"]),
+            text(peer, &["remote_as"]),
+            text(peer, &["state"]),
+            text(peer, &["flaps"]),
+        );
+        if let Some(description) = peer["description"].as_str().filter(|text| !text.is_empty()) {
+            out += &format!("  {description}\n");
+        }
+        out += &format!(
+            "  router id {}, hold time {} s, BFD {}\n",
+            text(peer, &["router_id"]),
+            text(peer, &["hold_time"]),
+            text(peer, &["bfd"]),
+        );
+        if rows(&peer["capabilities"]).next().is_some() {
+            let capabilities: Vec<String> = rows(&peer["capabilities"]).map(|name| text(name, &[])).collect();
+            out += &format!("  capabilities: {}\n", capabilities.join(", "));
+        }
+        for family in rows(&peer["families"]) {
+            out += &format!(
+                "  {}: {} prefixes received, {} accepted, {} advertised\n",
+                text(family, &["family"]),
+                text(family, &["received"]),
+                text(family, &["accepted"]),
+                text(family, &["advertised"]),
+            );
+        }
+        for (way, key) in [("received", "messages_received"), ("sent", "messages_sent")] {
+            let counts: Vec<String> = ["open", "update", "notification", "keepalive", "route_refresh"]
+                .iter()
+                .map(|kind| format!("{} {}", text(&peer[key], &[kind]), kind.replace('_', "-")))
+                .collect();
+            out += &format!("  messages {way}: {}\n", counts.join(", "));
+        }
+        out += &format!(
+            "  faulty UPDATEs: {} treated as withdraw, {} attributes discarded\n",
+            text(peer, &["treated_as_withdraw"]),
+            text(peer, &["attributes_discarded"]),
+        );
+        if !peer["last_error"].is_null() {
+            out += &format!("  last error: {}\n", text(peer, &["last_error"]));
+        }
+        let notification = &peer["last_notification"];
+        if !notification.is_null() {
+            let who = if notification["sent"] == true {
+                "sent"
+            } else {
+                "received"
+            };
+            let data = match notification["data"].as_str() {
+                None | Some("") => String::new(),
+                Some(data) => format!(", data {data}"),
+            };
+            out += &format!(
+                "  last NOTIFICATION: {who} {} s ago, {}{data}\n",
+                text(notification, &["seconds_ago"]),
+                text(notification, &["meaning"]),
+            );
+        }
+    }
+    if out.is_empty() { "none\n".to_owned() } else { out }
+}
+
 /// `turnpike show bgp routes`: a paragraph for each path.
 pub fn bgp_routes(value: &Value) -> String {
     let mut out = String::new();
@@ -285,6 +429,9 @@ pub fn bgp_routes(value: &Value) -> String {
                 text(path, &["med"]),
                 text(path, &["local_pref"]),
             );
+            if path["rpki"] == "valid" || path["rpki"] == "invalid" {
+                out += &format!("    RPKI {}\n", text(path, &["rpki"]));
+            }
             for (name, key) in [
                 ("communities", "communities"),
                 ("extended communities", "extended_communities"),
@@ -429,18 +576,38 @@ pub fn kernel(value: &Value) -> String {
             text(value, &["fpm", "last_error"]),
         );
     }
+    out += &format!("{}\n", counters(value, &["next_hop_objects", "fdb_entries"]));
     for (title, list, columns) in [
-        ("refused", "refusals", ["prefix", "reason"]),
+        (
+            "its tables, of other programs",
+            "tables",
+            &["table", "vrf", "prefixes_v4", "prefixes_v6"][..],
+        ),
+        (
+            "its rules",
+            "rules",
+            &[
+                "family",
+                "priority",
+                "from",
+                "to",
+                "in_interface",
+                "out_interface",
+                "mark",
+                "action",
+            ],
+        ),
+        ("refused", "refusals", &["prefix", "reason"]),
         (
             "held, because somebody keeps taking them",
             "fights",
-            ["prefix", "losses"],
+            &["prefix", "losses"],
         ),
     ] {
         if rows(&value[list]).next().is_some() {
             out += &format!(
                 "\n{title}\n{}",
-                table(&columns, rows(&value[list]).map(|one| row(one, &columns)))
+                table(columns, rows(&value[list]).map(|one| row(one, columns)))
             );
         }
     }
@@ -497,11 +664,12 @@ pub fn generations(value: &Value) -> String {
     ];
     format!(
         "generation {}, revision {}, workers at {}\n\
-         batches: {} drained, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
+         batches: {} drained, {} paced, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
         text(value, &["current"]),
         text(value, &["revision"]),
         text(value, &["workers_seen"]),
         text(value, &["batches", "drained"]),
+        text(value, &["batches", "paced"]),
         text(value, &["batches", "size"]),
         text(value, &["batches", "bounds", "size"]),
         text(value, &["batches", "time"]),
@@ -640,6 +808,47 @@ mod tests {
             "{shown}"
         );
         assert!(shown.contains("term ours matches, set med 7, then accept\n"), "{shown}");
+    }
+
+    #[test]
+    fn caches_are_listed() {
+        let cache = json!({"cache": "192.0.2.51:323", "preference": 10, "in_use": true, "connected": true, "vrps": 7,
+            "session": 1, "serial": 2, "expires_in": 7200, "updates": 3, "connects": 1, "last_error": null});
+        let shown = rpki(&json!({"vrps": 7, "caches": [cache]}));
+        assert!(shown.starts_with("7 VRPs in use\n\n"), "{shown}");
+        assert!(shown.contains("192.0.2.51:323  10"), "{shown}");
+    }
+
+    #[test]
+    fn a_peer_has_its_messages_and_its_last_notification() {
+        let counts =
+            |update: u64| json!({"open": 1, "update": update, "notification": 0, "keepalive": 7, "route_refresh": 0});
+        let peer = json!({"address": "192.0.2.1", "remote_as": 65001, "state": "Established", "uptime": 9, "flaps": 2,
+            "description": "", "router_id": "10.0.0.1", "hold_time": 9, "bfd": "up", "capabilities": ["route-refresh"],
+            "families": [{"family": "ipv4-unicast", "received": 3, "accepted": 2, "advertised": 1}],
+            "messages_received": counts(5), "messages_sent": counts(6), "treated_as_withdraw": 0,
+            "attributes_discarded": 0, "last_error": "peer sent 6/2",
+            "last_notification": {"sent": false, "seconds_ago": 12, "code": 6, "subcode": 2, "meaning": "6/2 Shutdown",
+            "data": "0568656c6c6f"}});
+        let shown = bgp_neighbors(&json!([peer]));
+        for line in [
+            "192.0.2.1 AS 65001: Established for 9 s, 2 flaps\n",
+            "  ipv4-unicast: 3 prefixes received, 2 accepted, 1 advertised\n",
+            "  messages received: 1 open, 5 update, 0 notification, 7 keepalive, 0 route-refresh\n",
+            "  last NOTIFICATION: received 12 s ago, 6/2 Shutdown, data 0568656c6c6f\n",
+        ] {
+            assert!(shown.contains(line), "{shown}");
+        }
+        assert_eq!(bgp_neighbors(&json!([])), "none\n");
+    }
+
+    #[test]
+    fn collectors_are_listed() {
+        let collector = json!({"collector": "192.0.2.50:1790", "connected": true, "uptime": 7, "connects": 1, "cut_off": 0,
+            "messages": 12, "bytes": 3456, "waiting": 0, "unencodable": 0, "last_error": null});
+        let shown = bmp(&json!([collector]));
+        assert!(shown.contains("192.0.2.50:1790  true"), "{shown}");
+        assert_eq!(bmp(&json!([])), "none\n");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
+mod dump;
 mod policy;
 
 use std::collections::HashMap;
@@ -97,8 +98,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/routes", get(routes))
         .route("/v1/bgp", get(bgp_state))
         .route("/v1/bfd", get(bfd))
+        .route("/v1/bmp", get(bmp))
+        .route("/v1/rpki", get(rpki))
+        .route("/v1/bgp/neighbors", get(policy::bgp_neighbors))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/bgp/refresh", post(policy::refresh))
+        .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
         .route("/v1/neighbors", get(neighbors))
         .route("/v1/kernel", get(kernel))
@@ -363,6 +368,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
             paths: 0,
             update_groups: 0,
             dynamic_refused: 0,
+            unknown_refused: 0,
             awaited: Vec::new(),
             peers: Vec::new(),
             routes: Vec::new(),
@@ -384,6 +390,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         paths: state.paths,
         update_groups: state.update_groups,
         dynamic_refused: state.dynamic_refused,
+        unknown_refused: state.unknown_refused,
         awaited: state.awaited,
         peers,
         routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
@@ -397,6 +404,20 @@ async fn bfd(State(shared): State<Arc<Shared>>) -> Shown<bgp::bfd::BfdState> {
     }))
 }
 
+async fn bmp(State(shared): State<Arc<Shared>>) -> Shown<Vec<bgp::BmpView>> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.bmp().await,
+        None => Vec::new(),
+    }))
+}
+
+async fn rpki(State(shared): State<Arc<Shared>>) -> Shown<bgp::rpki::RpkiState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.rpki().await,
+        None => bgp::rpki::RpkiState::default(),
+    }))
+}
+
 async fn neighbors(State(shared): State<Arc<Shared>>) -> Shown<Vec<NeighborRow>> {
     let (found, interfaces) = shared
         .ask(|manager| (manager.rib.neighbors(), manager.rib.interfaces()))
@@ -407,6 +428,7 @@ async fn neighbors(State(shared): State<Arc<Shared>>) -> Shown<Vec<NeighborRow>>
             .find(|view| Some(view.interface.id) == neighbor.interface);
         let (mac, state) = match neighbor.state {
             NeighborState::Reachable(mac) => (Some(mac), "reachable"),
+            NeighborState::Stale(mac) => (Some(mac), "stale"),
             NeighborState::Incomplete => (None, "incomplete"),
             NeighborState::Failed => (None, "failed"),
             NeighborState::Gone => (None, "gone"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bgp::PolicyTable;
 use config::{Config, Filter};
 use net::Prefix;
+use net::policy::RouteSource;
 
 use crate::Error;
 
@@ -15,24 +16,68 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
     let mut speaker = bgp::SpeakerConfig::new(bgp.asn, bgp.router_id);
     speaker.listen.clone_from(&bgp.listen);
     speaker.originate.clone_from(&bgp.announce);
-    speaker.multipath = u8::try_from(bgp.multipath).unwrap_or(u8::MAX);
     speaker.selection_deferral = Duration::from_secs(u64::from(bgp.selection_deferral_time));
     speaker.policies = PolicyTable::compile(&bgp.policies)?;
+    speaker.rules = bgp::rib::Rules {
+        multipath: u8::try_from(bgp.multipath).unwrap_or(u8::MAX),
+        multipath_internal: u8::try_from(bgp.multipath_internal).unwrap_or(u8::MAX),
+        always_compare_med: bgp.always_compare_med,
+        prefer_oldest: bgp.prefer_oldest,
+    };
+    let sources = [
+        (RouteSource::Connected, &bgp.redistribute_connected),
+        (RouteSource::Static, &bgp.redistribute_static),
+        (RouteSource::Kernel, &bgp.redistribute_kernel),
+    ];
+    speaker.redistribute = sources
+        .into_iter()
+        .filter_map(|(source, name)| Some((source, named(name.as_ref()?, &speaker.policies))))
+        .collect();
+    speaker.track_next_hops = true;
+    speaker.advertise_installed = bgp.advertise_installed;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
         range: dynamic.prefix,
         limit: dynamic.limit,
         template: peer(&dynamic.template, &speaker.policies),
     };
+    let unnumbered = |unnumbered: &config::UnnumberedPeer| {
+        let port = config.port(&unnumbered.interface)?;
+        Some(bgp::UnnumberedPeer {
+            interface: port.host_interface.clone(),
+            template: peer(&unnumbered.template, &speaker.policies),
+        })
+    };
+    speaker.unnumbered = bgp.unnumbered.iter().filter_map(unnumbered).collect();
+    speaker.name.clone_from(&config.gateway.name);
+    let cache = |rpki: &config::RpkiCache| bgp::rpki::CacheConfig {
+        cache: rpki.cache,
+        preference: rpki.preference,
+    };
+    speaker.rpki = bgp.rpki.iter().map(cache).collect();
+    let collector = |bmp: &config::Bmp| bgp::BmpConfig {
+        pre_policy: bmp.pre_policy,
+        post_policy: bmp.post_policy,
+        statistics: (bmp.statistics_interval > 0).then(|| Duration::from_secs(u64::from(bmp.statistics_interval))),
+        ..bgp::BmpConfig::new(bmp.collector)
+    };
+    speaker.bmp = bgp.bmp.iter().map(collector).collect();
     speaker.dynamic = bgp.dynamic.iter().map(dynamic).collect();
     Ok(Some(speaker))
 }
 
 fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     let seconds = |seconds: u32| Duration::from_secs(u64::from(seconds));
-    let mut made = bgp::PeerConfig::new(peer.address, peer.asn);
+    let mut made = bgp::PeerConfig::new(
+        peer.address,
+        match peer.asn {
+            config::PeerAs::Number(number) => bgp::RemoteAs::Number(number),
+            config::PeerAs::External => bgp::RemoteAs::External,
+        },
+    );
     made.port = peer.port;
     made.passive = peer.passive;
+    made.advertise_learned = peer.advertise_learned;
     made.hold_time = peer.hold_time;
     made.send_hold_time = seconds(peer.send_hold_time);
     made.connect_retry = seconds(u32::from(peer.connect_retry));
@@ -88,14 +133,17 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
     made
 }
 
+/// The policy of a name. The check of the configuration has seen to it that there is one; without, nothing passes.
+fn named(name: &str, policies: &PolicyTable) -> bgp::Policy {
+    let program = policies.get(name);
+    program.map_or(bgp::Policy::Deny, |program| bgp::Policy::Program(Arc::clone(program)))
+}
+
 fn policy(policy: &config::PeerPolicy, policies: &PolicyTable) -> bgp::Policy {
     let of = |filter: &Option<Filter>| match filter {
         None => bgp::Policy::Unset,
         Some(Filter::Rules(rules)) => prefix_filter(rules),
-        // The check of the configuration has seen to it that there is one; without, nothing passes.
-        Some(Filter::Named(name)) => policies
-            .get(name)
-            .map_or(bgp::Policy::Deny, |program| bgp::Policy::Program(Arc::clone(program))),
+        Some(Filter::Named(name)) => named(name, policies),
     };
     if policy.ipv4_unicast == policy.ipv6_unicast {
         return of(&policy.ipv4_unicast);
@@ -160,8 +208,9 @@ mod tests {
             policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
             peer = [
                 { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
-                { address = "192.0.2.9", asn = 65000, role = "rs-client", strict-role = true },
+                { address = "192.0.2.9", asn = "external", role = "rs-client", strict-role = true },
             ]
+            unnumbered = [{ interface = "fabric", asn = "external" }]
         "#;
         let checked = Candidate::new("t", text).check().expect("valid");
         let speaker = speaker(checked.config()).expect("compiles").expect("configured");
@@ -173,6 +222,8 @@ mod tests {
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);
+        assert_eq!(speaker.peers[1].remote_as, bgp::RemoteAs::External);
+        assert_eq!(speaker.unnumbered[0].interface, "tp-fabric");
         let role = |i: usize| (speaker.peers[i].role, speaker.peers[i].strict_role);
         assert_eq!([role(0), role(1)], [(None, false), (Some(bgp::Role::RsClient), true)]);
     }

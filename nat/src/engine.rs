@@ -234,20 +234,11 @@ impl Engine {
     /// A packet of a connection: counts it, follows TCP, refreshes the timer. `length` is that of the IP packet.
     #[inline(always)]
     pub fn hit(&mut self, at: EntryRef, segment: Segment, length: u16, now: Millis) -> Hit {
-        const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
-        let tick = self.clock.tick(now);
-        let entry = &mut self.connections.entries[at.0 as usize];
-        if entry.flags != 0 {
-            return self.refuse(at);
+        if self.hit_quietly(at, segment, length, now) {
+            Hit::default()
+        } else {
+            self.advance(at, segment)
         }
-        entry.packets += 1;
-        entry.bytes += u64::from(length);
-        entry.last_seen = tick.0;
-        if entry.state == ConnectionState::Established && segment.flags & CONTROL == 0 {
-            entry.sequence = segment.sequence;
-            return Hit::default();
-        }
-        self.advance(at, segment)
     }
 
     /// The same for a fragment without the header of layer 4.
@@ -255,6 +246,29 @@ impl Engine {
     pub fn hit_fragment(&mut self, at: EntryRef, length: u16, now: Millis) -> Hit {
         let sequence = self.entry(at).sequence;
         self.hit(at, Segment { flags: 0, sequence }, length, now)
+    }
+
+    /// The first part of [`Engine::hit`]: counts a packet and refreshes the timer, and is all of it if true comes back.
+    /// If not, [`Engine::advance`] says what is to be done.
+    #[inline(always)]
+    pub fn hit_quietly(&mut self, at: EntryRef, segment: Segment, length: u16, now: Millis) -> bool {
+        const CONTROL: u8 = tcp_flag::SYN | tcp_flag::FIN | tcp_flag::RST;
+        let tick = self.clock.tick(now);
+        let entry = &mut self.connections.entries[at.0 as usize];
+        if entry.flags != 0 {
+            return false;
+        }
+        entry.packets += 1;
+        entry.bytes += u64::from(length);
+        entry.last_seen = tick.0;
+        match entry.state {
+            ConnectionState::Established if segment.flags & CONTROL == 0 => {
+                entry.sequence = segment.sequence;
+                true
+            }
+            ConnectionState::Unreplied => !at.is_reply() && entry.key.protocol() == protocol::UDP,
+            _ => false,
+        }
     }
 
     #[cold]
@@ -266,8 +280,13 @@ impl Engine {
         }
     }
 
-    /// Follows the state of a connection that is not quietly established.
-    fn advance(&mut self, at: EntryRef, segment: Segment) -> Hit {
+    /// The rest of [`Engine::hit`], after [`Engine::hit_quietly`] said false: follows the state of a connection that is
+    /// not quietly established, or refuses the packet.
+    #[inline(never)]
+    pub fn advance(&mut self, at: EntryRef, segment: Segment) -> Hit {
+        if self.entry(at).flags != 0 {
+            return self.refuse(at);
+        }
         let connection = at.connection();
         let entry = self.entry(at);
         let (protocol, state) = (entry.key.protocol(), entry.state);

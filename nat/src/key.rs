@@ -47,6 +47,15 @@ impl FlowKey {
         }
     }
 
+    /// The same of both addresses, source in the upper half, and both ports, source in the upper half.
+    #[inline]
+    pub const fn of_words(vrf: VrfId, protocol: u8, addresses: u64, ports: u32) -> Self {
+        Self {
+            addresses,
+            rest: (vrf.0 as u64) << 48 | (protocol as u64) << 32 | ports as u64,
+        }
+    }
+
     /// VRF that the packet is looked up in.
     #[inline]
     pub const fn vrf(&self) -> VrfId {
@@ -144,6 +153,8 @@ mod tests {
         assert_eq!(KEY.protocol(), 17);
         assert_eq!((KEY.source(), KEY.destination()), (0x0a00_0001, 0xc0a8_0102));
         assert_eq!((KEY.source_port(), KEY.destination_port()), (0x1234, 0xabcd));
+        let words = FlowKey::of_words(VrfId(0xfedc), 17, 0x0a00_0001_c0a8_0102, 0x1234_abcd);
+        assert_eq!(words, KEY);
     }
 
     #[test]

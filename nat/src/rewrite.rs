@@ -103,7 +103,23 @@ impl Rewrite {
         self.apply_quoted(packet, end, NO_LAYER_4);
     }
 
-    /// The same for a packet quoted in an ICMP error, of which 8 octets of layer 4 are enough: a TCP checksum beyond
+    /// [`Rewrite::apply`] for TCP, or else UDP, behind an IPv4 header without options, of which at least 40 bytes are there.
+    #[inline(always)]
+    pub fn apply_plain(&self, packet: &mut [u8; 40], tcp: bool) {
+        if tcp {
+            let sum = self.layer4.apply(u16::from_be_bytes([packet[36], packet[37]]));
+            packet[36..38].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            let sum = self.layer4.apply_udp(u16::from_be_bytes([packet[26], packet[27]]));
+            packet[26..28].copy_from_slice(&sum.to_be_bytes());
+        }
+        let sum = self.header.apply(u16::from_be_bytes([packet[10], packet[11]]));
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet[12..20].copy_from_slice(&self.addresses);
+        packet[20..24].copy_from_slice(&self.ports);
+    }
+
+    /// [`Rewrite::apply`] for a packet quoted in an ICMP error, of which 8 octets of layer 4 are enough: a TCP checksum beyond
     /// the quote's end is not there to be rewritten.
     #[inline]
     pub(crate) fn apply_quoted(&self, packet: &mut [u8], l4: usize, protocol: u8) {

@@ -170,17 +170,18 @@ impl Table {
 
     /// The entry of `key`.
     pub(crate) fn get(&self, key: &FlowKey, entries: &[Entry]) -> Option<EntryRef> {
-        self.find(self.place(key), key, entries)
+        self.find(self.place(key), *key, entries)
     }
 
-    fn find(&self, place: Place, key: &FlowKey, entries: &[Entry]) -> Option<EntryRef> {
+    #[inline(never)]
+    fn find(&self, place: Place, key: FlowKey, entries: &[Entry]) -> Option<EntryRef> {
         let mut bucket = &self.buckets[place.bucket as usize];
         loop {
             let mut candidates = bucket.candidates(place.tag);
             while candidates != 0 {
                 let number = bucket.at[Bucket::lane_of(candidates)];
                 candidates &= candidates - 1;
-                if entries.get(number as usize).is_some_and(|entry| entry.key == *key) {
+                if entries.get(number as usize).is_some_and(|entry| entry.key == key) {
                     return Some(EntryRef(number));
                 }
             }
@@ -188,7 +189,7 @@ impl Table {
         }
     }
 
-    /// The entries of the first `count` keys of a burst of `N` at most. Each step asks for what the next one reads, so that
+    /// The entries of the first `count` keys of a burst of `N` at most, each of which is asked for twice. Each step asks for what the next one reads, so that
     /// the cache misses of all keys overlap.
     #[inline(always)]
     pub(crate) fn get_burst<const N: usize>(
@@ -197,34 +198,28 @@ impl Table {
         key: impl Fn(usize) -> FlowKey,
         entries: &[Entry],
     ) -> [Option<EntryRef>; N] {
-        let mut keys = [FlowKey::default(); N];
         let mut places = [Place::default(); N];
-        let mut numbers = [0; N];
         let mut found = [None; N];
         let count = count.min(N);
-        for i in 0..count {
-            keys[i] = key(i);
-            places[i] = self.place(&keys[i]);
-            prefetch_index(&self.buckets, places[i].bucket as usize);
+        for (i, place) in places.iter_mut().enumerate().take(count) {
+            *place = self.place(&key(i));
+            prefetch_index(&self.buckets, place.bucket as usize);
         }
         for i in 0..count {
             let bucket = &self.buckets[places[i].bucket as usize];
             let candidates = bucket.candidates(places[i].tag);
-            numbers[i] = match candidates {
-                0 => u32::MAX,
-                _ => bucket.at[Bucket::lane_of(candidates)],
-            };
-            prefetch_index(entries, numbers[i] as usize);
+            if candidates != 0 {
+                let number = bucket.at[Bucket::lane_of(candidates)];
+                found[i] = Some(EntryRef(number));
+                prefetch_index(entries, number as usize);
+            }
         }
         for i in 0..count {
-            let first = entries
-                .get(numbers[i] as usize)
-                .is_some_and(|entry| entry.key == keys[i]);
-            found[i] = if first {
-                Some(EntryRef(numbers[i]))
-            } else {
-                self.find(places[i], &keys[i], entries)
-            };
+            let key = key(i);
+            let entry = found[i].and_then(|at| entries.get(at.0 as usize));
+            if entry.is_none_or(|entry| entry.key != key) {
+                found[i] = self.find(places[i], key, entries);
+            }
         }
         found
     }

@@ -377,8 +377,17 @@ proptest! {
         };
         let (from, to) = (headers(from), headers(to));
         let mut packet = build(&from, &payload);
-        Rewrite::new(&key(&from), &key(&to)).apply(&mut packet, 20, protocol);
-        prop_assert_eq!(packet, build(&to, &payload));
+        let rewrite = Rewrite::new(&key(&from), &key(&to));
+        rewrite.apply(&mut packet, 20, protocol);
+        prop_assert_eq!(&packet, &build(&to, &payload));
+        // The short way of TCP and UDP, which may find a frame's padding behind the packet.
+        let mut frame = build(&from, &payload);
+        frame.resize(frame.len().max(40), 0xee);
+        if let (false, Some(plain)) = (protocol == ICMP, frame.first_chunk_mut()) {
+            rewrite.apply_plain(plain, protocol == TCP);
+            prop_assert_eq!(&frame[..packet.len()], &packet);
+            prop_assert!(frame[packet.len()..].iter().all(|byte| *byte == 0xee));
+        }
     }
 
     /// A packet shorter than its headers is left alone, and a UDP checksum of zero stays zero.
@@ -398,5 +407,10 @@ proptest! {
         packet[26..28].fill(0);
         rewrite.apply(&mut packet, 20, UDP);
         prop_assert_eq!(&packet[26..28], &[0, 0]);
+        packet.resize(40, 0);
+        if let Some(plain) = packet.first_chunk_mut() {
+            rewrite.apply_plain(plain, false);
+            prop_assert_eq!(&plain[26..28], &[0, 0]);
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::{IfIndex, Mac, RouteChange};
+use crate::{IfIndex, Mac, NextHopObjectChange, RouteChange, Vni};
 
 /// A kernel interface appeared, changed or went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct LinkChange {
     pub up: bool,
     /// False when the interface was removed.
     pub present: bool,
+    /// Network identifier of a VXLAN device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vni: Option<Vni>,
 }
 
 /// An address was added to or removed from a kernel interface.
@@ -39,14 +42,26 @@ pub struct AddressChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NeighborState {
-    /// Usable: REACHABLE, PERMANENT, NOARP, and STALE/DELAY/PROBE, whose MAC is still good to use.
+    /// Confirmed: REACHABLE, PERMANENT, NOARP.
     Reachable(Mac),
+    /// Its MAC is used, and nobody has confirmed it lately: STALE, and DELAY and PROBE, which ask.
+    Stale(Mac),
     /// Being resolved.
     Incomplete,
     /// Resolution failed.
     Failed,
     /// Forgotten.
     Gone,
+}
+
+impl NeighborState {
+    /// The address to send to, if there is one that may be used.
+    pub const fn mac(self) -> Option<Mac> {
+        match self {
+            Self::Reachable(mac) | Self::Stale(mac) => Some(mac),
+            Self::Incomplete | Self::Failed | Self::Gone => None,
+        }
+    }
 }
 
 /// A neighbour's state changed.
@@ -60,6 +75,17 @@ pub struct NeighborChange {
     pub state: NeighborState,
 }
 
+/// Where the forwarding database of a VXLAN device says that a MAC address is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FdbChange {
+    /// The device.
+    pub interface: IfIndex,
+    /// The address.
+    pub mac: Mac,
+    /// The remote endpoint behind which it is; `None` when the entry is gone.
+    pub vtep: Option<IpAddr>,
+}
+
 /// One event of the kernel mirror.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KernelEvent {
@@ -71,6 +97,10 @@ pub enum KernelEvent {
     Neighbor(NeighborChange),
     /// Another daemon's route, source [`crate::Source::Kernel`].
     Route(RouteChange),
+    /// Next hops that routes of source [`crate::Source::Kernel`] name by number; told before the routes.
+    NextHopObject(NextHopObjectChange),
+    /// Entry of a VXLAN device's forwarding database.
+    Fdb(FdbChange),
     /// Everything present at start (or at a resync) has been told.
     Synced,
 }

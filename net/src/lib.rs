@@ -32,7 +32,7 @@ pub mod vlan;
 pub mod vxlan;
 
 pub use drop_reason::Drop;
-pub use event::{AddressChange, KernelEvent, LinkChange, NeighborChange, NeighborState};
+pub use event::{AddressChange, FdbChange, KernelEvent, LinkChange, NeighborChange, NeighborState};
 pub use id::{Generation, IdError, IfIndex, InterfaceId, NextHopId, PortId, Revision, VlanId, Vni, VpcId, VrfId};
 pub use mac::{Mac, MacError};
 pub use parse::{
@@ -40,6 +40,6 @@ pub use parse::{
     tcp_flag,
 };
 pub use prefix::{Prefix, PrefixError};
-pub use route::{NextHop, Route, RouteChange, RouteKind, Source, VxlanNextHop};
+pub use route::{NextHop, NextHopObject, NextHopObjectChange, Route, RouteChange, RouteKind, Source, VxlanNextHop};
 
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};

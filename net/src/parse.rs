@@ -11,7 +11,7 @@ mod v4;
 mod v6;
 
 pub use link::{Link, parse_link};
-pub use plain::Plain;
+pub use plain::{Plain, PlainV4};
 pub use v4::{V4, parse_quoted_v4, parse_v4};
 pub use v6::{V6, parse_quoted_v6, parse_v6};
 

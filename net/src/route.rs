@@ -83,6 +83,25 @@ pub struct VxlanNextHop {
     pub mac: Mac,
 }
 
+/// Next hops that a source keeps apart from its routes, under a number (a next-hop group of FRR or of the kernel): when
+/// they change, that is one change whatever the number of routes that name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NextHopObject {
+    /// Whose number it is.
+    pub source: Source,
+    /// The number.
+    pub id: u32,
+}
+
+/// The next hops of an object came, changed or went.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NextHopObjectChange {
+    /// The object.
+    pub object: NextHopObject,
+    /// Its next hops, each with a gateway and none of them an object; none at all when it is gone.
+    pub next_hops: Vec<NextHop>,
+}
+
 /// One way out of a route, before resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NextHop {
@@ -96,6 +115,9 @@ pub struct NextHop {
     pub vrf: Option<VrfId>,
     /// Remote VXLAN endpoint, if the route says so itself.
     pub vxlan: Option<VxlanNextHop>,
+    /// The next hops of this object, whatever they are at the time; then there is no other field but the weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<NextHopObject>,
 }
 
 impl NextHop {
@@ -107,6 +129,7 @@ impl NextHop {
             weight: 1,
             vrf: None,
             vxlan: None,
+            object: None,
         }
     }
 
@@ -118,6 +141,7 @@ impl NextHop {
             weight: 1,
             vrf: None,
             vxlan: None,
+            object: None,
         }
     }
 
@@ -129,6 +153,19 @@ impl NextHop {
             weight: 1,
             vrf: Some(vrf),
             vxlan: None,
+            object: None,
+        }
+    }
+
+    /// Whatever the next hops of an object are.
+    pub const fn of_object(object: NextHopObject) -> Self {
+        Self {
+            gateway: None,
+            interface: None,
+            weight: 1,
+            vrf: None,
+            vxlan: None,
+            object: Some(object),
         }
     }
 

@@ -1,14 +1,13 @@
 //! The server of FRR's Forwarding Plane Manager interface: zebra (`-M dplane_fpm_nl`) connects and pushes its routes and
 //! next-hop objects as netlink messages.
 //!
-//! `fpm/stream.rs` cuts the stream into frames, `fpm/object.rs` reads next-hop objects, `fpm/table.rs` holds the state and
+//! `fpm/stream.rs` cuts the stream into frames, `object.rs` reads next-hop objects, `fpm/table.rs` holds the state and
 //! decides what is told; this file is the socket around them. One connection at a time: the newest is FRR after a restart,
 //! and ends the one before.
 //!
 //! The protocol knows no authentication, no end of the initial push and no answer. A stream that cannot be read ends the
 //! connection; FRR connects again and pushes everything anew.
 
-mod object;
 mod stream;
 mod table;
 
@@ -17,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use net::RouteChange;
+use net::{NextHopObjectChange, RouteChange};
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -71,6 +70,15 @@ pub struct FpmStatus {
     pub last_error: Option<String>,
 }
 
+/// What FRR pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FpmEvent {
+    /// A route of source [`net::Source::Fpm`].
+    Route(RouteChange),
+    /// The next hops of an object that such routes name; told before the first of them.
+    NextHopObject(NextHopObjectChange),
+}
+
 /// A running server. Dropping it closes the socket.
 #[derive(Debug)]
 pub struct FpmServer {
@@ -84,7 +92,7 @@ impl FpmServer {
     ///
     /// # Errors
     /// [`Error::Fpm`] if the address cannot be listened on.
-    pub async fn start(config: FpmConfig, routes: mpsc::Sender<Vec<RouteChange>>) -> Result<Self, Error> {
+    pub async fn start(config: FpmConfig, routes: mpsc::Sender<Vec<FpmEvent>>) -> Result<Self, Error> {
         let failed = |source| Error::Fpm {
             address: config.listen,
             source,
@@ -137,7 +145,7 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 
 struct Server {
     shared: Arc<Mutex<Shared>>,
-    routes: mpsc::Sender<Vec<RouteChange>>,
+    routes: mpsc::Sender<Vec<FpmEvent>>,
 }
 
 /// FRR's connection.

@@ -135,6 +135,18 @@ pub(crate) fn push(buffer: &mut Vec<u8>, message: RouteNetlinkMessage, flags: u1
     }
 }
 
+/// Appends a request of a type that the netlink crate does not know.
+pub(crate) fn push_raw(buffer: &mut Vec<u8>, kind: u16, body: &[u8], flags: u16, sequence: u32) {
+    let length = HEADER + body.len();
+    buffer.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+    buffer.extend(kind.to_ne_bytes());
+    buffer.extend(flags.to_ne_bytes());
+    buffer.extend(sequence.to_ne_bytes());
+    buffer.extend([0; 4]);
+    buffer.extend(body);
+    buffer.resize(buffer.len().next_multiple_of(4), 0);
+}
+
 #[cfg(test)]
 mod tests {
     use netlink_packet_route::link::LinkMessage;

@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use net::{AddressChange, IfIndex, LinkChange, Mac, NeighborChange, NeighborState, Prefix, RouteKind};
+use net::{AddressChange, IfIndex, LinkChange, Mac, NeighborChange, NeighborState, Prefix, RouteKind, Vni};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage, State};
+use netlink_packet_route::link::{InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -17,11 +17,14 @@ use rtnetlink::packet_core::{DecodeError, NLM_F_APPEND, NLM_F_REPLACE, Parseable
 
 use crate::KernelNextHop;
 use crate::frame::Frame;
+use crate::object::{Object, object, object_id};
+use crate::rule::{KernelRule, observe_rule};
 
-/// `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`: next-hop objects, of which only the fact of a change is used.
-const NEXT_HOP_OBJECTS: [u16; 2] = [104, 105];
-/// Message types that are parsed: links, addresses, routes, neighbours, each new and deleted.
-const KNOWN: [u16; 8] = [16, 17, 20, 21, 24, 25, 28, 29];
+/// `RTM_NEWNEXTHOP` and `RTM_DELNEXTHOP`, which the netlink crate does not parse.
+pub(crate) const NEW_OBJECT: u16 = 104;
+pub(crate) const DELETE_OBJECT: u16 = 105;
+/// Message types that the crate parses: links, addresses, routes, neighbours, rules, each new and deleted.
+const KNOWN: [u16; 10] = [16, 17, 20, 21, 24, 25, 28, 29, 32, 33];
 
 /// One message, understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +33,12 @@ pub(crate) enum Heard {
     Address(ObservedAddress),
     Neighbor(NeighborChange),
     Route(Verb, ObservedRoute),
-    /// A next-hop object changed; routes that use it may have changed without a word.
-    NextHopObject,
+    /// A next-hop object, `None` if it goes.
+    Object(u32, Option<Object>),
+    /// A policy rule, and whether it is there.
+    Rule(KernelRule, bool),
+    /// An entry of a forwarding database, and whether it is there.
+    Fdb(ObservedFdb, bool),
     /// Nothing that concerns us.
     Nothing,
 }
@@ -42,6 +49,17 @@ pub(crate) struct ObservedAddress {
     pub(crate) change: AddressChange,
     /// The kernel made a route to its subnet.
     pub(crate) connected_route: bool,
+}
+
+/// An entry of the forwarding database of a bridge or a VXLAN device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ObservedFdb {
+    pub(crate) interface: IfIndex,
+    pub(crate) mac: Mac,
+    pub(crate) vlan: Option<u16>,
+    /// Of the bridge that the interface is a port of, and not of the interface itself.
+    pub(crate) bridge: bool,
+    pub(crate) vtep: Option<IpAddr>,
 }
 
 /// What happened to a route.
@@ -72,7 +90,10 @@ pub(crate) struct ObservedRoute {
     pub(crate) prefix: Prefix,
     pub(crate) metric: u32,
     pub(crate) kind: RouteKind,
+    /// As the message spells them out; of a route that names an object, none.
     pub(crate) next_hops: Vec<ObservedNextHop>,
+    /// The next-hop object whose ways it goes.
+    pub(crate) object: Option<u32>,
 }
 
 /// What `frame` says.
@@ -80,8 +101,11 @@ pub(crate) struct ObservedRoute {
 /// # Errors
 /// The parser's error for a message of a known type that is malformed.
 pub(crate) fn hear(frame: &Frame<'_>) -> Result<Heard, DecodeError> {
-    if NEXT_HOP_OBJECTS.contains(&frame.kind) {
-        return Ok(Heard::NextHopObject);
+    let nothing = |object: Option<Heard>| Ok(object.unwrap_or(Heard::Nothing));
+    match frame.kind {
+        NEW_OBJECT => return nothing(object(frame.body).map(|(id, object)| Heard::Object(id, Some(object)))),
+        DELETE_OBJECT => return nothing(object_id(frame.body).map(|id| Heard::Object(id, None))),
+        _ => {}
     }
     if !KNOWN.contains(&frame.kind) {
         return Ok(Heard::Nothing);
@@ -92,8 +116,12 @@ pub(crate) fn hear(frame: &Frame<'_>) -> Result<Heard, DecodeError> {
         M::DelLink(message) => link(message, false).map(Heard::Link),
         M::NewAddress(message) => address(&message, true).map(Heard::Address),
         M::DelAddress(message) => address(&message, false).map(Heard::Address),
+        M::NewNeighbour(message) if bridging(&message) => fdb(&message).map(|entry| Heard::Fdb(entry, true)),
+        M::DelNeighbour(message) if bridging(&message) => fdb(&message).map(|entry| Heard::Fdb(entry, false)),
         M::NewNeighbour(message) => neighbor(&message, true).map(Heard::Neighbor),
         M::DelNeighbour(message) => neighbor(&message, false).map(Heard::Neighbor),
+        M::NewRule(message) => observe_rule(&message).map(|rule| Heard::Rule(rule, true)),
+        M::DelRule(message) => observe_rule(&message).map(|rule| Heard::Rule(rule, false)),
         M::NewRoute(message) => {
             let verb = match frame.flags {
                 flags if flags & NLM_F_REPLACE != 0 => Verb::Replace,
@@ -121,11 +149,13 @@ fn link(message: LinkMessage, present: bool) -> Option<LinkChange> {
         mtu: 0,
         up: present && flags.contains(LinkFlags::Up) && flags.contains(LinkFlags::LowerUp),
         present,
+        vni: None,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => change.name = name,
             LinkAttribute::Mtu(mtu) => change.mtu = mtu,
+            LinkAttribute::LinkInfo(infos) => change.vni = infos.iter().find_map(vni),
             LinkAttribute::Address(bytes) => {
                 change.mac = bytes.try_into().ok().map(Mac).filter(|mac| !mac.is_zero());
             }
@@ -135,6 +165,17 @@ fn link(message: LinkMessage, present: bool) -> Option<LinkChange> {
         }
     }
     Some(change)
+}
+
+/// The network of a VXLAN device; 0, of one that takes it from each packet, is none.
+fn vni(info: &LinkInfo) -> Option<Vni> {
+    let LinkInfo::Data(InfoData::Vxlan(settings)) = info else {
+        return None;
+    };
+    settings.iter().find_map(|setting| match setting {
+        InfoVxlan::Id(id) => Vni::new(*id).ok(),
+        _ => None,
+    })
 }
 
 fn address(message: &AddressMessage, present: bool) -> Option<ObservedAddress> {
@@ -189,6 +230,9 @@ fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange>
         _ if !present => NeighborState::Gone,
         NeighbourState::Failed => NeighborState::Failed,
         NeighbourState::Incomplete | NeighbourState::None => NeighborState::Incomplete,
+        NeighbourState::Stale | NeighbourState::Delay | NeighbourState::Probe => {
+            mac.map_or(NeighborState::Incomplete, NeighborState::Stale)
+        }
         _ => mac.map_or(NeighborState::Incomplete, NeighborState::Reachable),
     };
     Some(NeighborChange {
@@ -196,6 +240,36 @@ fn neighbor(message: &NeighbourMessage, present: bool) -> Option<NeighborChange>
         address,
         state,
     })
+}
+
+fn bridging(message: &NeighbourMessage) -> bool {
+    message.header.family == AddressFamily::Bridge
+}
+
+fn fdb(message: &NeighbourMessage) -> Option<ObservedFdb> {
+    let (mut mac, mut vlan, mut vtep) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok().map(Mac),
+            NeighbourAttribute::Vlan(id) => vlan = Some(*id),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => vtep = Some(IpAddr::V4(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => vtep = Some(IpAddr::V6(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => vtep = ip_of(bytes),
+            _ => {}
+        }
+    }
+    Some(ObservedFdb {
+        interface: IfIndex(message.header.ifindex),
+        mac: mac?,
+        vlan,
+        bridge: message.header.flags.contains(NeighbourFlags::Controller),
+        vtep,
+    })
+}
+
+fn ip_of(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 /// A route as a message describes it; `None` for one that is not a route for a destination.
@@ -219,12 +293,14 @@ pub(crate) fn observe_route(message: &RouteMessage) -> Option<ObservedRoute> {
     };
     let (mut table, mut metric) = (u32::from(header.table), 0);
     let (mut destination, mut gateway, mut interface) = (unspecified, None, None);
+    let mut object = None;
     let mut multipath = Vec::new();
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Table(id) => table = *id,
             RouteAttribute::Priority(priority) => metric = *priority,
             RouteAttribute::Destination(address) => destination = ip(address)?,
+            RouteAttribute::NhId(id) if kind == RouteKind::Unicast => object = Some(*id),
             RouteAttribute::Oif(index) => interface = Some(IfIndex(*index)),
             RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => gateway = router(attribute),
             RouteAttribute::MultiPath(hops) => {
@@ -253,6 +329,8 @@ pub(crate) fn observe_route(message: &RouteMessage) -> Option<ObservedRoute> {
     });
     multipath.sort_unstable(); // notifications and dumps of one IPv6 route differ in their order, which means nothing
     let next_hops = match kind {
+        // What the kernel spells out of an object changes without a word; the object itself does not.
+        RouteKind::Unicast if object.is_some() => Vec::new(),
         RouteKind::Unicast if multipath.is_empty() => single.into_iter().collect(),
         RouteKind::Unicast => multipath,
         _ => Vec::new(),
@@ -264,6 +342,7 @@ pub(crate) fn observe_route(message: &RouteMessage) -> Option<ObservedRoute> {
         metric,
         kind,
         next_hops,
+        object,
     })
 }
 
@@ -326,9 +405,12 @@ mod tests {
             neighbor(&message, true).map(|n| n.state)
         };
         let reachable = Some(NeighborState::Reachable(Mac([2, 0, 0, 0, 0, 1])));
+        let stale = Some(NeighborState::Stale(Mac([2, 0, 0, 0, 0, 1])));
+        for state in [NeighbourState::Stale, NeighbourState::Delay, NeighbourState::Probe] {
+            assert_eq!(fold(state), stale, "{state}");
+        }
         for state in [
-            NeighbourState::Stale,
-            NeighbourState::Probe,
+            NeighbourState::Reachable,
             NeighbourState::Permanent,
             NeighbourState::Noarp,
         ] {

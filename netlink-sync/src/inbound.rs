@@ -12,12 +12,16 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use net::{
-    AddressChange, IfIndex, KernelEvent, LinkChange, NeighborChange, NeighborState, NextHop, Prefix, Route,
-    RouteChange, RouteKind, Source, VrfId,
+    AddressChange, IfIndex, KernelEvent, LinkChange, NeighborChange, NeighborState, NextHop, NextHopObject,
+    NextHopObjectChange, Prefix, Route, RouteChange, RouteKind, Source, VrfId,
 };
 
 use crate::digest::Digest;
-use crate::heard::{Heard, ObservedAddress, ObservedNextHop, ObservedRoute, Verb};
+use crate::fdb::Fdb;
+use crate::heard::{Heard, ObservedAddress, ObservedFdb, ObservedNextHop, ObservedRoute, Verb};
+use crate::object::Object;
+use crate::objects::{Effect, Nature, Objects};
+use crate::{KernelRule, KernelTable, Status};
 
 /// `RTPROT_REDIRECT` and `RTPROT_KERNEL`: caches, and the connected routes that the RIB derives from addresses.
 pub(crate) const KERNELS_OWN: [u8; 2] = [1, 2];
@@ -39,6 +43,9 @@ pub(crate) struct Snapshot {
     pub(crate) addresses: Vec<ObservedAddress>,
     pub(crate) neighbors: Vec<NeighborChange>,
     pub(crate) routes: Vec<ObservedRoute>,
+    pub(crate) objects: Vec<(u32, Object)>,
+    pub(crate) rules: Vec<KernelRule>,
+    pub(crate) fdb: Vec<ObservedFdb>,
 }
 
 impl Snapshot {
@@ -49,7 +56,10 @@ impl Snapshot {
             Heard::Address(address) => self.addresses.push(address),
             Heard::Neighbor(neighbor) => self.neighbors.push(neighbor),
             Heard::Route(_, route) => self.routes.push(route),
-            Heard::NextHopObject | Heard::Nothing => {}
+            Heard::Object(id, Some(object)) => self.objects.push((id, object)),
+            Heard::Rule(rule, _) => self.rules.push(rule),
+            Heard::Fdb(entry, _) => self.fdb.push(entry),
+            Heard::Object(_, None) | Heard::Nothing => {}
         }
     }
 }
@@ -62,14 +72,22 @@ pub(crate) struct Inbound {
     links: BTreeMap<IfIndex, LinkChange>,
     addresses: BTreeSet<(IfIndex, IpNet)>,
     neighbors: HashMap<(IfIndex, IpAddr), NeighborState>,
-    /// Routes of other daemons, each list in the kernel's order.
-    routes: HashMap<(VrfId, Prefix), Vec<ObservedRoute>>,
-    /// Of each list the route that was told.
-    told: HashMap<(VrfId, Prefix), Route>,
+    /// Routes of other daemons in every table, each list in the kernel's order.
+    routes: HashMap<(u32, Prefix), Vec<ObservedRoute>>,
+    /// Of each list of a table that is a VRF's, the route that was told.
+    told: HashMap<(u32, Prefix), Route>,
+    /// IPv4 and IPv6 prefixes of each table.
+    counts: BTreeMap<u32, [usize; 2]>,
+    objects: Objects,
+    /// Routes that name an object.
+    named: HashMap<u32, HashSet<(u32, Prefix)>>,
+    /// In order; a rule that is there twice is here twice.
+    rules: Vec<KernelRule>,
+    fdb: Fdb,
 }
 
 impl Inbound {
-    /// An empty mirror of `tables`, blind to routes of `protocol`.
+    /// An empty mirror that tells the routes of `tables`, and is blind to routes of `protocol`.
     pub(crate) fn new(protocol: u8, tables: impl IntoIterator<Item = (u32, VrfId)>) -> Self {
         Self {
             protocol,
@@ -79,6 +97,11 @@ impl Inbound {
             neighbors: HashMap::new(),
             routes: HashMap::new(),
             told: HashMap::new(),
+            counts: BTreeMap::new(),
+            objects: Objects::default(),
+            named: HashMap::new(),
+            rules: Vec::new(),
+            fdb: Fdb::default(),
         }
     }
 
@@ -92,7 +115,21 @@ impl Inbound {
                 Doubt::None
             }
             Heard::Route(verb, route) => self.route(verb, route, events),
-            Heard::NextHopObject => Doubt::Routes,
+            Heard::Object(id, object) => {
+                // The routes of an object that goes, go without a word.
+                let doubt = if object.is_none() { Doubt::Routes } else { Doubt::None };
+                let effects = self.objects.set(id, object);
+                self.objects_changed(effects, events);
+                doubt
+            }
+            Heard::Rule(rule, present) => {
+                self.rule(rule, present);
+                Doubt::None
+            }
+            Heard::Fdb(entry, present) => {
+                self.fdb.set(entry, present, events);
+                Doubt::None
+            }
             Heard::Nothing => Doubt::None,
         }
     }
@@ -164,22 +201,40 @@ impl Inbound {
         for neighbor in snapshot.neighbors {
             self.neighbor(neighbor, events);
         }
-        self.resync_routes(snapshot.routes, events);
+        self.fdb.set_all(snapshot.fdb, events);
+        self.rules = snapshot.rules;
+        self.rules.sort_unstable();
+        self.resync_routes(snapshot.objects, snapshot.routes, events);
     }
 
-    /// Takes a dump of the routes and appends the differences to `events`.
-    pub(crate) fn resync_routes(&mut self, routes: Vec<ObservedRoute>, events: &mut Vec<KernelEvent>) {
+    /// Takes a dump of the next-hop objects and the routes, and appends the differences to `events`.
+    pub(crate) fn resync_routes(
+        &mut self,
+        objects: Vec<(u32, Object)>,
+        routes: Vec<ObservedRoute>,
+        events: &mut Vec<KernelEvent>,
+    ) {
+        let effects = self.objects.set_all(objects);
+        self.objects_changed(effects, events);
         let all = self.by_key(routes);
         let mut keys: Vec<_> = self.told.keys().filter(|&k| !all.contains_key(k)).copied().collect();
         keys.extend(all.keys());
+        self.named.clear();
+        self.counts.clear();
+        for (key, list) in &all {
+            self.counts.entry(key.0).or_default()[usize::from(!key.1.is_v4())] += 1;
+            for id in list.iter().filter_map(|route| route.object) {
+                self.named.entry(id).or_default().insert(*key);
+            }
+        }
         self.routes = all;
         for key in keys {
             self.tell(key, events);
         }
     }
 
-    /// Digests of this state and of a dump: links, addresses, foreign routes, and neighbours that are reachable (the
-    /// kernel begins to resolve one without a notification).
+    /// Digests of this state and of a dump: links, addresses, foreign routes, next-hop objects, rules, forwarding
+    /// databases, and the MACs of neighbours (the kernel begins to resolve or confirm one without a notification).
     pub(crate) fn digests(&self, snapshot: &Snapshot) -> (Digest, Digest) {
         let (mut ours, mut kernels) = (Digest::default(), Digest::default());
         let link = |l: &LinkChange| (l.index, l.name.clone(), l.mac, l.mtu, l.up);
@@ -189,21 +244,29 @@ impl Inbound {
         for address in snapshot.addresses.iter().map(|a| &a.change).filter(|a| a.present) {
             kernels.add(&(address.interface, address.address));
         }
-        let reachable = |state| matches!(state, NeighborState::Reachable(_));
-        for (neighbor, state) in self.neighbors.iter().filter(|(_, s)| reachable(**s)) {
-            ours.add(&(neighbor, state));
+        for (neighbor, mac) in self.neighbors.iter().filter_map(|(n, state)| Some((n, state.mac()?))) {
+            ours.add(&(neighbor, mac));
         }
-        for neighbor in snapshot.neighbors.iter().filter(|n| reachable(n.state)) {
-            kernels.add(&((neighbor.interface, neighbor.address), neighbor.state));
+        for (neighbor, mac) in snapshot.neighbors.iter().filter_map(|n| Some((n, n.state.mac()?))) {
+            kernels.add(&((neighbor.interface, neighbor.address), mac));
         }
         self.routes.values().flatten().for_each(|r| ours.add(r));
+        self.objects.iter().for_each(|object| ours.add(&object));
+        snapshot
+            .objects
+            .iter()
+            .for_each(|(id, object)| kernels.add(&(*id, object)));
+        self.rules.iter().for_each(|rule| ours.add(rule));
+        snapshot.rules.iter().for_each(|rule| kernels.add(rule));
+        self.fdb.iter().for_each(|entry| ours.add(entry));
+        snapshot.fdb.iter().for_each(|entry| kernels.add(entry));
         let routes = self.by_key(snapshot.routes.iter().cloned());
         routes.values().flatten().for_each(|r| kernels.add(r));
         (ours, kernels)
     }
 
-    /// The routes that are mirrored in, by where they are told.
-    fn by_key(&self, routes: impl IntoIterator<Item = ObservedRoute>) -> HashMap<(VrfId, Prefix), Vec<ObservedRoute>> {
+    /// The routes that are mirrored in, by their place.
+    fn by_key(&self, routes: impl IntoIterator<Item = ObservedRoute>) -> HashMap<(u32, Prefix), Vec<ObservedRoute>> {
         let mut all: HashMap<_, Vec<ObservedRoute>> = HashMap::new();
         for route in routes {
             let Some(key) = self.key(&route) else { continue };
@@ -224,12 +287,51 @@ impl Inbound {
     }
 
     /// `None` if the route is not mirrored in.
-    fn key(&self, route: &ObservedRoute) -> Option<(VrfId, Prefix)> {
+    fn key(&self, route: &ObservedRoute) -> Option<(u32, Prefix)> {
         let ours = route.protocol == self.protocol || KERNELS_OWN.contains(&route.protocol);
-        self.tables
-            .get(&route.table)
-            .filter(|_| !ours)
-            .map(|&vrf| (vrf, route.prefix))
+        (!ours).then_some((route.table, route.prefix))
+    }
+
+    /// Tells objects before the routes that come to be, or cease to be, with them.
+    fn objects_changed(&mut self, effects: Vec<Effect>, events: &mut Vec<KernelEvent>) {
+        let mut routes = Vec::new();
+        for effect in effects {
+            if let Some(next_hops) = effect.ways {
+                let object = kernel_object(effect.id);
+                events.push(KernelEvent::NextHopObject(NextHopObjectChange { object, next_hops }));
+            }
+            if effect.nature {
+                routes.extend(self.named.get(&effect.id).into_iter().flatten().copied());
+            }
+        }
+        for key in routes {
+            self.tell(key, events);
+        }
+    }
+
+    fn rule(&mut self, rule: KernelRule, present: bool) {
+        match (self.rules.binary_search(&rule), present) {
+            (Ok(at), false) => drop(self.rules.remove(at)),
+            (Ok(at) | Err(at), true) => self.rules.insert(at, rule),
+            (Err(_), false) => {}
+        }
+    }
+
+    /// Adds what is mirrored in to `status`.
+    pub(crate) fn report(&self, status: &mut Status) {
+        let mut tables: BTreeMap<u32, KernelTable> = self
+            .tables
+            .iter()
+            .map(|(id, vrf)| (*id, KernelTable::new(*id, Some(*vrf))))
+            .collect();
+        for (id, count) in self.counts.iter().filter(|(_, count)| **count != [0, 0]) {
+            let table = tables.entry(*id).or_insert_with(|| KernelTable::new(*id, None));
+            [table.prefixes_v4, table.prefixes_v6] = *count;
+        }
+        status.tables = tables.into_values().collect();
+        status.rules.clone_from(&self.rules);
+        status.next_hop_objects = self.objects.len();
+        status.fdb_entries = self.fdb.len();
     }
 
     fn link(&mut self, link: LinkChange, events: &mut Vec<KernelEvent>) -> Doubt {
@@ -263,6 +365,7 @@ impl Inbound {
                     events,
                 );
             }
+            self.fdb.forget(link.index, events);
             self.links.remove(&link.index);
         }
         // Down, the kernel drops routes or marks next hops as dead, and up it revives them: both without a word.
@@ -302,24 +405,33 @@ impl Inbound {
         let Some(key) = self.key(&route) else {
             return Doubt::None;
         };
+        if let Some(id) = route.object {
+            self.named.entry(id).or_default().insert(key);
+        }
+        let count = &mut self.counts.entry(key.0).or_default()[usize::from(!key.1.is_v4())];
         let list = self.routes.entry(key).or_default();
+        *count += usize::from(list.is_empty());
         let doubt = match verb {
             Verb::Delete => delete(list, &route),
             Verb::Replace => replace(list, route),
             Verb::Add | Verb::Append => add(list, verb, route),
         };
         if list.is_empty() {
+            *count -= 1;
             self.routes.remove(&key);
         }
         self.tell(key, events);
         doubt
     }
 
-    /// Tells the best route of `key` if it is not the one that was told.
-    fn tell(&mut self, key: (VrfId, Prefix), events: &mut Vec<KernelEvent>) {
+    /// Tells the best route of `key`, in a table that is a VRF's, if it is not the one that was told.
+    fn tell(&mut self, key: (u32, Prefix), events: &mut Vec<KernelEvent>) {
+        let Some(vrf) = self.tables.get(&key.0).copied() else {
+            return;
+        };
         let best = self.routes.get(&key).and_then(|list| {
             list.iter()
-                .filter_map(|r| Some((r.metric, usable(r)?)))
+                .filter_map(|r| Some((r.metric, usable(r, &self.objects, kernel_object)?)))
                 .min_by_key(|(metric, _)| *metric)
         });
         let route = best.map(|(_, route)| route);
@@ -331,7 +443,7 @@ impl Inbound {
             None => self.told.remove(&key),
         };
         events.push(KernelEvent::Route(RouteChange {
-            vrf: key.0,
+            vrf,
             prefix: key.1,
             source: Source::Kernel,
             route,
@@ -339,8 +451,23 @@ impl Inbound {
     }
 }
 
-/// The route in the words of the RIB; `None` if no next hop of it is alive.
-pub(crate) fn usable(route: &ObservedRoute) -> Option<Route> {
+/// The kernel's number of an object, in the words of the RIB.
+fn kernel_object(id: u32) -> NextHopObject {
+    let source = Source::Kernel;
+    NextHopObject { source, id }
+}
+
+/// The route in the words of the RIB, an object under the number that `named` gives; `None` if no next hop of it is alive.
+pub(crate) fn usable(route: &ObservedRoute, objects: &Objects, named: impl Fn(u32) -> NextHopObject) -> Option<Route> {
+    if let Some(id) = route.object {
+        let mut usable = match objects.nature(id)? {
+            Nature::Ways => Route::unicast(NextHop::of_object(named(id))),
+            Nature::OnLink => Route::multipath(objects.ways(id).iter().copied()),
+            Nature::Blackhole => Route::special(RouteKind::Blackhole),
+        };
+        usable.metric = route.metric;
+        return Some(usable);
+    }
     let next_hops = route
         .next_hops
         .iter()
@@ -351,6 +478,7 @@ pub(crate) fn usable(route: &ObservedRoute) -> Option<Route> {
             weight: hop.weight.max(1),
             vrf: None,
             vxlan: None,
+            object: None,
         });
     let mut usable = match route.kind {
         RouteKind::Unicast => Route::multipath(next_hops),
@@ -373,7 +501,7 @@ fn is_sibling(a: &ObservedRoute, b: &ObservedRoute) -> bool {
         && a.protocol == b.protocol
         && [a, b]
             .iter()
-            .all(|r| r.kind == RouteKind::Unicast && !r.next_hops.is_empty() && multipath(r))
+            .all(|r| r.kind == RouteKind::Unicast && r.object.is_none() && !r.next_hops.is_empty() && multipath(r))
 }
 
 /// True if every next hop of `part` is one of `whole`, whatever its weight and state.
@@ -412,7 +540,9 @@ fn replace(list: &mut Vec<ObservedRoute>, route: ObservedRoute) -> Doubt {
 }
 
 fn delete(list: &mut Vec<ObservedRoute>, route: &ObservedRoute) -> Doubt {
-    let candidate = |r: &ObservedRoute| same_key(r, route) && r.kind == route.kind && r.protocol == route.protocol;
+    let candidate = |r: &ObservedRoute| {
+        same_key(r, route) && r.kind == route.kind && r.protocol == route.protocol && r.object == route.object
+    };
     if let Some(place) = list
         .iter()
         .position(|r| candidate(r) && includes(r, route) && includes(route, r))

@@ -31,6 +31,7 @@ fn route(prefix: &str, metric: u32, hops: &[ObservedNextHop]) -> ObservedRoute {
         metric,
         kind: RouteKind::Unicast,
         next_hops: hops.to_vec(),
+        object: None,
     }
 }
 
@@ -129,8 +130,12 @@ fn a_route_whose_next_hops_are_all_dead_is_withdrawn() {
     let (a, b) = (hop("192.0.2.1", 2), hop("192.0.2.2", 3));
     hear(&mut inbound, Verb::Add, route("10.0.0.0/8", 0, &[a, b]));
     let mut events = Vec::new();
-    inbound.resync_routes(vec![route("10.0.0.0/8", 0, &[dead(a), b])], &mut events);
-    inbound.resync_routes(vec![route("10.0.0.0/8", 0, &[dead(a), dead(b)])], &mut events);
+    inbound.resync_routes(Vec::new(), vec![route("10.0.0.0/8", 0, &[dead(a), b])], &mut events);
+    inbound.resync_routes(
+        Vec::new(),
+        vec![route("10.0.0.0/8", 0, &[dead(a), dead(b)])],
+        &mut events,
+    );
     assert_eq!(
         told(&events),
         [("10.0.0.0/8".to_owned(), Some((0, 1))), ("10.0.0.0/8".to_owned(), None)]
@@ -146,6 +151,7 @@ fn link_down_and_address_removal_raise_doubt_and_a_removed_link_takes_its_own_al
         mac: None,
         mtu: 1500,
         up: true,
+        vni: None,
         present: true,
     };
     let address = AddressChange {
@@ -246,12 +252,12 @@ proptest! {
                         inbound.hear(Heard::Route(verb, route), &mut events);
                     }
                 }
-                Step::Dump => inbound.resync_routes(kernel.values().cloned().collect(), &mut events),
+                Step::Dump => inbound.resync_routes(Vec::new(), kernel.values().cloned().collect(), &mut events),
             }
         }
-        inbound.resync_routes(kernel.values().cloned().collect(), &mut events);
+        inbound.resync_routes(Vec::new(), kernel.values().cloned().collect(), &mut events);
         let settled = events.len();
-        inbound.resync_routes(kernel.values().cloned().collect(), &mut events);
+        inbound.resync_routes(Vec::new(), kernel.values().cloned().collect(), &mut events);
         prop_assert_eq!(events.len(), settled, "a second dump of the same state tells nothing");
 
         let mut sum: HashMap<(VrfId, Prefix), Route> = HashMap::new();
@@ -267,7 +273,7 @@ proptest! {
         let mut best: HashMap<(VrfId, Prefix), Route> = HashMap::new();
         for ((table, prefix, _), route) in kernel.into_iter().rev() {
             let vrf = if table == 254 { VrfId::DEFAULT } else { VrfId(7) };
-            best.insert((vrf, prefix), usable(&route).expect("alive"));
+            best.insert((vrf, prefix), usable(&route, &Objects::default(), kernel_object).expect("alive"));
         }
         prop_assert_eq!(sum, best);
     }

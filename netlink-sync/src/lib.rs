@@ -21,9 +21,13 @@
 
 mod digest;
 mod error;
+mod fdb;
 mod fpm;
 mod mirror;
+mod object;
+mod objects;
 mod route;
+mod rule;
 mod socket;
 mod status;
 mod sysctl;
@@ -31,10 +35,11 @@ mod write;
 
 pub use digest::Digest;
 pub use error::Error;
-pub use fpm::{FpmConfig, FpmServer, FpmStatus, StreamError};
+pub use fpm::{FpmConfig, FpmEvent, FpmServer, FpmStatus, StreamError};
 pub use mirror::{Mirror, MirrorConfig, Tuning};
 pub use route::{KernelNextHop, KernelRoute};
-pub use status::{Held, Refusal, RouteState, Status};
+pub use rule::{KernelRule, RuleFamily, RuleTarget};
+pub use status::{Held, KernelTable, Refusal, RouteState, Status};
 pub use sysctl::prepare_host_interface;
 mod contention;
 mod frame;

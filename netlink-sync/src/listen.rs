@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::Error;
 use crate::heard::{Heard, ObservedRoute, Verb};
-use crate::inbound::{Doubt, Inbound, Snapshot};
+use crate::inbound::{Doubt, Snapshot};
 use crate::mirror::Shared;
+use crate::object::Object;
 use crate::socket::{Netlink, Received, frames, understand};
 
 /// Doubts that come within this time are settled by one dump.
@@ -43,7 +44,6 @@ pub(crate) struct Listener {
     dump: Netlink,
     /// `nlmsg_pid` of our own writes.
     writer: u32,
-    inbound: Inbound,
     doubt: Doubt,
     /// When the doubt is settled.
     resync_at: Option<Instant>,
@@ -67,7 +67,6 @@ impl Listener {
         let now = Instant::now();
         let (config, tuning) = (&shared.config, &shared.tuning);
         let mut this = Self {
-            inbound: Inbound::new(config.protocol, config.tables.iter().copied()),
             doubt: Doubt::None,
             resync_at: None,
             audit_at: now + tuning.audit_interval,
@@ -90,7 +89,7 @@ impl Listener {
                 .for_each(|r| outbound.adopt(r));
         }
         let mut first = Vec::new();
-        this.inbound.resync(snapshot, &mut first);
+        this.shared.inbound().resync(snapshot, &mut first);
         first.push(KernelEvent::Synced);
         Ok((this, first))
     }
@@ -155,12 +154,12 @@ impl Listener {
     }
 
     /// Takes the datagram that was just read and what else is there.
-    async fn heard(&mut self, mut received: Received) -> Result<(), Stop> {
+    async fn heard(&mut self, received: Received) -> Result<(), Stop> {
         let mut events = Vec::new();
-        for _ in 0..BATCH {
-            self.take(received, &mut events);
+        self.take(received, &mut events);
+        for _ in 1..BATCH {
             match self.notify.try_receive().map_err(Stop::Socket)? {
-                Some(next) => received = next,
+                Some(next) => self.take(next, &mut events),
                 None => break,
             }
         }
@@ -213,7 +212,7 @@ impl Listener {
                     suspicious |= matches!(verb, Verb::Delete | Verb::Replace);
                 }
             }
-            doubt = doubt.max(self.inbound.hear(heard, events));
+            doubt = doubt.max(self.shared.inbound().hear(heard, events));
         }
         if suspicious {
             self.suspect();
@@ -253,16 +252,16 @@ impl Listener {
                         .filter(|r| self.shared.is_ours(r))
                         .cloned()
                         .collect::<Vec<_>>();
-                    self.inbound.resync(snapshot, &mut events);
+                    self.shared.inbound().resync(snapshot, &mut events);
                     events.push(KernelEvent::Synced);
                     self.shared.counters.resyncs.fetch_add(1, Relaxed);
                     ours
                 })
             }
-            _ => self.dump.dump_routes(None).await.map(|routes| {
+            _ => self.dump_ways().await.map(|(objects, routes)| {
                 self.shared.outbound().contest_only(self.in_place_of_ours(&routes));
                 let (ours, others) = routes.into_iter().partition(|r| self.shared.is_ours(r));
-                self.inbound.resync_routes(others, &mut events);
+                self.shared.inbound().resync_routes(objects, others, &mut events);
                 ours
             }),
         };
@@ -272,6 +271,11 @@ impl Listener {
         }
         self.compare(dumped);
         self.tell(events).await
+    }
+
+    /// Routes, and the objects that they name.
+    async fn dump_ways(&mut self) -> Result<(Vec<(u32, Object)>, Vec<ObservedRoute>), Error> {
+        Ok((self.dump.dump_objects().await?, self.dump.dump_routes(None).await?))
     }
 
     /// Compares our routes in the kernel with what it should have.
@@ -318,13 +322,13 @@ impl Listener {
 
     /// Compares digests, and tells what differs.
     fn reconcile(&mut self, snapshot: Snapshot, events: &mut Vec<KernelEvent>) {
-        let digests = self.inbound.digests(&snapshot);
+        let digests = self.shared.inbound().digests(&snapshot);
         self.shared.outbound().audited = digests;
         if digests.0 == digests.1 {
             return;
         }
         let before = events.len();
-        self.inbound.resync(snapshot, events);
+        self.shared.inbound().resync(snapshot, events);
         let drift = events.len() - before;
         self.shared.counters.drift_in.fetch_add(drift as u64, Relaxed);
         tracing::info!(events = drift, "the kernel's state differed from the mirror's; healing");

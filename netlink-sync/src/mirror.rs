@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::heard::{ObservedAddress, ObservedRoute};
+use crate::inbound::Inbound;
 use crate::listen::Listener;
 use crate::message::{Mark, add_address, remove_address, set_link};
 use crate::outbound::Outbound;
@@ -36,7 +37,7 @@ pub struct MirrorConfig {
     pub table: u32,
     /// Priority of our routes; lower wins. Of IPv6, 0 means 1024 to the kernel: use 1 or more.
     pub metric: u32,
-    /// Kernel tables that are mirrored in, each into a VRF.
+    /// Kernel tables whose routes are told, each as those of a VRF; the others are shown in [`Status`] alone.
     pub tables: Vec<(u32, VrfId)>,
     /// Routes left by an earlier run that nobody confirmed in this time after the start are removed.
     pub stale_sweep: Duration,
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) config: MirrorConfig,
     pub(crate) tuning: Tuning,
     outbound: Mutex<Outbound>,
+    inbound: Mutex<Inbound>,
     /// There may be something to write.
     pub(crate) work: Notify,
     /// Whether the last writes took effect is not known.
@@ -127,6 +129,7 @@ impl Mirror {
         let (dump, writer, prober, mut requests) =
             (Netlink::open()?, Netlink::open()?, Netlink::open()?, Netlink::open()?);
         let shared = Arc::new(Shared {
+            inbound: Mutex::new(Inbound::new(config.protocol, config.tables.iter().copied())),
             config,
             tuning,
             outbound: Mutex::default(),
@@ -264,6 +267,7 @@ impl Mirror {
             ..Status::default()
         };
         self.inner.shared.outbound().report(&mut status);
+        self.inner.shared.inbound().report(&mut status);
         status
     }
 }
@@ -277,6 +281,10 @@ impl Drop for Inner {
 impl Shared {
     pub(crate) fn outbound(&self) -> MutexGuard<'_, Outbound> {
         lock(&self.outbound)
+    }
+
+    pub(crate) fn inbound(&self) -> MutexGuard<'_, Inbound> {
+        lock(&self.inbound)
     }
 
     pub(crate) fn mark(&self) -> Mark {

@@ -42,6 +42,7 @@ fn observed(prefix: Prefix, form: &Form) -> ObservedRoute {
         metric: 20,
         kind: form.kind,
         next_hops: next_hops.collect(),
+        object: None,
     }
 }
 

@@ -10,6 +10,7 @@ use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::rule::RuleMessage;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST};
@@ -18,9 +19,10 @@ use rtnetlink::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use tokio::time::timeout;
 
 use crate::Error;
-use crate::frame::{Frame, Frames, Nack, Truncated, push};
+use crate::frame::{Frame, Frames, Nack, Truncated, push, push_raw};
 use crate::heard::{Heard, ObservedRoute, hear};
 use crate::inbound::Snapshot;
+use crate::object::Object;
 
 /// Larger than any message the kernel makes (32 KiB since Linux 4.9, more for interfaces with virtual functions).
 const BUFFER: usize = 256 << 10;
@@ -31,10 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A dump that the kernel marks as interrupted by a change is tried again this often.
 const TRIES: u32 = 8;
 
-/// Multicast groups: links, neighbours, IPv4 and IPv6 addresses and routes.
-const GROUPS: [u32; 6] = [1, 3, 5, 9, 7, 11];
+/// Multicast groups: links, neighbours (and forwarding databases), IPv4 and IPv6 addresses, routes and rules.
+const GROUPS: [u32; 8] = [1, 3, 5, 9, 7, 11, 8, 19];
 /// Multicast group of next-hop objects, since Linux 5.3; older kernels have none of them.
 const NEXT_HOP_GROUP: u32 = 32;
+
+/// `RTM_GETNEXTHOP`, and `struct nhmsg`: all of every family.
+const GET_OBJECT: u16 = 106;
+const ANY_OBJECT: [u8; 8] = [0; 8];
 
 /// `NLMSG_ERROR` and `NLMSG_DONE`.
 const MESSAGE_ERROR: u16 = 2;
@@ -209,8 +215,36 @@ impl Netlink {
             snapshot.addresses.extend(part.addresses);
             snapshot.neighbors.extend(part.neighbors);
         }
+        let mut entries = NeighbourMessage::default();
+        entries.header.family = AddressFamily::Bridge;
+        let part = self
+            .dump_if_any("forwarding databases", RouteNetlinkMessage::GetNeighbour(entries))
+            .await?;
+        snapshot.fdb = part.fdb;
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RuleMessage::default();
+            message.header.family = family;
+            let part = self.dump_if_any("rules", RouteNetlinkMessage::GetRule(message)).await?;
+            snapshot.rules.extend(part.rules);
+        }
+        snapshot.objects = self.dump_objects().await?;
         snapshot.routes = self.dump_routes(None).await?;
         Ok(snapshot)
+    }
+
+    /// Every next-hop object.
+    pub(crate) async fn dump_objects(&mut self) -> Result<Vec<(u32, Object)>, Error> {
+        self.dump_if_any("next-hop objects", Request::Objects)
+            .await
+            .map(|part| part.objects)
+    }
+
+    /// A dump of what a kernel may know nothing of: then there is nothing.
+    async fn dump_if_any(&mut self, what: &'static str, request: impl Into<Request>) -> Result<Snapshot, Error> {
+        match self.dump(what, request).await {
+            Err(Error::Refused { source, .. }) if is_unknown(&source) => Ok(Snapshot::default()),
+            dumped => dumped,
+        }
     }
 
     /// Routes of both families: all, or those of one protocol in one table.
@@ -230,11 +264,7 @@ impl Netlink {
                     routes.extend(snapshot.routes.into_iter().filter(asked));
                 }
                 // A table that was never written to does not exist; a kernel without the family has no routes of it.
-                Err(Error::Refused { source, .. })
-                    if matches!(
-                        source.raw_os_error(),
-                        Some(libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
-                    ) || matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported) => {}
+                Err(Error::Refused { source, .. }) if is_unknown(&source) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -245,23 +275,28 @@ impl Netlink {
     }
 
     /// One dump, tried again when it was interrupted by a change.
-    pub(crate) async fn dump(&mut self, what: &'static str, message: RouteNetlinkMessage) -> Result<Snapshot, Error> {
+    pub(crate) async fn dump(&mut self, what: &'static str, request: impl Into<Request>) -> Result<Snapshot, Error> {
+        let request = request.into();
         for _ in 0..TRIES {
-            if let Some(snapshot) = self.try_dump(what, message.clone()).await? {
+            if let Some(snapshot) = self.try_dump(what, request.clone()).await? {
                 return Ok(snapshot);
             }
         }
         Err(Error::DumpInterrupted { what, tries: TRIES })
     }
 
-    async fn try_dump(&mut self, what: &'static str, message: RouteNetlinkMessage) -> Result<Option<Snapshot>, Error> {
+    async fn try_dump(&mut self, what: &'static str, request: Request) -> Result<Option<Snapshot>, Error> {
         let refused = |source| Error::Refused {
             what: format!("dump {what}"),
             source,
         };
         self.sequence = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
-        push(&mut bytes, message, NLM_F_REQUEST | NLM_F_DUMP, self.sequence);
+        let flags = NLM_F_REQUEST | NLM_F_DUMP;
+        match request {
+            Request::Known(message) => push(&mut bytes, *message, flags, self.sequence),
+            Request::Objects => push_raw(&mut bytes, GET_OBJECT, &ANY_OBJECT, flags, self.sequence),
+        }
         self.send(&bytes).await.map_err(refused)?;
         let mut snapshot = Snapshot::default();
         let mut whole = true;
@@ -301,6 +336,27 @@ impl Netlink {
     async fn send(&self, bytes: &[u8]) -> io::Result<()> {
         poll_fn(|cx| self.socket.poll_send(cx, bytes)).await.map(drop)
     }
+}
+
+/// What is dumped.
+#[derive(Clone)]
+pub(crate) enum Request {
+    Known(Box<RouteNetlinkMessage>),
+    Objects,
+}
+
+impl From<RouteNetlinkMessage> for Request {
+    fn from(message: RouteNetlinkMessage) -> Self {
+        Self::Known(Box::new(message))
+    }
+}
+
+/// True for the kernel's ways to say that it does not have such things.
+fn is_unknown(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::EAFNOSUPPORT | libc::EOPNOTSUPP)
+    ) || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::Unsupported)
 }
 
 /// What a frame says; one that cannot be parsed is logged and says nothing.

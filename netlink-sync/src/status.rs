@@ -1,8 +1,9 @@
 //! What the mirror tells of itself.
 
-use net::Prefix;
+use net::{Prefix, VrfId};
 use serde::Serialize;
 
+use crate::KernelRule;
 use crate::digest::Digest;
 
 /// A route that the kernel did not take.
@@ -49,6 +50,30 @@ pub enum RouteState {
     },
 }
 
+/// One of the kernel's routing tables, as far as it is mirrored in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KernelTable {
+    /// Its number; 254 is main.
+    pub table: u32,
+    /// VRF whose routes its routes are; none for a table that is shown only.
+    pub vrf: Option<VrfId>,
+    /// IPv4 prefixes with routes of other programs.
+    pub prefixes_v4: usize,
+    /// IPv6 prefixes with routes of other programs.
+    pub prefixes_v6: usize,
+}
+
+impl KernelTable {
+    pub(crate) const fn new(table: u32, vrf: Option<VrfId>) -> Self {
+        Self {
+            table,
+            vrf,
+            prefixes_v4: 0,
+            prefixes_v6: 0,
+        }
+    }
+}
+
 /// Counters and state of the mirror.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Status {
@@ -82,7 +107,15 @@ pub struct Status {
     pub audits: u64,
     /// What audits found in the kernel that no notification had told of, and told.
     pub drift_in: u64,
-    /// Digest of the links, addresses, neighbours and foreign routes that we have, at the last audit.
+    /// Tables with routes of other programs, and those that are VRFs', in order of their numbers.
+    pub tables: Vec<KernelTable>,
+    /// Policy rules in order of precedence, IPv4 first.
+    pub rules: Vec<KernelRule>,
+    /// Next-hop objects of the kernel.
+    pub next_hop_objects: usize,
+    /// Entries of forwarding databases of bridges and VXLAN devices.
+    pub fdb_entries: usize,
+    /// Digest of all that is mirrored in as we have it, at the last audit.
     pub digest: Digest,
     /// Digest of those that the kernel had; equal, unless the audit healed a difference.
     pub kernel_digest: Digest,

@@ -148,6 +148,15 @@ impl Adjacency {
         &self.rewrite[..usize::from(self.length).min(REWRITE)]
     }
 
+    /// The rewrite, if it is an Ethernet header without a tag and nothing else.
+    #[inline(always)]
+    pub fn ethernet(&self) -> Option<&[u8; 14]> {
+        // Two bytes side by side: one comparison.
+        const ETHERNET: u16 = u16::from_ne_bytes([AdjacencyKind::Forward as u8, 14]);
+        let header = self.rewrite.first_chunk()?;
+        (u16::from_ne_bytes([self.kind as u8, self.length]) == ETHERNET).then_some(header)
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         let at = usize::from(self.length);
         self.rewrite[at..at + bytes.len()].copy_from_slice(bytes);
@@ -207,6 +216,8 @@ mod tests {
         );
         let v6 = Adjacency::forward("fe80::1".parse().expect("valid"), mac(1), mac(2), None);
         assert_eq!(v6.rewrite()[12..], [0x86, 0xdd]);
+        assert_eq!(v6.ethernet().map(<[u8; 14]>::as_slice), Some(v6.rewrite()));
+        assert_eq!(adjacency.ethernet(), None);
     }
 
     #[test]

@@ -61,15 +61,20 @@ impl Rib {
             Attachment::Port(_) | Attachment::Vlan { .. } => None,
         };
         for need in interface.host.map(Need::Host).into_iter().chain(vni) {
-            for (_, id) in self.dependents.range((need, 0)..=(need, u32::MAX)) {
-                let group = self.groups.get_mut(*id);
-                if !std::mem::replace(&mut group.dirty, true) {
-                    self.work.groups.push(*id);
-                }
-            }
+            self.mark_needing(need);
         }
         if let Some(host) = interface.host {
             self.mark_hosts(host, interface.vrf);
+        }
+    }
+
+    /// Groups that asked for this state are resolved again.
+    pub(crate) fn mark_needing(&mut self, need: Need) {
+        for (_, id) in self.dependents.range((need, 0)..=(need, u32::MAX)) {
+            let group = self.groups.get_mut(*id);
+            if !std::mem::replace(&mut group.dirty, true) {
+                self.work.groups.push(*id);
+            }
         }
     }
 

@@ -177,7 +177,7 @@ impl Rib {
     }
 
     /// The longest entry with a leaf that covers an address.
-    fn fib_entry(&self, vrf: VrfId, address: IpAddr) -> Option<(Prefix, &Entry)> {
+    pub(crate) fn fib_entry(&self, vrf: VrfId, address: IpAddr) -> Option<(Prefix, &Entry)> {
         let routes = self.vrfs.get(&vrf)?;
         let lengths = (0..=Prefix::host(address).len()).rev();
         let prefixes = lengths.filter_map(|length| Prefix::containing(address, length).ok());
@@ -219,7 +219,7 @@ impl Rib {
             Target::Leak(_) => return hop,
         };
         (hop.mac, hop.problem) = match state {
-            Some(NeighborState::Reachable(mac)) => (Some(*mac), None),
+            Some(NeighborState::Reachable(mac) | NeighborState::Stale(mac)) => (Some(*mac), None),
             Some(NeighborState::Incomplete) => (None, Some(HopProblem::NeighborIncomplete)),
             Some(NeighborState::Failed) => (None, Some(HopProblem::NeighborFailed)),
             Some(NeighborState::Gone) | None => (None, Some(HopProblem::NeighborUnknown)),

@@ -1,11 +1,10 @@
 //! Groups: sets of unresolved next hops that routes share, each resolved once for all of them.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use net::{IfIndex, InterfaceId, Mac, NextHop, Prefix, RouteKind, Vni, VrfId};
+use net::{IfIndex, InterfaceId, Mac, NextHop, NextHopObject, Prefix, RouteKind, Vni, VrfId};
 use serde::Serialize;
 use smallvec::SmallVec;
 
@@ -44,13 +43,15 @@ pub enum Reason {
     InterfaceDown,
     /// No interface has the VNI of the VXLAN next hop.
     VxlanUnknown,
+    /// Its source has not told the next hops that it names by number, or has withdrawn them.
+    ObjectUnknown,
     /// It came or changed after the newest generation: the next one decides.
     Pending,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Distance,
         Self::Metric,
         Self::Source,
@@ -61,6 +62,7 @@ impl Reason {
         Self::InterfaceUnknown,
         Self::InterfaceDown,
         Self::VxlanUnknown,
+        Self::ObjectUnknown,
         Self::Pending,
     ];
 
@@ -77,6 +79,7 @@ impl Reason {
             Self::InterfaceUnknown => "interface-unknown",
             Self::InterfaceDown => "interface-down",
             Self::VxlanUnknown => "vxlan-unknown",
+            Self::ObjectUnknown => "object-unknown",
             Self::Pending => "pending",
         }
     }
@@ -94,6 +97,9 @@ impl Reason {
             Self::InterfaceUnknown => "the interface is none of the gateway's",
             Self::InterfaceDown => "the interface is down",
             Self::VxlanUnknown => "no interface has the VNI of the VXLAN next hop",
+            Self::ObjectUnknown => {
+                "its source has not told the next hops that it names by number, or has withdrawn them"
+            }
             Self::Pending => "it came or changed after the newest generation, and the next one decides",
         }
     }
@@ -158,6 +164,8 @@ pub(crate) enum Need {
     Host(IfIndex),
     /// The interface with this VNI.
     Vni(Vni),
+    /// Next hops that a source keeps under a number.
+    Object(NextHopObject),
 }
 
 /// The outcome of resolving a group.
@@ -340,19 +348,6 @@ impl Groups {
         };
         let entries = self.entries.capacity() * size_of::<Group>();
         entries + self.entries.iter().map(held).sum::<usize>()
-    }
-
-    /// The users of groups, to be read and put in order.
-    pub(crate) fn users<'g>(&'g mut self, ids: &'g BTreeSet<u32>) -> impl Iterator<Item = (u32, &'g mut Users)> {
-        // One at a time: each id is in the set once.
-        let mut rest = self.entries.as_mut_slice();
-        let mut taken = 0;
-        ids.iter().filter_map(move |id| {
-            let (before, after) = std::mem::take(&mut rest).split_at_mut_checked((*id - taken) as usize + 1)?;
-            rest = after;
-            taken = *id + 1;
-            before.last_mut().map(|group| (*id, &mut group.users))
-        })
     }
 }
 

@@ -1,10 +1,11 @@
 //! Publishing: what was decided becomes one generation.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashSet;
 use nat::Delta;
 use net::{Generation, IfIndex, Prefix, RouteKind, Source, VrfId};
 use serde::Serialize;
@@ -48,8 +49,8 @@ pub struct Effort {
     pub resolutions: usize,
     /// Next hops whose bytes were built.
     pub rebuilds: usize,
-    /// Entries looked at to find the users of a set of next hops.
-    pub scanned: usize,
+    /// Prefixes found to use a set of next hops that changed.
+    pub users: usize,
     /// Prefixes written to the FIB or taken out of it; default routes are never.
     pub leaves: usize,
 }
@@ -111,9 +112,8 @@ impl Rib {
                 routes.remove(prefix);
             }
         }
-        self.regrouped_winners(&outcome.regrouped, &mut winners);
         let mut effort = outcome.effort;
-        effort.scanned += std::mem::take(&mut self.outcome.effort).scanned;
+        effort.users += self.regrouped_winners(&outcome.regrouped, &mut winners);
         Ok(Published {
             generation,
             changes,
@@ -124,13 +124,16 @@ impl Rib {
         })
     }
 
-    /// Adds the winners that stay while their next hops changed.
-    fn regrouped_winners(&mut self, regrouped: &BTreeSet<u32>, winners: &mut Vec<Winner>) {
-        if regrouped.is_empty() {
-            return;
+    /// Adds the winners that stay while their next hops changed. Returns how many prefixes were looked at.
+    fn regrouped_winners(&self, regrouped: &BTreeSet<u32>, winners: &mut Vec<Winner>) -> usize {
+        let users = self.users_of(regrouped);
+        let count = users.len();
+        if count == 0 {
+            return 0;
         }
-        let listed: HashSet<(VrfId, Prefix)> = winners.iter().map(|w| (w.vrf, w.prefix)).collect();
-        for (vrf, prefix) in self.users_of(regrouped) {
+        let listed: HashSet<(VrfId, Prefix), foldhash::fast::RandomState> =
+            winners.iter().map(|w| (w.vrf, w.prefix)).collect();
+        for (vrf, prefix) in users {
             let entry = self.vrfs.get(&vrf).and_then(|routes| routes.get(prefix));
             let Some(entry) = entry.filter(|_| !listed.contains(&(vrf, prefix))) else {
                 continue;
@@ -143,6 +146,7 @@ impl Rib {
                 });
             }
         }
+        count
     }
 }
 

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use net::{IfIndex, NextHop, NextHopId, RouteKind, Vni, VrfId};
+use net::{IfIndex, NextHop, NextHopId, NextHopObject, RouteKind, Vni, VrfId};
 use smallvec::SmallVec;
 
 use crate::buckets::{Division, divide, losers};
@@ -266,6 +266,9 @@ impl Rib {
         path: &mut Path,
         walk: &mut Walk,
     ) {
+        if let Some(object) = hop.object {
+            return self.walk_object(vrf, object, destination, weight, path, walk);
+        }
         let target = if let Some(vxlan) = hop.vxlan {
             need(walk, Need::Vni(vxlan.vni));
             let mut underlay = Walk {
@@ -302,6 +305,27 @@ impl Rib {
         match target {
             Ok(target) => walk.targets.push((target, weight)),
             Err(reason) => walk.problem = walk.problem.or(Some(reason)),
+        }
+    }
+
+    /// Follows what an object stands for now.
+    fn walk_object(
+        &self,
+        vrf: VrfId,
+        object: NextHopObject,
+        destination: Option<IpAddr>,
+        weight: u32,
+        path: &mut Path,
+        walk: &mut Walk,
+    ) {
+        need(walk, Need::Object(object));
+        let Some(next_hops) = self.objects.get(&object) else {
+            walk.problem = walk.problem.or(Some(Reason::ObjectUnknown));
+            return;
+        };
+        for hop in next_hops.iter().filter(|hop| hop.object.is_none()) {
+            let weight = weight.saturating_mul(u32::from(hop.weight.max(1)));
+            self.walk_hop(vrf, hop, destination, weight, path, walk);
         }
     }
 

@@ -60,10 +60,7 @@ impl Rib {
     }
 
     fn neighbor_mac(&self, host: IfIndex, address: IpAddr) -> Option<Mac> {
-        match self.neighbors.get(&(host, address)) {
-            Some(NeighborState::Reachable(mac)) => Some(*mac),
-            _ => None,
-        }
+        self.neighbors.get(&(host, address))?.mac()
     }
 
     /// Makes a next hop depend on the underlay route to `vtep` and on no other.
@@ -154,7 +151,7 @@ impl Rib {
         adjacencies.find(|adjacency| adjacency.kind == AdjacencyKind::Forward)
     }
 
-    /// Has the kernel asked, once, for a neighbour that is not known.
+    /// Has the kernel asked, once, for a neighbour that is not known or not confirmed.
     fn want(&mut self, id: NextHopId, target: Target) {
         let Target::Neighbor(interface, address) = target else {
             return;
@@ -162,7 +159,8 @@ impl Rib {
         let Some(host) = self.interfaces.get(&interface).and_then(|i| i.host) else {
             return;
         };
-        let known = self.neighbor_mac(host, address).is_some();
+        let state = self.neighbors.get(&(host, address));
+        let known = matches!(state, Some(NeighborState::Reachable(_)));
         let entry = self.next_hops.get_mut(id);
         if !known && !entry.wanted {
             self.outcome.wanted.insert((host, address));

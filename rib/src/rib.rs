@@ -10,7 +10,8 @@ use left_right::WriteHandle;
 use nat::Delta;
 use net::{
     AddressChange, Generation, IfIndex, InterfaceId, IpNet, KernelEvent, LinkChange, Mac, NeighborChange,
-    NeighborState, NextHopId, Prefix, Revision, Route, RouteChange, RouteKind, Source, VrfId,
+    NeighborState, NextHop, NextHopId, NextHopObject, NextHopObjectChange, Prefix, Revision, Route, RouteChange,
+    RouteKind, Source, Vni, VrfId,
 };
 use smallvec::SmallVec;
 
@@ -70,6 +71,11 @@ pub struct Rib {
     /// Host interfaces that have a neighbour of this address, for interfaces of ours.
     pub(crate) neighbors_by_vrf: BTreeMap<(VrfId, IpAddr), SmallVec<[IfIndex; 1]>>,
     pub(crate) fdb: Map<(InterfaceId, Mac), IpAddr>,
+    /// The same as the kernel's VXLAN devices have it, and the network of each of these.
+    pub(crate) kernel_fdb: BTreeMap<(IfIndex, Mac), IpAddr>,
+    pub(crate) kernel_vnis: Map<IfIndex, Vni>,
+    /// Next hops that sources keep under a number; never an empty list.
+    pub(crate) objects: Map<NextHopObject, Vec<NextHop>>,
     /// Connected and local routes as derived from `addresses`.
     pub(crate) derived: BTreeMap<(VrfId, Prefix, Owner), Option<IfIndex>>,
     pub(crate) nat_prefixes: BTreeSet<Prefix>,
@@ -139,6 +145,9 @@ impl Rib {
             neighbors: BTreeMap::new(),
             neighbors_by_vrf: BTreeMap::new(),
             fdb: Map::default(),
+            kernel_fdb: BTreeMap::new(),
+            kernel_vnis: Map::default(),
+            objects: Map::default(),
             derived: BTreeMap::new(),
             nat_prefixes: BTreeSet::new(),
             work: Work::default(),
@@ -194,6 +203,7 @@ impl Rib {
         }
         self.work.addresses = true;
         self.tell_interface(id);
+        self.adopt_kernel_fdb(id);
     }
 
     /// Takes in what the kernel says.
@@ -203,6 +213,8 @@ impl Rib {
             KernelEvent::Address(address) => self.address(&address),
             KernelEvent::Neighbor(neighbor) => self.neighbor(&neighbor),
             KernelEvent::Route(change) => self.route(change),
+            KernelEvent::NextHopObject(change) => self.next_hop_object(change),
+            KernelEvent::Fdb(change) => self.kernel_fdb(&change),
             KernelEvent::Synced => {}
         }
     }
@@ -213,26 +225,26 @@ impl Rib {
         self.set_candidate(change.vrf, change.prefix, Owner::Route(change.source), change.route);
     }
 
-    /// Says behind which VXLAN endpoint a MAC of a VXLAN interface lives; `None` forgets it.
-    pub fn fdb(&mut self, interface: InterfaceId, mac: Mac, vtep: Option<IpAddr>) {
-        let old = match vtep {
-            Some(vtep) => self.fdb.insert((interface, mac), vtep),
-            None => self.fdb.remove(&(interface, mac)),
-        };
-        let host = self.interfaces.get(&interface).and_then(|i| i.host);
-        let (Some(host), true) = (host, old != vtep) else {
+    /// True if packets may be sent to this neighbour: then the kernel, which sees none of them, has to be asked to confirm it
+    /// when it is [`NeighborState::Stale`].
+    pub fn sends_to(&self, host: IfIndex, address: IpAddr) -> bool {
+        let interface = self.hosts.get(&host).copied();
+        interface.is_some_and(|id| self.next_hops.find(Target::Neighbor(id, address)).is_some())
+    }
+
+    /// Takes in what an object stands for: every route that names it goes that way, in one change.
+    pub fn next_hop_object(&mut self, change: NextHopObjectChange) {
+        let NextHopObjectChange { object, next_hops } = change;
+        let known = self.objects.get(&object);
+        if known == Some(&next_hops) || (known.is_none() && next_hops.is_empty()) {
             return;
-        };
-        self.work.pending += 1;
-        let on_host = self
-            .neighbors
-            .range((host, LOWEST)..)
-            .take_while(|((h, _), _)| *h == host);
-        for ((_, address), _) in on_host.filter(|(_, state)| **state == NeighborState::Reachable(mac)) {
-            self.next_hops
-                .dirty
-                .extend(self.next_hops.find(Target::Neighbor(interface, *address)));
         }
+        match next_hops.is_empty() {
+            true => drop(self.objects.remove(&object)),
+            false => drop(self.objects.insert(object, next_hops)),
+        }
+        self.work.pending += 1;
+        self.mark_needing(Need::Object(object));
     }
 
     /// Replaces the NAT policy. Its public addresses win over every other route to them in the default VRF.
@@ -294,6 +306,8 @@ impl Rib {
         if at.map(|at| entry.candidates[at]) == candidate {
             return;
         }
+        let before = at.map(|at| entry.candidates[at].group);
+        let joins = candidate.is_some_and(|new| entry.candidates.iter().all(|c| c.group != new.group));
         let mut used = None;
         let old = at.map(|at| entry.candidates.remove(at));
         if let Some(candidate) = candidate {
@@ -303,16 +317,21 @@ impl Rib {
             entry.candidates.insert(at, candidate);
             used = Some(candidate.group);
         }
+        let left = before.filter(|group| entry.candidates.iter().all(|c| c.group != *group));
         if !std::mem::replace(&mut entry.dirty, true) {
             self.work.prefixes.push((vrf, prefix));
         }
         if let Some(id) = used {
             let group = self.groups.get_mut(id);
             group.references += 1;
-            group.users.add(id, prefix, routes);
+            if joins {
+                group.users.add(prefix);
+            }
         }
         if let Some(old) = old {
-            self.groups.get_mut(old.group).users.remove();
+            if let Some(id) = left {
+                self.groups.get_mut(id).users.remove(prefix);
+            }
             self.release_group(old.group);
         }
     }
@@ -372,6 +391,7 @@ impl Rib {
 
     fn link(&mut self, link: &LinkChange) {
         let up = link.up && link.present;
+        self.kernel_vni(link.index, link.vni.filter(|_| link.present));
         if self.links.insert(link.index, up) == Some(up) {
             return;
         }
@@ -421,13 +441,24 @@ impl Rib {
         let Some(interface) = self.hosts.get(&change.interface).copied().filter(|_| old != new) else {
             return;
         };
+        let target = Target::Neighbor(interface, change.address);
+        if old
+            .and_then(NeighborState::mac)
+            .is_some_and(|mac| change.state.mac() == Some(mac))
+        {
+            // Confirmed, or not lately: it is sent to as before, and when it is lost it is asked for again.
+            if let (NeighborState::Reachable(_), Some(id)) = (change.state, self.next_hops.find(target)) {
+                self.next_hops.get_mut(id).wanted = false;
+            }
+            return;
+        }
         self.work.pending += 1;
         let vrf = self.interfaces[&interface].vrf;
         self.index_neighbor(vrf, change.interface, change.address, new.is_some());
         self.work.prefixes.push((vrf, Prefix::host(change.address)));
-        if let Some(id) = self.next_hops.find(Target::Neighbor(interface, change.address)) {
+        if let Some(id) = self.next_hops.find(target) {
             self.next_hops.dirty.insert(id);
-            if new.is_none() {
+            if new.is_none() || (old.and_then(NeighborState::mac).is_some() && change.state.mac().is_none()) {
                 self.next_hops.get_mut(id).wanted = false;
             }
         }

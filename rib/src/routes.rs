@@ -154,11 +154,6 @@ impl VrfRoutes {
         if v4 { self.v4.len() } else { self.v6.len() }
     }
 
-    /// Number of prefixes of both families.
-    pub(crate) fn prefixes(&self) -> usize {
-        self.v4.len() + self.v6.len()
-    }
-
     /// Bytes held.
     pub(crate) fn memory(&self) -> usize {
         self.v4.mem_size() + self.v6.mem_size()

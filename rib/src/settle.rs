@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use net::{Generation, IpNet, NeighborState, NextHop, Prefix, RouteKind, VrfId};
+use net::{Generation, IpNet, NextHop, Prefix, RouteKind, VrfId};
 use smallvec::smallvec;
 
 use crate::group::{GroupKey, Groups};
@@ -124,7 +124,7 @@ impl Rib {
             .filter(|h| h.gateway.is_none() && h.vxlan.is_none());
         let interface = on_link.filter_map(|h| h.interface).find(|host| {
             let state = self.neighbors.get(&(*host, address));
-            let reachable = matches!(state, Some(NeighborState::Reachable(_)));
+            let reachable = state.is_some_and(|state| state.mac().is_some());
             reachable && hosts.contains(host) && self.usable(*host).is_ok()
         })?;
         let next_hops = smallvec![NextHop::via(address).through(interface)];
@@ -278,23 +278,21 @@ impl Rib {
     fn mark_users_of_flipped(&mut self) {
         let flipped = std::mem::take(&mut self.work.flipped).into_iter().collect();
         let users = self.users_of(&flipped);
+        self.outcome.effort.users += users.len();
         self.work.prefixes.extend(users);
     }
 
     /// The prefixes that have one of these groups among their candidates.
-    pub(crate) fn users_of(&mut self, groups: &BTreeSet<u32>) -> Vec<(VrfId, Prefix)> {
-        let mut by_vrf: BTreeMap<VrfId, BTreeSet<u32>> = BTreeMap::new();
+    pub(crate) fn users_of(&self, groups: &BTreeSet<u32>) -> Vec<(VrfId, Prefix)> {
+        let mut by_vrf: BTreeMap<VrfId, Vec<u32>> = BTreeMap::new();
         for id in groups {
-            by_vrf.entry(self.groups.get(*id).key.vrf).or_default().insert(*id);
+            by_vrf.entry(self.groups.get(*id).key.vrf).or_default().push(*id);
         }
-        let mut all = Vec::new();
-        for (vrf, ids) in by_vrf {
-            let Some(routes) = self.vrfs.get(&vrf) else { continue };
-            let (found, scanned) = users_of(vrf, routes, self.groups.users(&ids));
-            self.outcome.effort.scanned += scanned;
-            all.extend(found);
-        }
-        all
+        let of = |(vrf, ids): (VrfId, Vec<u32>)| {
+            let users = users_of(ids.into_iter().map(|id| &self.groups.get(id).users));
+            users.into_iter().map(move |prefix| (vrf, prefix))
+        };
+        by_vrf.into_iter().flat_map(of).collect()
     }
 
     /// Lists a changed prefix in the delta, until it is too much to list.

@@ -196,28 +196,49 @@ impl Tables {
     #[inline]
     pub fn lookup_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Lookup {
         let leaf = |vrf| self.v4.lookup(self.root(vrf, |r| r.v4), destination);
-        self.follow(vrf, leaf(vrf), flow_hash, leaf)
+        self.follow(vrf, leaf(vrf), || flow_hash, leaf)
     }
 
     /// [`Tables::resolve_v6`] that names a next hop in any case: no route and a circle of leaks have theirs.
     #[inline]
     pub fn lookup_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Lookup {
         let leaf = |vrf| self.v6.lookup(self.root(vrf, |r| r.v6), destination);
-        self.follow(vrf, leaf(vrf), flow_hash, leaf)
+        self.follow(vrf, leaf(vrf), || flow_hash, leaf)
     }
 
-    /// [`Tables::lookup_v4`] of the first `count` queries (VRF, destination, flow hash) of a burst of
-    /// [`Tables::BURST`] at most, whose cache misses overlap. The results beyond are no route.
+    /// [`Tables::lookup_v4`] of the first `count` queries (VRF, destination) of a burst of [`Tables::BURST`] at most,
+    /// whose cache misses overlap. The results beyond are no route. A flow's hash is asked for only where there is a
+    /// choice.
     #[inline(always)]
-    pub fn resolve_v4_burst(&self, count: usize, query: impl Fn(usize) -> (VrfId, u32, u32)) -> [Lookup; BURST] {
-        self.burst(&self.v4, |r| r.v4, count, query)
+    pub fn resolve_v4_burst(
+        &self,
+        count: usize,
+        query: impl Fn(usize) -> (VrfId, u32),
+        flow_hash: impl Fn(usize) -> u32,
+    ) -> [Lookup; BURST] {
+        self.burst(&self.v4, |r| r.v4, count, query, flow_hash, |found| found)
     }
 
-    /// [`Tables::lookup_v6`] of the first `count` queries (VRF, destination, flow hash) of a burst of
-    /// [`Tables::BURST`] at most, whose cache misses overlap. The results beyond are no route.
+    /// The next hops of [`Tables::resolve_v4_burst`] alone.
     #[inline(always)]
-    pub fn resolve_v6_burst(&self, count: usize, query: impl Fn(usize) -> (VrfId, u128, u32)) -> [Lookup; BURST] {
-        self.burst(&self.v6, |r| r.v6, count, query)
+    pub fn next_hops_v4_burst(
+        &self,
+        count: usize,
+        query: impl Fn(usize) -> (VrfId, u32),
+        flow_hash: impl Fn(usize) -> u32,
+    ) -> [NextHopId; BURST] {
+        self.burst(&self.v4, |r| r.v4, count, query, flow_hash, |found| found.next_hop)
+    }
+
+    /// [`Tables::resolve_v4_burst`] for IPv6.
+    #[inline(always)]
+    pub fn resolve_v6_burst(
+        &self,
+        count: usize,
+        query: impl Fn(usize) -> (VrfId, u128),
+        flow_hash: impl Fn(usize) -> u32,
+    ) -> [Lookup; BURST] {
+        self.burst(&self.v6, |r| r.v6, count, query, flow_hash, |found| found)
     }
 
     /// The entry of a next hop; an id that no table ever gave out is no route.
@@ -264,6 +285,12 @@ impl Tables {
         self.vteps.contains(&(destination, udp_port))
     }
 
+    /// True if there is a tunnel endpoint of ours.
+    #[inline]
+    pub fn has_vteps(&self) -> bool {
+        !self.vteps.is_empty()
+    }
+
     /// The NAT policy.
     pub fn nat(&self) -> &Arc<nat::Policy> {
         &self.policy
@@ -307,35 +334,36 @@ impl Tables {
     }
 
     #[inline(always)]
-    fn burst<K: Key>(
+    fn burst<K: Key, F: Copy>(
         &self,
         forest: &Forest<K>,
         family: impl Fn(&Vrf) -> Root + Copy,
         count: usize,
-        query: impl Fn(usize) -> (VrfId, K, u32),
-    ) -> [Lookup; BURST] {
+        query: impl Fn(usize) -> (VrfId, K),
+        flow_hash: impl Fn(usize) -> u32,
+        wanted: impl Fn(Lookup) -> F,
+    ) -> [F; BURST] {
         let count = count.min(BURST);
         let slots = forest.lookup_burst(count, |i| {
-            let (vrf, destination, _) = query(i);
+            let (vrf, destination) = query(i);
             (self.root(vrf, family), destination)
         });
-        let mut out = [Lookup::NO_ROUTE; BURST];
+        let mut out = [wanted(Lookup::NO_ROUTE); BURST];
         for i in 0..count {
-            let (vrf, destination, hash) = query(i);
-            out[i] = self.follow(vrf, slots[i].id(), hash, |vrf| {
-                forest.lookup(self.root(vrf, family), destination)
-            });
+            let (vrf, destination) = query(i);
+            let again = |vrf| forest.lookup(self.root(vrf, family), destination);
+            out[i] = wanted(self.follow(vrf, slots[i].id(), || flow_hash(i), again));
         }
         out
     }
 
     /// From a FIB leaf in `vrf` to a next hop; `again` looks the same destination up in the VRF of a leak.
     #[inline(always)]
-    fn follow(&self, vrf: VrfId, leaf: u32, flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
-        let (member, kind) = self.choose(leaf, flow_hash);
+    fn follow(&self, vrf: VrfId, leaf: u32, flow_hash: impl Fn() -> u32, again: impl Fn(VrfId) -> u32) -> Lookup {
+        let (member, kind) = self.choose(leaf, &flow_hash);
         match member.id() {
             Some(next_hop) => Lookup { next_hop, vrf, kind },
-            None => self.follow_leak(vrf, member, flow_hash, again),
+            None => self.follow_leak(vrf, member, flow_hash(), again),
         }
     }
 
@@ -352,7 +380,7 @@ impl Tables {
             path[at] = vrf;
             // The next VRF chooses anew, not by the bits that led here.
             flow_hash = flow_hash.wrapping_mul(0x85eb_ca6b).rotate_left(13);
-            let (member, kind) = self.choose(again(vrf), flow_hash);
+            let (member, kind) = self.choose(again(vrf), || flow_hash);
             match member.id() {
                 Some(next_hop) => return Lookup { next_hop, vrf, kind },
                 None => vrf = VrfId(member.0 as u16),
@@ -367,12 +395,12 @@ impl Tables {
 
     /// The member of a leaf's group that a flow goes by.
     #[inline(always)]
-    fn choose(&self, leaf: u32, flow_hash: u32) -> (Member, RouteKind) {
+    fn choose(&self, leaf: u32, flow_hash: impl Fn() -> u32) -> (Member, RouteKind) {
         let group = &self.groups[leaf as usize];
         let member = if group.mask == 0 {
             group.first
         } else {
-            self.bucket(group, flow_hash)
+            self.bucket(group, flow_hash())
         };
         (member, group.kind)
     }

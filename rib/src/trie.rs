@@ -165,7 +165,7 @@ impl<K: Key> Forest<K> {
     #[inline]
     pub(crate) fn lookup(&self, root: Root, key: K) -> u32 {
         let mut slot = self.slots[root.index(key)];
-        let mut depth = root.stride;
+        let mut depth = root.stride as u8;
         while slot.is_pointer() {
             slot = self.step(slot, key, &mut depth);
         }
@@ -175,46 +175,60 @@ impl<K: Key> Forest<K> {
     /// [`Forest::lookup`] of up to [`BURST`] keys whose cache misses overlap.
     #[inline(always)]
     pub(crate) fn lookup_burst(&self, count: usize, query: impl Fn(usize) -> (Root, K)) -> [Slot; BURST] {
+        let count = count.min(BURST);
         let mut slots = [Slot::NONE; BURST];
-        let mut keys = [K::default(); BURST];
-        let mut depths = [0; BURST];
+        let mut depths = [0_u8; BURST];
         let mut places = [0; BURST];
         let mut active = [0_u8; BURST];
-        let mut pending = count.min(BURST);
-        for i in 0..pending {
+        for i in 0..count {
             let (root, key) = query(i);
-            places[i] = root.index(key);
-            prefetch_index(&self.slots, places[i]);
-            (keys[i], depths[i], active[i]) = (key, root.stride, i as u8);
+            let place = root.index(key);
+            prefetch_index(&self.slots, place);
+            (places[i], depths[i]) = (place, root.stride as u8);
+        }
+        let mut pending = 0;
+        for i in 0..count {
+            active[pending % BURST] = i as u8;
+            let (slot, next, on) = self.descend(places[i], query(i).1, &mut depths[i]);
+            (slots[i], places[i]) = (slot, next);
+            pending += on;
         }
         while pending > 0 {
             let mut kept = 0;
-            for at in 0..pending {
+            for at in 0..pending.min(BURST) {
                 let i = usize::from(active[at]) % BURST;
-                let mut slot = self.slots[places[i]];
-                if slot.is_skip() {
-                    slot = self.skip(slot, keys[i], &mut depths[i]);
-                }
-                slots[i] = slot;
-                // Which keys go on is random, and to guess it wrong would stop the work on the keys behind: arithmetic,
-                // because a choice would be compiled into a jump.
-                let on = (slot.0.cast_signed() >> 31) as usize;
-                places[i] = (slot.number() * CHUNK + keys[i].bits(depths[i], 8)) & on;
-                prefetch_index(&self.slots, places[i]);
-                depths[i] += 8;
-                active[kept] = i as u8;
-                kept += on & 1;
+                active[kept % BURST] = i as u8;
+                let (slot, next, on) = self.descend(places[i], query(i).1, &mut depths[i]);
+                (slots[i], places[i]) = (slot, next);
+                kept += on;
             }
             pending = kept;
         }
         slots
     }
 
+    /// What is at `place` on the way to `key`; where it goes on if it does, which is asked of the memory; and 1 if it
+    /// does, else 0.
+    #[inline(always)]
+    fn descend(&self, place: usize, key: K, depth: &mut u8) -> (Slot, usize, usize) {
+        let mut slot = self.slots[place];
+        if slot.is_skip() {
+            slot = self.skip(slot, key, depth);
+        }
+        // Which keys go on is random, and to guess it wrong would stop the work on the keys behind: arithmetic,
+        // because a choice would be compiled into a jump.
+        let on = (slot.0.cast_signed() >> 31) as usize;
+        let next = (slot.number() * CHUNK + key.bits((*depth).into(), 8)) & on;
+        prefetch_index(&self.slots, next);
+        *depth = depth.wrapping_add(8);
+        (slot, next, on & 1)
+    }
+
     /// Where a skipped path leads `key`: to a chunk at `depth` bits, or to a leaf.
     #[inline(always)]
-    fn skip(&self, slot: Slot, key: K, depth: &mut u32) -> Slot {
+    fn skip(&self, slot: Slot, key: K, depth: &mut u8) -> Slot {
         let skip = &self.skips[slot.number()];
-        *depth = skip.depth;
+        *depth = skip.depth as u8;
         if skip.key.common(key) < skip.depth {
             skip.cover
         } else {
@@ -224,7 +238,7 @@ impl<K: Key> Forest<K> {
 
     /// The slot below pointer `slot` on the way to `key`.
     #[inline(always)]
-    fn step(&self, slot: Slot, key: K, depth: &mut u32) -> Slot {
+    fn step(&self, slot: Slot, key: K, depth: &mut u8) -> Slot {
         if !slot.is_skip() {
             return self.below(slot, key, depth);
         }
@@ -238,9 +252,9 @@ impl<K: Key> Forest<K> {
 
     /// The slot of `key` in the chunk that `slot` points to.
     #[inline(always)]
-    fn below(&self, slot: Slot, key: K, depth: &mut u32) -> Slot {
-        let place = slot.number() * CHUNK + key.bits(*depth, 8);
-        *depth += 8;
+    fn below(&self, slot: Slot, key: K, depth: &mut u8) -> Slot {
+        let place = slot.number() * CHUNK + key.bits((*depth).into(), 8);
+        *depth = depth.wrapping_add(8);
         self.slots[place]
     }
 

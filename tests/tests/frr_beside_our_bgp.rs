@@ -3,14 +3,14 @@
 
 use turnpike_tests::config::Memory;
 use turnpike_tests::frr::Setup;
-use turnpike_tests::topology::{FABRIC, SERVER_PREFIXES, SESSIONS};
+use turnpike_tests::topology::{FABRIC, PUBLIC, SERVER_PREFIXES, SESSIONS};
 use turnpike_tests::wait::{SOON, ensure};
 use turnpike_tests::{Frr, Topology, Turnpiked, eventually};
 
 #[test]
 fn other_protocols_of_frr_meet_our_routes_in_the_kernel() {
     let net = Topology::new();
-    let config = net.config(Memory::NoHuge) + "\n[kernel]\nmetric = 30\n";
+    let config = net.config(Memory::NoHuge);
     let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
     gateway.await_sessions(SESSIONS);
     let statics = format!(
@@ -79,14 +79,15 @@ fn both_speak_bgp_to_each_other_over_loopback() {
         net.gateway.ip(&format!("address add {address}/32 dev lo"));
     }
     let peer = "\n[[bgp.peer]]\naddress = \"10.255.0.2\"\npassive = true\nasn = 65010\nfamilies = [\"ipv4-unicast\"]\n\
-                hold-time = 9\nconnect-retry = 1\n\n[kernel]\nmetric = 30\n";
+                hold-time = 9\nconnect-retry = 1\n";
     let gateway = Turnpiked::start(&net.gateway, &(net.config(Memory::NoHuge) + peer), &net.scratch);
     let bgp = format!(
-        "route-map THROUGH permit 10\n set ip next-hop {}\n\
+        "route-map THROUGH permit 10\n set ip next-hop {0}\nroute-map FROM permit 10\n set ip next-hop {0}\n\
          router bgp 65010\n bgp router-id 192.0.2.99\n no bgp network import-check\n timers bgp 3 9\n\
          neighbor 10.255.0.1 remote-as 65010\n neighbor 10.255.0.1 update-source 10.255.0.2\n \
          neighbor 10.255.0.1 timers connect 1\n \
-         address-family ipv4 unicast\n  network 192.168.60.0/24\n  neighbor 10.255.0.1 route-map THROUGH out\n\
+         address-family ipv4 unicast\n  network 192.168.60.0/24\n  neighbor 10.255.0.1 route-map THROUGH out\n  \
+         neighbor 10.255.0.1 route-map FROM in\n\
          exit-address-family\n",
         FABRIC[0]
     );
@@ -100,6 +101,12 @@ fn both_speak_bgp_to_each_other_over_loopback() {
     eventually(SOON, || gateway.routed_via("192.168.60.0/24", FABRIC[0]));
     let route = gateway.active_route("192.168.60.0/24").expect("routed");
     assert_eq!(route["source"], "ibgp", "{route}");
+    // FRR takes the gateway's own announcements from the session: the route map gives them a next hop that is not FRR's host.
+    let taken = || frr.vtysh(&[&format!("show bgp ipv4 unicast {PUBLIC} json")]);
+    eventually(SOON, || {
+        let shown = taken();
+        ensure(shown.contains("\"bestpath\"") && shown.contains("10.255.0.1"), || shown)
+    });
     // FRR sees ours in the kernel, from where any protocol of its may redistribute them.
     let seen = || frr.vtysh(&["show ip route 198.51.100.0/24"]);
     eventually(SOON, || ensure(seen().contains("\"kernel\""), seen));

@@ -62,7 +62,7 @@ fn restart_loses_nothing(net: &Topology, gateway: &Turnpiked, frr: &mut Frr, sou
 #[test]
 fn while_frr_owns_the_kernels_routes() {
     let net = Topology::new();
-    let config = net.config_without_bgp("[kernel]\nmetric = 30\n");
+    let config = net.config_without_bgp("");
     let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
     let mut frr = net.frr_beside_gateway("", &[]);
     restart_loses_nothing(&net, &gateway, &mut frr, "kernel");
@@ -81,7 +81,7 @@ fn while_frr_owns_the_kernels_routes() {
 #[test]
 fn while_frr_pushes_routes_over_fpm() {
     let net = Topology::new();
-    let config = net.config_without_bgp("[kernel]\nmetric = 30\n\n[fpm]\nlisten = \"127.0.0.1:2620\"\n");
+    let config = net.config_without_bgp("[fpm]\nlisten = \"127.0.0.1:2620\"\n");
     let gateway = Turnpiked::start(&net.gateway, &config, &net.scratch);
     let mut frr = net.frr_beside_gateway("fpm address 127.0.0.1 port 2620\n", &["-M", "dplane_fpm_nl"]);
     restart_loses_nothing(&net, &gateway, &mut frr, "fpm");

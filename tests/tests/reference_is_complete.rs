@@ -13,11 +13,13 @@ use turnpike_tests::turnpiked::count;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
-const SHOWN: [&str; 10] = [
+const SHOWN: [&str; 12] = [
     "summary",
     "routes",
     "bgp",
     "bfd",
+    "bmp",
+    "rpki",
     "neighbors",
     "kernel",
     "connections",
@@ -70,6 +72,8 @@ fn every_field_is_explained() {
     let config = net
         .config(Memory::NoHuge)
         .replace(&first, &format!("{first}bfd = {{}}\n"));
+    // Nobody listens there; what there is to show of it is shown all the same.
+    let config = config + "\n[[bgp.bmp]]\ncollector = \"127.0.0.1:1790\"\n[[bgp.rpki]]\ncache = \"127.0.0.1:323\"\n";
     let gateway = net.converged_with(&config);
     // Something in every list.
     eventually(Duration::from_secs(10), || ping(&net.red, SERVER, 1));

@@ -9,20 +9,26 @@ use std::time::{Duration, Instant};
 use net::{Prefix, RouteChange};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::Event;
 use super::deferral::Deferral;
 use super::listener::{Directory, Listeners, Stranger};
 use super::peer::{Gate, Message, News, Order, Peer, Shared, sleep_until};
+use super::unnumbered::{self, Found};
+use super::{Event, Feedback};
 use crate::bfd::{Bfd, BfdState, Wanted};
+use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
+use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
-use crate::rib::Rib;
-use crate::session::State as SessionState;
-use crate::wire::{Cease, Notification};
-use crate::{Error, Family, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State};
+use crate::rib::{Delivery, Rib};
+use crate::rpki::{Caches, RpkiState};
+use crate::session::{Ending, State as SessionState};
+use crate::wire::{Cease, Context, Notification};
+use crate::{
+    Error, Family, NotificationView, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State,
+};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -39,6 +45,9 @@ pub(super) enum Command {
     Apply(Box<SpeakerConfig>, oneshot::Sender<Result<(), Error>>),
     State(oneshot::Sender<State>),
     Bfd(oneshot::Sender<BfdState>),
+    Bmp(oneshot::Sender<Vec<BmpView>>),
+    Snapshot(Table, oneshot::Sender<Snapshot>),
+    Rpki(oneshot::Sender<RpkiState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
@@ -52,8 +61,23 @@ enum Turn<'a> {
     OwnerReady(Option<mpsc::Permit<'a, Event>>),
     Messages,
     Stranger(Stranger),
+    Found(Found),
+    Collector(Request),
+    Rpki,
+    Feedback(Feedback),
     TaskEnded,
     Deferred,
+}
+
+/// What makes somebody a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    /// Its address is configured.
+    Address,
+    /// It has connected from a range of dynamic peers.
+    Range(Prefix),
+    /// It has advertised itself on the interface of an unnumbered peer.
+    Interface(String),
 }
 
 struct Handle {
@@ -63,8 +87,8 @@ struct Handle {
     up: bool,
     /// Its routes are kept while it restarts.
     kept: bool,
-    /// The range that it is a dynamic peer of.
-    dynamic: Option<Prefix>,
+    /// How it came to be a peer.
+    origin: Origin,
     /// The log has been warned that the peer announces many prefixes.
     warned: bool,
     orders: mpsc::UnboundedSender<Order>,
@@ -79,6 +103,10 @@ pub(super) struct Core {
     next_serial: u64,
     directory: Directory,
     strangers: mpsc::Receiver<Stranger>,
+    /// The tasks that look for unnumbered peers, by interface.
+    discoveries: BTreeMap<String, AbortOnDrop>,
+    to_found: mpsc::Sender<Found>,
+    found: mpsc::Receiver<Found>,
     dynamic_refused: u64,
     /// What is awaited before anything is announced.
     deferral: Option<Deferral>,
@@ -86,19 +114,33 @@ pub(super) struct Core {
     listeners: Listeners,
     /// While a peer has it.
     bfd: Option<Bfd>,
+    collectors: Stations,
+    caches: Caches,
     to_core: mpsc::Sender<Message>,
     inbox: mpsc::Receiver<Message>,
     events: mpsc::Sender<Event>,
+    feedback: mpsc::UnboundedReceiver<Feedback>,
+    /// Batches of routes given to the owner, and those that it has carried out.
+    routes: (u64, u64),
+    /// What peers are told when so many batches are carried out.
+    deliveries: VecDeque<(u64, Vec<Delivery>)>,
+    /// Ends of tables whose next hops the owner has not said all of: they are no earlier than the routes.
+    held: Vec<Event>,
     /// Events that the owner did not take yet. While there is any, nothing is taken from the peers.
     pending: VecDeque<Event>,
 }
 
 impl Core {
-    pub(super) fn new(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
+    pub(super) fn new(
+        config: SpeakerConfig,
+        events: mpsc::Sender<Event>,
+        feedback: mpsc::UnboundedReceiver<Feedback>,
+    ) -> Result<Self, Error> {
         config.check()?;
         let (to_core, inbox) = mpsc::channel(INBOX);
         let (to_stranger, strangers) = mpsc::channel(INBOX);
         let directory = Directory::new(to_stranger);
+        let (to_found, found) = mpsc::channel(INBOX);
         let mut listeners = Listeners::default();
         listeners.set(&config, &directory)?;
         let restarting = config.peers.iter();
@@ -114,12 +156,21 @@ impl Core {
             next_serial: 0,
             directory,
             strangers,
+            discoveries: BTreeMap::new(),
+            to_found,
+            found,
             dynamic_refused: 0,
             listeners,
             bfd: None,
+            collectors: Stations::new(),
+            caches: Caches::new(),
             to_core,
             inbox,
             events,
+            feedback,
+            routes: (0, 0),
+            deliveries: VecDeque::new(),
+            held: Vec::new(),
             pending: VecDeque::new(),
             config: SpeakerConfig {
                 peers: Vec::new(),
@@ -140,8 +191,12 @@ impl Core {
                 biased;
                 command = commands.recv() => Turn::Command(command),
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
+                Some(feedback) = self.feedback.recv() => Turn::Feedback(feedback),
                 _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
+                Some(found) = self.found.recv() => Turn::Found(found),
+                request = self.collectors.request() => Turn::Collector(request),
+                () = self.caches.changed() => Turn::Rpki,
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
                 () = sleep_until(self.deferral.as_ref().map(Deferral::deadline)) => Turn::Deferred,
             };
@@ -154,6 +209,9 @@ impl Core {
                         bfd.view(reply);
                     }
                 }
+                Turn::Command(Some(Command::Bmp(reply))) => drop(reply.send(self.collectors.view())),
+                Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
+                Turn::Command(Some(Command::Rpki(reply))) => drop(reply.send(self.caches.view())),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
@@ -178,6 +236,21 @@ impl Core {
                     self.flush();
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
+                Turn::Found(found) => self.found(&found),
+                Turn::Collector(request) => self.collector(request),
+                Turn::Rpki => self.validate(),
+                Turn::Feedback(Feedback::NextHops(answers)) => {
+                    self.rib.next_hops_are(&answers);
+                    self.flush();
+                }
+                Turn::Feedback(Feedback::Offers(offers)) => {
+                    self.rib.offer(offers);
+                    self.flush();
+                }
+                Turn::Feedback(Feedback::Carried(routes)) => {
+                    self.routes.1 = routes;
+                    self.deliver();
+                }
                 Turn::TaskEnded => {}
                 Turn::Deferred => self.end_deferral(),
             }
@@ -193,16 +266,33 @@ impl Core {
             return;
         };
         match news {
-            News::Up(epoch, info, ending) => {
+            News::Up(epoch, info, opened, ending) => {
                 handle.up = true;
-                handle.kept = false;
+                let kept = std::mem::take(&mut handle.kept);
                 let mut info = *info;
+                let watched = Watched {
+                    identity: Identity {
+                        address: peer,
+                        asn: info.asn,
+                        router_id: info.router_id,
+                    },
+                    opened: *opened,
+                    context: Context {
+                        four_octet_as: true,
+                        ..info.context.clone()
+                    },
+                    since: bmp::now(),
+                };
                 // They may have changed since the session's task was started.
                 info.import.clone_from(&handle.config.import);
                 info.export.clone_from(&handle.config.export);
                 let queue = self.rib.peer_up(info);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
+                self.collectors.peer_up(watched);
+                if kept && self.collectors.are_listening() {
+                    self.collectors.routes(self.rib.every_learned(Some(peer)));
+                }
                 self.pending.push_back(Event::PeerUp { peer });
                 if let Some(deferral) = &mut self.deferral {
                     deferral.up(peer, &ending);
@@ -225,8 +315,9 @@ impl Core {
                     }
                 }
                 if let Some(family) = end_of_rib {
+                    self.held.push(Event::EndOfRib { peer, family });
                     self.flush();
-                    self.pending.push_back(Event::EndOfRib { peer, family });
+                    self.collectors.end_of_rib(peer, family);
                     if let Some(deferral) = &mut self.deferral {
                         deferral.end_of_rib(peer, family);
                         self.end_deferral();
@@ -236,10 +327,10 @@ impl Core {
             News::Refresh(family) => self.rib.refresh(peer, family),
             News::RefreshBegins(family) => self.rib.refresh_begins(peer, family),
             News::RefreshEnds(family) => self.rib.refresh_ends(peer, family),
-            News::Down(reason, kept) => {
+            News::Down(reason, kept, ended) => {
                 handle.up = false;
                 handle.kept = !kept.is_empty();
-                self.down(peer, reason, &kept);
+                self.down(peer, reason, &kept, ended);
             }
             News::Alone => self.forget(peer),
             News::LongLived(families) => {
@@ -289,21 +380,52 @@ impl Core {
     }
 
     /// Withdraws what the peer told, but for `kept` families, then says that it is down.
-    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family]) {
+    fn down(&mut self, peer: IpAddr, reason: String, kept: &[Family], ended: Ended) {
+        self.held
+            .retain(|event| !matches!(event, Event::EndOfRib { peer: told, .. } if *told == peer));
         if kept.is_empty() {
             self.rib.peer_down(peer);
         } else {
             self.rib.peer_restarts(peer, kept);
         }
         self.flush();
+        self.collectors.peer_down(peer, ended);
         let kept = kept.to_vec();
         self.pending.push_back(Event::PeerDown { peer, reason, kept });
     }
 
     /// Turns what has changed in the RIB into events and wakes the peers that have to be told.
     fn flush(&mut self) {
+        if self.collectors.are_listening() {
+            self.collectors.routes(self.rib.take_learned());
+        } else {
+            self.rib.watch(false);
+        }
         let changes = self.rib.take_changes();
-        self.pending.extend(batches(changes).into_iter().map(Event::Routes));
+        for batch in batches(changes) {
+            self.routes.0 += 1;
+            self.pending.push_back(Event::Routes(batch));
+        }
+        let held = self.rib.take_held();
+        if !held.is_empty() {
+            self.deliveries.push_back((self.routes.0, held));
+        }
+        self.pending.extend(self.rib.wanted_next_hops().map(Event::NextHops));
+        if !self.held.is_empty() && !self.rib.awaits_next_hops() {
+            self.pending.extend(self.held.drain(..));
+        }
+        self.deliver();
+    }
+
+    /// Gives peers what they may be told, and wakes those that have to be.
+    fn deliver(&mut self) {
+        let all = !self.config.advertise_installed;
+        while let Some((_, deliveries)) = self
+            .deliveries
+            .pop_front_if(|(after, _)| all || *after <= self.routes.1)
+        {
+            deliveries.into_iter().for_each(Delivery::deliver);
+        }
         for handle in self.peers.values().filter(|handle| handle.up) {
             if !handle
                 .shared
@@ -314,6 +436,36 @@ impl Core {
                 .is_empty()
             {
                 handle.shared.wake.notify_one();
+            }
+        }
+    }
+
+    /// What the RPKI says has changed, or who says it.
+    fn validate(&mut self) {
+        self.rib.set_vrps(self.caches.vrps());
+        self.flush();
+    }
+
+    /// A collector's task asks something.
+    fn collector(&mut self, request: Request) {
+        match request {
+            Request::Join(collector, reply) => {
+                // What is known of before is in what it is told first.
+                self.flush();
+                self.rib.watch(true);
+                self.collectors.join(collector, self.rib.every_learned(None), reply);
+            }
+            Request::Statistics(collector) => {
+                let counts = |peer: IpAddr| Counts {
+                    treated_as_withdraw: self.peers.get(&peer).map_or(0, Handle::treated_as_withdraw),
+                    received: self
+                        .rib
+                        .counters(peer)
+                        .iter()
+                        .map(|counters| (counters.family, u64::from(counters.received)))
+                        .collect(),
+                };
+                self.collectors.statistics(collector, counts);
             }
         }
     }
@@ -351,9 +503,9 @@ impl Core {
         let leaving: Vec<(IpAddr, Cease)> = self
             .peers
             .iter()
-            .filter_map(|(address, handle)| match wanted(&config, *address) {
+            .filter_map(|(address, handle)| match wanted(&config, handle) {
                 None => Some((*address, Cease::PeerDeconfigured)),
-                Some(peer) if !same_speaker || !peer.0.same_session(&handle.config) || peer.1 != handle.dynamic => {
+                Some(peer) if !same_speaker || !peer.0.same_session(&handle.config) || peer.1 != handle.origin => {
                     Some((*address, Cease::ConfigurationChange))
                 }
                 Some(_) => None,
@@ -365,22 +517,43 @@ impl Core {
         if !same_speaker {
             self.rib.set_originated(&[]);
             self.flush();
+            let offered = self.rib.offered();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+            self.rib.watch(self.collectors.are_listening());
+            self.rib.offer(offered);
+            self.held.clear();
+            self.deliveries.clear();
         }
-        self.rib.set_multipath(config.multipath);
+        self.collectors.set(&config.bmp, &config.name);
+        self.caches.set(&config.rpki);
+        self.rib.set_vrps(self.caches.vrps());
+        self.rib.track_next_hops(config.track_next_hops);
+        self.rib.hold(config.advertise_installed);
+        self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
+        self.rib.set_redistribution(&config.redistribute);
         self.directory
             .set_ranges(config.dynamic.iter().map(|dynamic| dynamic.range).collect());
+        let looked_for = |interface: &String| config.unnumbered.iter().any(|peer| peer.interface == *interface);
+        self.discoveries.retain(|interface, _| looked_for(interface));
+        for unnumbered in &config.unnumbered {
+            let interface = unnumbered.interface.clone();
+            let to_found = self.to_found.clone();
+            self.discoveries.entry(interface.clone()).or_insert_with(|| {
+                let task = tokio::spawn(unnumbered::discover(interface, to_found));
+                AbortOnDrop(task.abort_handle())
+            });
+        }
         self.config = config;
         for peer in self.config.peers.clone() {
             if !self.peers.contains_key(&peer.address) {
-                self.add_peer(peer, None);
+                self.add_peer(peer, Origin::Address);
             }
         }
         self.flush();
         for (address, handle) in &mut self.peers {
             // Those that differ in more have gone, and come back as they are to be.
-            if let Some((peer, _)) = wanted(&self.config, *address).filter(|(peer, _)| *peer != handle.config) {
+            if let Some((peer, _)) = wanted(&self.config, handle).filter(|(peer, _)| *peer != handle.config) {
                 info!(peer = %address, "BGP policy changed");
                 self.rib.set_policies(*address, &peer.import, &peer.export);
                 let bfd_changed = handle.config.bfd != peer.bfd;
@@ -416,11 +589,11 @@ impl Core {
                     })?,
             ),
         };
-        Ok(question.answer(program, self.config.asn, received))
+        Ok(question.answer(program, self.config.asn, received, self.rib.vrps()))
     }
 
     /// Adds a peer; the answer takes connections that it made.
-    fn add_peer(&mut self, config: PeerConfig, dynamic: Option<Prefix>) -> mpsc::Sender<TcpStream> {
+    fn add_peer(&mut self, config: PeerConfig, origin: Origin) -> mpsc::Sender<TcpStream> {
         let serial = self.next_serial;
         self.next_serial += 1;
         let shared = Arc::new(Shared::default());
@@ -441,7 +614,7 @@ impl Core {
             serial,
             up: false,
             kept: false,
-            dynamic,
+            origin,
             warned: false,
             orders,
             shared,
@@ -467,7 +640,7 @@ impl Core {
         let present = self
             .peers
             .values()
-            .filter(|handle| handle.dynamic == Some(range))
+            .filter(|handle| handle.origin == Origin::Range(range))
             .count();
         if present >= limit {
             self.dynamic_refused += 1;
@@ -478,14 +651,46 @@ impl Core {
             warn!(%range, limit, "range of dynamic peers is full: further ones are refused");
         }
         info!(peer = %address, %range, "dynamic BGP peer");
-        let connections = self.add_peer(dynamic.peer(address), Some(range));
+        let connections = self.add_peer(dynamic.peer(address), Origin::Range(range));
         // The queue is empty, and its reader has just been started.
         drop(connections.try_send(stream));
     }
 
+    /// A router has advertised itself on the interface of an unnumbered peer. It takes the place of another there that
+    /// has no session.
+    fn found(&mut self, found: &Found) {
+        let interface = &found.interface;
+        let unnumbered = self.config.unnumbered.iter().find(|peer| peer.interface == *interface);
+        let Some(peer) = unnumbered.map(|peer| peer.peer(found.address, found.index)) else {
+            return;
+        };
+        let here = Origin::Interface(interface.clone());
+        let address = peer.address;
+        let known = self.peers.get(&address);
+        if let Some(known) = known.filter(|known| known.origin != here) {
+            debug!(peer = %address, interface, known = ?known.origin, "BGP peer of the same address elsewhere: ignored");
+            return;
+        }
+        if known.is_some_and(|known| known.config.interface == Some(found.index)) {
+            return;
+        }
+        let before: Vec<_> = self.peers.iter().filter(|(_, handle)| handle.origin == here).collect();
+        if before.iter().any(|(_, handle)| handle.up || handle.kept) && known.is_none() {
+            debug!(peer = %address, interface, "second router on the interface of an unnumbered BGP peer: ignored");
+            return;
+        }
+        let before: Vec<_> = before.into_iter().map(|(address, _)| *address).collect();
+        for gone in before {
+            self.remove_peer(gone, Cease::PeerDeconfigured);
+        }
+        info!(peer = %address, interface, "unnumbered BGP peer");
+        self.add_peer(peer, here);
+        self.flush();
+    }
+
     /// Forgets a dynamic peer that has no connection and whose routes are not kept.
     fn forget(&mut self, peer: IpAddr) {
-        let leaves = |handle: &Handle| handle.dynamic.is_some() && !handle.up && !handle.kept;
+        let leaves = |handle: &Handle| matches!(handle.origin, Origin::Range(_)) && !handle.up && !handle.kept;
         if self.peers.get(&peer).is_some_and(leaves) {
             self.remove_peer(peer, Cease::PeerDeconfigured);
         }
@@ -509,7 +714,7 @@ impl Core {
         // A task that has ended needs no order.
         let _ = handle.orders.send(Order::Stop(notification));
         if handle.up {
-            self.down(address, reason, &[]);
+            self.down(address, reason, &[], Ended::Deconfigured);
         } else {
             // It may be away for a restart.
             self.rib.peer_down(address);
@@ -523,6 +728,8 @@ impl Core {
             let _ = handle.orders.send(Order::Stop(Notification::shutdown(communication)));
         }
         let ended = timeout(SHUTDOWN, async { while self.tasks.join_next().await.is_some() {} }).await;
+        self.collectors.stop().await;
+        self.caches.stop().await;
         if let Some(bfd) = self.bfd.take() {
             bfd.stop().await;
         }
@@ -541,6 +748,7 @@ impl Core {
             attribute_sets,
             update_groups: self.rib.groups().count(),
             dynamic_refused: self.dynamic_refused,
+            unknown_refused: self.directory.refused(),
             awaited: self.deferral.iter().flat_map(Deferral::awaited).collect(),
             peers: self.peers.values().map(|handle| self.peer_view(handle)).collect(),
         }
@@ -560,9 +768,19 @@ impl Core {
         let seconds = |at| now.saturating_duration_since(at).as_secs();
         PeerView {
             address: config.address,
-            remote_as: config.remote_as,
+            remote_as: config
+                .remote_as
+                .number()
+                .or(negotiated.map(|negotiated| negotiated.asn)),
+            unnumbered: match &handle.origin {
+                Origin::Interface(interface) => Some(interface.clone()),
+                Origin::Address | Origin::Range(_) => None,
+            },
             router_id: negotiated.map(|negotiated| negotiated.router_id),
-            dynamic: handle.dynamic,
+            dynamic: match handle.origin {
+                Origin::Range(range) => Some(range),
+                Origin::Address | Origin::Interface(_) => None,
+            },
             description: config.description.clone(),
             state: status.state.to_string(),
             uptime: status.established_at.filter(|_| established).map(seconds),
@@ -580,6 +798,13 @@ impl Core {
             families: self.rib.counters(config.address),
             messages_in: status.statistics.messages_in,
             messages_out: status.statistics.messages_out,
+            messages_received: status.statistics.received,
+            messages_sent: status.statistics.sent,
+            last_notification: status
+                .statistics
+                .last_notification
+                .as_ref()
+                .and_then(|(ending, at)| notification_view(ending, seconds(*at))),
             treated_as_withdraw: status.statistics.treated_as_withdraw,
             attributes_discarded: status.statistics.attributes_discarded,
             refreshes_in: status.statistics.refreshes_in,
@@ -593,6 +818,29 @@ impl Core {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+fn notification_view(ending: &Ending, seconds_ago: u64) -> Option<NotificationView> {
+    let (sent, notification) = match ending {
+        Ending::Sent(notification) => (true, notification),
+        Ending::Received(notification) => (false, notification),
+        Ending::Closed => return None,
+    };
+    Some(NotificationView {
+        sent,
+        seconds_ago,
+        code: notification.code,
+        subcode: notification.subcode,
+        meaning: notification.to_string(),
+        data: notification.data.iter().map(|byte| format!("{byte:02x}")).collect(),
+    })
+}
+
+impl Handle {
+    fn treated_as_withdraw(&self) -> u64 {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.statistics.treated_as_withdraw
+    }
 }
 
 /// Has BFD watch a peer as its configuration says, or watch it no more.
@@ -614,14 +862,27 @@ fn watch(bfd: &Bfd, handle: &Handle) {
     });
 }
 
-/// What a configuration says of the peer at an address, and the range if it is a dynamic one.
-fn wanted(config: &SpeakerConfig, address: IpAddr) -> Option<(PeerConfig, Option<Prefix>)> {
-    let own = config.peers.iter().find(|peer| peer.address == address);
-    let dynamic = || {
-        let dynamic = config.dynamic_at(address)?;
-        Some((dynamic.peer(address), Some(dynamic.range)))
-    };
-    own.map(|peer| (peer.clone(), None)).or_else(dynamic)
+/// What a configuration says of somebody who is a peer, and what makes it one.
+fn wanted(config: &SpeakerConfig, handle: &Handle) -> Option<(PeerConfig, Origin)> {
+    let address = handle.config.address;
+    if let Some(own) = config.peers.iter().find(|peer| peer.address == address) {
+        return Some((own.clone(), Origin::Address));
+    }
+    if let (Origin::Interface(interface), IpAddr::V6(v6)) = (&handle.origin, address) {
+        let here = config.unnumbered.iter().find(|peer| peer.interface == *interface)?;
+        return Some((here.peer(v6, handle.config.interface?), handle.origin.clone()));
+    }
+    let dynamic = config.dynamic_at(address)?;
+    Some((dynamic.peer(address), Origin::Range(dynamic.range)))
+}
+
+/// Ends a task when dropped.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Cuts changes into batches of bounded size; the changes of one prefix stay together.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use net::Prefix;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{options, socket};
 use crate::{Error, Password, PeerConfig, SpeakerConfig};
@@ -24,6 +25,8 @@ pub(super) type Stranger = (IpAddr, TcpStream);
 #[derive(Debug, Clone)]
 pub(super) struct Directory {
     entries: Arc<RwLock<Entries>>,
+    /// Connections from addresses that are no peers.
+    refused: Arc<AtomicU64>,
     strangers: mpsc::Sender<Stranger>,
 }
 
@@ -37,6 +40,7 @@ impl Directory {
     pub(super) fn new(strangers: mpsc::Sender<Stranger>) -> Self {
         Self {
             entries: Arc::default(),
+            refused: Arc::default(),
             strangers,
         }
     }
@@ -63,8 +67,20 @@ impl Directory {
                 // So has a core whose queue is full.
                 drop(self.strangers.try_send((from, stream)));
             }
-            None => debug!(%from, "connection from an address that is not a peer: closed"),
+            None => {
+                let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+                debug!(%from, "connection from an address that is not a peer: closed");
+                // However many come, the log stays readable.
+                if refused.is_power_of_two() {
+                    info!(%from, refused, "connections from addresses that are not a peer were closed");
+                }
+            }
         }
+    }
+
+    /// Connections from addresses that are no peers, which were closed.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Entries> {
@@ -199,7 +215,9 @@ fn lowest_ttl(config: &SpeakerConfig, only_v4: bool) -> u8 {
 fn callers(config: &SpeakerConfig) -> impl Iterator<Item = (Prefix, &PeerConfig)> {
     let peers = config.peers.iter().map(|peer| (Prefix::host(peer.address), peer));
     let ranges = config.dynamic.iter().map(|dynamic| (dynamic.range, &dynamic.template));
-    peers.chain(ranges)
+    let link_local = Prefix::containing(IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 0]), 10).expect("a length of IPv6");
+    let unnumbered = config.unnumbered.iter().map(move |peer| (link_local, &peer.template));
+    peers.chain(ranges).chain(unnumbered)
 }
 
 async fn accept(listener: Arc<TcpListener>, directory: Directory) {

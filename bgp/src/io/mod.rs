@@ -1,26 +1,34 @@
 //! The edge: sockets, tasks and the clock around [`crate::session`] and [`crate::rib`].
 //!
 //! One task a peer (`peer.rs`) drives its session; one task (`core.rs`) owns the RIB and the channel of events; one task
-//! a listening address (`listener.rs`) hands accepted connections to the peers. Peers and core meet in a bounded
+//! a listening address (`listener.rs`) hands accepted connections to the peers; one an unnumbered peer (`unnumbered.rs`)
+//! looks for it on its interface. Peers and core meet in a bounded
 //! channel. When the reader of the events is slow, the core stops taking from the peers, their tasks stop reading their
 //! sockets, and TCP slows the routers down; keepalives are still sent, and questions still answered.
 
 mod core;
 mod deferral;
+mod first_message;
 mod listener;
 mod offer;
 mod options;
 mod peer;
 mod socket;
+mod unnumbered;
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use net::policy::RouteSource;
 use net::{Prefix, RouteChange};
 use tokio::sync::{mpsc, oneshot};
 
 use self::core::{Command, Core};
 use crate::bfd::BfdState;
+use crate::bmp::BmpView;
+use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
+use crate::rpki::RpkiState;
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
 /// What the speaker tells its owner.
@@ -50,12 +58,30 @@ pub enum Event {
         /// The family.
         family: Family,
     },
+    /// The next hops to say something of, now and whenever it changes, through [`Speaker::feedback`]. Routes by those that
+    /// nothing was said of yet wait, and so does the end of their table.
+    NextHops(BTreeSet<IpAddr>),
+}
+
+/// Metric of the route to each of some next hops; `None` for one that is unreachable.
+pub type NextHopAnswers = Vec<(IpAddr, Option<u32>)>;
+
+/// What the owner tells the speaker of its own accord.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Feedback {
+    /// Answers to [`Event::NextHops`].
+    NextHops(NextHopAnswers),
+    /// By a route of which source the owner forwards to each of some prefixes; `None` if by none that could be announced.
+    Offers(Vec<(Prefix, Option<RouteSource>)>),
+    /// So many [`Event::Routes`] since the start are carried out: the owner forwards by them.
+    Carried(u64),
 }
 
 /// A running speaker. Dropping it ends the sessions like [`Speaker::shutdown`], without waiting.
 #[derive(Debug)]
 pub struct Speaker {
     commands: mpsc::Sender<Command>,
+    feedback: mpsc::UnboundedSender<Feedback>,
 }
 
 /// Why a question to the core is always answered.
@@ -68,10 +94,11 @@ impl Speaker {
     /// # Errors
     /// A configuration that cannot work, or an address that cannot be listened on.
     pub async fn start(config: SpeakerConfig, events: mpsc::Sender<Event>) -> Result<Self, Error> {
-        let core = Core::new(config, events)?;
+        let (feedback, told) = mpsc::unbounded_channel();
+        let core = Core::new(config, events, told)?;
         let (commands, receiver) = mpsc::channel(1);
         tokio::spawn(core.run(receiver));
-        Ok(Self { commands })
+        Ok(Self { commands, feedback })
     }
 
     /// Takes another configuration: only peers of which more than the policy changed restart; originated prefixes and
@@ -86,6 +113,11 @@ impl Speaker {
             .await
             .map_err(|_| Error::Stopped)?;
         answer.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Where feedback goes. Next hops that no path has are ignored.
+    pub fn feedback(&self) -> mpsc::UnboundedSender<Feedback> {
+        self.feedback.clone()
     }
 
     /// The speaker and its peers.
@@ -145,6 +177,37 @@ impl Speaker {
     pub async fn covering(&self, address: IpAddr) -> Vec<RouteView> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Covering(address, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The BMP collectors.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn bmp(&self) -> Vec<BmpView> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Bmp(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The RPKI caches.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn rpki(&self) -> RpkiState {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Rpki(reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// The paths of a table, for an MRT dump.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn snapshot(&self, table: Table) -> Snapshot {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Snapshot(table, reply);
         self.commands.send(command).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::future::{self, Future};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,9 +19,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::first_message::FirstMessage;
 use super::{offer, socket};
+use crate::bmp::{Ended, Opened};
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
-use crate::session::{ConnectionId, Direction, Event, Negotiated, Output, Session, State, Statistics};
+use crate::session::{ConnectionId, Direction, Ending, Event, Negotiated, Output, Session, State, Statistics};
 use crate::wire::{Cease, GracefulRestart, Notification, Outcome, Update};
 use crate::{Family, PeerConfig, SpeakerConfig};
 
@@ -45,14 +47,15 @@ pub(super) struct Message {
 
 #[derive(Debug)]
 pub(super) enum News {
-    /// Established; the epoch tells this session from the one before. The peer will end the tables of the families.
-    Up(u64, Box<PeerInfo>, Vec<Family>),
+    /// Established, with these OPENs; the epoch tells this session from the one before. The peer will end the tables of the
+    /// families.
+    Up(u64, Box<PeerInfo>, Box<Opened>, Vec<Family>),
     Update(Update),
     Refresh(Family),
     RefreshBegins(Family),
     RefreshEnds(Family),
-    /// Ended; the peer's routes of these families are kept.
-    Down(String, Vec<Family>),
+    /// Ended, how; the peer's routes of these families are kept.
+    Down(String, Vec<Family>, Ended),
     /// What was kept of these families is a last resort from here on.
     LongLived(Vec<Family>),
     /// What was kept of these families is void.
@@ -99,6 +102,8 @@ struct Socket {
     id: ConnectionId,
     stream: TcpStream,
     unsent: BytesMut,
+    /// The first message each way: sent, received.
+    opens: [FirstMessage; 2],
 }
 
 enum Ready {
@@ -153,7 +158,7 @@ impl Peer {
     ) -> Self {
         let session = Session::new(offer::session(speaker, &config), RandomState::new().hash_one(serial));
         Self {
-            ebgp: speaker.asn != config.remote_as,
+            ebgp: !config.remote_as.is_internal(speaker.asn),
             config,
             serial,
             gate,
@@ -281,6 +286,7 @@ impl Peer {
                 Output::AbortConnect => self.connecting = None,
                 Output::Send(id, bytes) => {
                     if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.id == id) {
+                        socket.opens[0].feed(&bytes);
                         socket.unsent.extend_from_slice(&bytes);
                     }
                 }
@@ -295,9 +301,16 @@ impl Peer {
                 Output::Refresh(family) => self.backlog.push_back(News::Refresh(family)),
                 Output::RefreshBegins(family) => self.backlog.push_back(News::RefreshBegins(family)),
                 Output::RefreshEnds(family) => self.backlog.push_back(News::RefreshEnds(family)),
-                Output::Down(reason, kept) => self.backlog.push_back(News::Down(reason, kept)),
                 Output::LongLived(families) => self.backlog.push_back(News::LongLived(families)),
                 Output::StaleExpired(families) => self.backlog.push_back(News::StaleExpired(families)),
+                Output::Down(reason, kept) => {
+                    let ended = match &self.session.statistics().last_ending {
+                        Some(Ending::Sent(notification)) => Ended::Local(notification.encode()),
+                        Some(Ending::Received(notification)) => Ended::Remote(notification.encode()),
+                        Some(Ending::Closed) | None => Ended::Closed,
+                    };
+                    self.backlog.push_back(News::Down(reason, kept, ended));
+                }
                 Output::Transition { from, to, reason } => {
                     info!(peer = %self.config.address, %from, %to, %reason, "BGP session");
                 }
@@ -314,12 +327,12 @@ impl Peer {
             .find(|socket| socket.id == id)
             .and_then(|s| s.stream.local_addr().ok());
         let local = socket::local_addresses(&self.config, session.map(|address| address.ip()));
-        if negotiated.capabilities.families.contains(&Family::Ipv6Unicast) && local.v6.is_none() {
+        if negotiated.capabilities.families.contains(&Family::Ipv6Unicast) && local.v6.or(local.link_local).is_none() {
             warn!(peer = %self.config.address, "no IPv6 address towards the peer: IPv6 prefixes are not announced");
         }
         let info = PeerInfo {
             address: self.config.address,
-            asn: self.config.remote_as,
+            asn: negotiated.asn,
             ebgp: self.ebgp,
             router_id: negotiated.router_id,
             interface: self.config.interface,
@@ -346,7 +359,27 @@ impl Peer {
             Some(theirs) if !theirs.restarting => negotiated.capabilities.families.clone(),
             _ => Vec::new(),
         };
-        self.backlog.push_back(News::Up(self.epoch, Box::new(info), ending));
+        let opened = Box::new(self.opened(id));
+        self.backlog
+            .push_back(News::Up(self.epoch, Box::new(info), opened, ending));
+    }
+
+    /// How the session came about, for those who watch it.
+    fn opened(&self, id: ConnectionId) -> Opened {
+        let socket = self.sockets.iter().find(|socket| socket.id == id);
+        let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let open = |at: usize| socket.map_or_else(Bytes::new, |socket| socket.opens[at].message());
+        Opened {
+            local: socket
+                .and_then(|socket| socket.stream.local_addr().ok())
+                .unwrap_or(unknown),
+            remote_port: socket
+                .and_then(|socket| socket.stream.peer_addr().ok())
+                .unwrap_or(unknown)
+                .port(),
+            sent: open(0),
+            received: open(1),
+        }
     }
 
     /// Passes an UPDATE on. A peer that sends a fault sends many of it: the log has the first of each attribute in a session.
@@ -420,6 +453,13 @@ impl Peer {
             warn!(peer = %self.config.address, %error, "cannot limit the distance of the peer: connection closed");
             return;
         }
+        if let (Ok(SocketAddr::V6(from)), Some(interface)) = (stream.peer_addr(), self.config.interface)
+            && from.ip().is_unicast_link_local()
+            && from.scope_id() != interface.0
+        {
+            debug!(peer = %self.config.address, "connection from the same address on another interface: closed");
+            return;
+        }
         let id = ConnectionId(self.next_connection);
         self.next_connection += 1;
         self.accompanied = true;
@@ -427,13 +467,18 @@ impl Peer {
             id,
             stream,
             unsent: BytesMut::new(),
+            opens: Default::default(),
         });
         self.session.handle(Event::Connected(id, direction), now());
     }
 
     fn read(&mut self, i: usize) {
-        let socket = &self.sockets[i];
-        let event = match socket.stream.try_read(&mut self.buffer) {
+        let socket = &mut self.sockets[i];
+        let read = socket.stream.try_read(&mut self.buffer);
+        if let Ok(n) = read {
+            socket.opens[1].feed(&self.buffer[..n]);
+        }
+        let event = match read {
             Ok(0) => Event::Closed(socket.id, "peer closed the connection".to_owned()),
             Ok(n) => Event::Received(socket.id, Bytes::copy_from_slice(&self.buffer[..n])),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use net::Prefix;
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_indextoname;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
@@ -83,6 +84,10 @@ pub(super) fn local_addresses(config: &PeerConfig, session: Option<IpAddr>) -> L
         session,
         v4: config.next_hop_v4,
         v6: config.next_hop_v6,
+        link_local: match session {
+            Some(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Some(v6),
+            _ => None,
+        },
     };
     let mut offer = |address: IpAddr| match address {
         IpAddr::V4(v4) => local.v4 = local.v4.or(Some(v4)),
@@ -105,9 +110,12 @@ pub(super) fn local_addresses(config: &PeerConfig, session: Option<IpAddr>) -> L
             Some((entry.interface_name, address))
         })
         .collect();
+    // Link-local addresses may be there on several.
+    let named = config.interface.and_then(|index| if_indextoname(index.0).ok());
+    let named = named.and_then(|name| name.into_string().ok());
     let interface = addresses
         .iter()
-        .find(|(_, address)| *address == session)
+        .find(|(name, address)| *address == session && named.as_ref().is_none_or(|named| named == name))
         .map(|(name, _)| name);
     addresses
         .iter()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use net::policy::{
     AsPathMatcher, Change, Community, CommunityPattern, Condition, MedChange, NextHopChange, Origin, Policy as Data,
-    PrefixRange, RouteSource, Then,
+    PrefixRange, RouteSource, Then, Validity,
 };
 use net::{IpNet, Ipv4Net, Ipv6Net, Prefix};
 use prefix_trie::PrefixMap;
@@ -44,6 +44,7 @@ pub(super) enum Test {
     Neighbor(Vec<IpAddr>),
     V4(bool),
     Source(Vec<RouteSource>),
+    Rpki(Vec<Validity>),
 }
 
 /// What a term did to a route in a dry run.
@@ -172,6 +173,7 @@ impl Test {
             Condition::Neighbor(addresses) => Self::Neighbor(addresses.clone()),
             Condition::V4(v4) => Self::V4(*v4),
             Condition::Source(sources) => Self::Source(sources.clone()),
+            Condition::Rpki(validities) => Self::Rpki(validities.clone()),
         })
     }
 
@@ -198,6 +200,7 @@ impl Test {
             Self::Neighbor(addresses) => route.neighbor.is_some_and(|peer| addresses.contains(&peer)),
             Self::V4(v4) => route.prefix.is_v4() == *v4,
             Self::Source(sources) => sources.contains(&route.source),
+            Self::Rpki(validities) => validities.contains(&route.marks.validity),
         }
     }
 }

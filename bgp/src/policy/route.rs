@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use net::Prefix;
-use net::policy::{NextHopChange, RouteSource};
+use net::policy::{NextHopChange, RouteSource, Validity};
 
 use crate::wire::Attributes;
 
-/// What policy attaches to a path and no message carries.
+/// What policy and validation attach to a path and no message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Marks {
     /// Higher is preferred, before anything else.
@@ -17,6 +17,8 @@ pub struct Marks {
     pub tag: u32,
     /// Traffic is discarded here.
     pub blackhole: bool,
+    /// What the RPKI says of its origin; not policy's to change.
+    pub validity: Validity,
 }
 
 /// A route, and what a policy has made of it so far.

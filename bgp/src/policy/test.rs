@@ -8,6 +8,7 @@ use net::policy::{Community, Origin, RouteSource};
 use serde::{Deserialize, Serialize};
 
 use super::{Marks, PolicyRoute, Program, TermTrace};
+use crate::rpki::{self, VrpSet};
 use crate::wire::{self, AsPath, AsPathSegment, Attributes, NextHop};
 
 /// A route to try, and the policy to try it with.
@@ -126,6 +127,7 @@ impl PolicyQuestion {
         program: &Program,
         local_as: u32,
         received: Option<(&Attributes, RouteSource)>,
+        vrps: Option<&VrpSet>,
     ) -> PolicyTest {
         let unspecified = if self.prefix.is_v4() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED)
@@ -138,11 +140,13 @@ impl PolicyQuestion {
         };
         self.overwrite(&mut attributes);
         let source = received.map_or(RouteSource::Ebgp, |(_, source)| source);
+        let validity = vrps.map(|vrps| vrps.validate(&self.prefix, rpki::origin(&attributes, local_as)));
         let mut route = PolicyRoute {
             prefix: self.prefix,
             attributes: Cow::Owned(attributes),
             marks: Marks {
                 tag: self.tag,
+                validity: validity.unwrap_or_default(),
                 ..Marks::default()
             },
             neighbor: self.neighbor.or(self.received_from),

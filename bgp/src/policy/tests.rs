@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use net::policy::{
     AsPathSet, Change, CommunitySet, Condition, MedChange, NextHopChange, Origin, Policies, Policy as Data,
-    PrefixRange, PrefixSet, RouteSource, Term, Then,
+    PrefixRange, PrefixSet, RouteSource, Term, Then, Validity,
 };
 use proptest::prelude::*;
 use proptest::{collection, option, sample};
@@ -155,7 +155,8 @@ fn a_term_that_goes_on_leaves_its_changes_to_the_next() {
         Marks {
             weight: 3,
             tag: 7,
-            blackhole: true
+            blackhole: true,
+            validity: Validity::NotFound
         }
     );
 
@@ -225,7 +226,7 @@ fn a_dry_run_tells_what_each_term_did() {
     let program = table.get("p").expect("there");
     let mut question = PolicyQuestion::new("p", prefix("10.1.0.0/16"));
     question.as_path = Some(vec![65001]);
-    let answer = question.answer(program, 65000, None);
+    let answer = question.answer(program, 65000, None, None);
     assert!(answer.accepted);
     assert_eq!(answer.decided_by, "term ours");
     assert_eq!(answer.terms[0].failed.as_deref(), Some("as-path-set s"));
@@ -234,13 +235,13 @@ fn a_dry_run_tells_what_each_term_did() {
     assert_eq!((answer.before.local_pref, after.local_pref), (None, Some(50)));
 
     question.as_path = Some(vec![65001, 65009]);
-    let answer = question.answer(program, 65000, None);
+    let answer = question.answer(program, 65000, None, None);
     assert_eq!((answer.accepted, answer.after), (false, None));
     assert_eq!((answer.decided_by.as_str(), answer.terms.len()), ("term peers", 1));
     // A route of a peer, with one attribute replaced.
     let theirs = route("10.1.0.0/16", &[65009], &["65000:1"]);
     question.as_path = Some(vec![]);
-    let answer = question.answer(program, 65000, Some((&theirs.attributes, RouteSource::Ibgp)));
+    let answer = question.answer(program, 65000, Some((&theirs.attributes, RouteSource::Ibgp)), None);
     assert_eq!(
         (answer.before.communities.join(" "), answer.accepted),
         ("65000:1".to_owned(), true)
@@ -292,6 +293,7 @@ fn naive(data: &Policies, condition: &Condition, route: &PolicyRoute<'_>) -> boo
         Condition::Neighbor(peers) => route.neighbor.is_some_and(|peer| peers.contains(&peer)),
         Condition::V4(v4) => route.prefix.is_v4() == *v4,
         Condition::Source(sources) => sources.contains(&route.source),
+        Condition::Rpki(validities) => validities.contains(&route.marks.validity),
     }
 }
 
@@ -312,6 +314,8 @@ fn any_condition() -> impl Strategy<Value = Condition> {
         Condition::V4(true),
         Condition::V4(false),
         Condition::Source(vec![RouteSource::Ebgp, RouteSource::Announced]),
+        Condition::Rpki(vec![Validity::Valid, Validity::NotFound]),
+        Condition::Rpki(vec![Validity::Invalid]),
     ])
 }
 

@@ -16,7 +16,14 @@ const LOCAL_PREF: u32 = 100;
 
 /// The next hop to announce for a prefix: ourselves. `None` if we have no address that the peer could use.
 fn next_hop_self(audience: &Audience, prefix: &Prefix) -> Option<NextHop> {
-    let v6 = audience.v6.map(|v6| NextHop::from(IpAddr::V6(v6)));
+    let link_local = audience.link_local;
+    let v6 = match audience.v6 {
+        Some(global) => Some(NextHop {
+            address: IpAddr::V6(global),
+            link_local,
+        }),
+        None => link_local.map(|alone| NextHop::from(IpAddr::V6(alone))),
+    };
     if prefix.is_v4() {
         let v4 = audience.v4.map(|v4| NextHop::from(IpAddr::V4(v4)));
         v4.or_else(|| v6.filter(|_| audience.context.ipv6_next_hop_for_ipv4))
@@ -40,10 +47,9 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
     // MED does not cross two AS borders (RFC 4271 section 5.1.4).
     let learned_outside = !attributes.as_path.is_empty();
     let attributes = if attributes.med.is_some() && audience.ebgp && learned_outside {
-        Cow::Owned(Attributes {
-            med: None,
-            ..attributes.clone()
-        })
+        let mut attributes = attributes.clone();
+        attributes.med = None;
+        Cow::Owned(attributes)
     } else {
         Cow::Borrowed(attributes)
     };
@@ -64,15 +70,14 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
         Some(NextHopChange::Unchanged) if path.peer.is_some() => route.attributes.next_hop,
         _ => next_hop_self(audience, prefix)?,
     };
-    let attributes = route.attributes.into_owned();
-    let as_path = if audience.ebgp {
-        attributes.prepended(local_as)
-    } else {
-        attributes.as_path
-    };
+    let attributes = route.attributes;
     let mut told = Attributes {
         origin: attributes.origin,
-        as_path,
+        as_path: if audience.ebgp {
+            attributes.prepended(local_as)
+        } else {
+            attributes.as_path.clone()
+        },
         next_hop,
         med: attributes.med,
         // LOCAL_PREF stays inside the AS.

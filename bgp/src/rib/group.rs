@@ -15,7 +15,7 @@ use net::Prefix;
 use smallvec::SmallVec;
 
 use super::intern::Interner;
-use super::out_queue::{Batch, OutQueue, Words};
+use super::out_queue::{Batch, Delivery, OutQueue, Words};
 use super::table::{Entry, Table};
 use super::{PeerInfo, Standing, export};
 use crate::policy::{Marks, Policy};
@@ -34,6 +34,7 @@ pub(super) struct Audience {
     pub(super) long_lived: bool,
     pub(super) v4: Option<Ipv4Addr>,
     pub(super) v6: Option<Ipv6Addr>,
+    pub(super) link_local: Option<Ipv6Addr>,
     /// The peer, if the policy may ask who it is.
     pub(super) neighbor: Option<IpAddr>,
 }
@@ -49,6 +50,7 @@ impl Audience {
             long_lived: info.long_lived,
             v4: info.local.v4,
             v6: info.local.v6,
+            link_local: info.local.link_local,
             neighbor: info.export.asks_for_neighbor().then_some(info.address),
         }
     }
@@ -69,8 +71,9 @@ impl Told {
 }
 
 impl PartialEq for Told {
+    /// Attributes are interned: equal ones are at one address.
     fn eq(&self, other: &Self) -> bool {
-        self.attributes == other.attributes && self.origin() == other.origin()
+        Arc::ptr_eq(&self.attributes, &other.attributes) && self.origin() == other.origin()
     }
 }
 
@@ -119,6 +122,8 @@ pub(super) struct Group {
     /// By position in the table.
     told: Vec<Option<Told>>,
     counts: Counts,
+    /// Prefixes that members are not told, summed over the members.
+    exclusions: u32,
     changes: Vec<Change>,
     /// Members with an exclusion in the changes.
     irregular: BTreeSet<IpAddr>,
@@ -135,6 +140,7 @@ impl Group {
             asns: HashMap::default(),
             told: Vec::new(),
             counts: Counts::default(),
+            exclusions: 0,
             changes: Vec::new(),
             irregular: BTreeSet::new(),
             memo: None,
@@ -159,6 +165,7 @@ impl Group {
                 excluded[Family::of(&table.at(at).prefix).index()] += 1;
             }
         }
+        self.exclusions += excluded.iter().sum::<u32>();
         let member = Member {
             asn: info.asn,
             queue,
@@ -173,6 +180,7 @@ impl Group {
         let Some(member) = self.members.remove(&address) else {
             return;
         };
+        self.exclusions -= member.excluded.iter().sum::<u32>();
         if let Some(addresses) = self.asns.get_mut(&member.asn) {
             addresses.retain(|known| *known != address);
             if addresses.is_empty() {
@@ -221,14 +229,16 @@ impl Group {
         }
         let before = std::mem::replace(&mut self.told[position], wanted.clone());
         let family = Family::of(&entry.prefix).index();
-        for (told, sign) in [(&before, u32::MAX), (&wanted, 1)] {
-            let Some(told) = told else { continue };
-            self.counts[family] = self.counts[family].wrapping_add(sign);
+        self.counts[family] = self.counts[family] + u32::from(wanted.is_some()) - u32::from(before.is_some());
+        // Most groups exclude nothing from anybody: then there is no need to look at paths that nobody thinks of any more.
+        if let Some(told) = before.as_ref().filter(|_| self.exclusions > 0) {
             for address in self.excluded_members(told) {
-                if let Some(member) = self.members.get_mut(&address) {
-                    member.excluded[family] = member.excluded[family].wrapping_add(sign);
-                }
-                self.irregular.insert(address);
+                self.exclude(address, family, false);
+            }
+        }
+        if let Some(told) = &wanted {
+            for address in self.excluded_members(told) {
+                self.exclude(address, family, true);
             }
         }
         self.changes.push(Change {
@@ -238,13 +248,24 @@ impl Group {
         });
     }
 
+    /// Counts one prefix more, or less, that a member is not told.
+    fn exclude(&mut self, address: IpAddr, family: usize, more: bool) {
+        if let Some(member) = self.members.get_mut(&address) {
+            let counts = [&mut member.excluded[family], &mut self.exclusions];
+            counts
+                .into_iter()
+                .for_each(|count| *count = if more { *count + 1 } else { *count - 1 });
+        }
+        self.irregular.insert(address);
+    }
+
     /// Changes that the members have not heard of.
     pub(super) fn unheard(&self) -> usize {
         self.changes.len()
     }
 
-    /// Tells the members what has changed.
-    pub(super) fn flush(&mut self) {
+    /// What the members have to be told of the changes, each in its queue.
+    pub(super) fn flush(&mut self, deliveries: &mut Vec<Delivery>) {
         self.memo = None;
         if self.changes.is_empty() {
             return;
@@ -255,10 +276,10 @@ impl Group {
             if self.irregular.contains(address) {
                 let own = self.compose(Some((*address, member.asn)));
                 if !own.updates().is_empty() {
-                    member.queue.put_batch(&Arc::new(own));
+                    deliveries.push(Delivery::new(&member.queue, Arc::new(own)));
                 }
             } else if !shared.updates().is_empty() {
-                member.queue.put_batch(&shared);
+                deliveries.push(Delivery::new(&member.queue, Arc::clone(&shared)));
             }
         }
         self.changes.clear();
@@ -277,7 +298,7 @@ impl Group {
         let mut prefixes = 0;
         for change in &self.changes {
             let (before, after) = (visible(&change.before), visible(&change.after));
-            if before != after {
+            if before.as_ref().map(Arc::as_ptr) != after.as_ref().map(Arc::as_ptr) {
                 words.add(change.prefix, after);
                 prefixes += 1;
             }

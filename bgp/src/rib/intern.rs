@@ -6,9 +6,30 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use crate::wire::{AsPathSegment, Attributes};
+
 /// Below this many values a sweep is not worth its time.
 const SWEEP_FLOOR: usize = 1024;
 
+/// A value that may hold more memory than it needs while it is made.
+pub(super) trait Compact {
+    /// Gives the rest back.
+    fn compact(&mut self);
+}
+
+impl Compact for Attributes {
+    fn compact(&mut self) {
+        for segment in &mut self.as_path.segments {
+            let (AsPathSegment::AsSequence(ases) | AsPathSegment::AsSet(ases)) = segment;
+            ases.shrink_to_fit();
+        }
+        self.as_path.segments.shrink_to_fit();
+        self.cluster_list.shrink_to_fit();
+        self.other.shrink_to_fit();
+    }
+}
+
+/// Values by themselves. Two that it has handed out are equal if and only if they are at one address.
 #[derive(Debug)]
 pub(super) struct Interner<T> {
     values: HashSet<Arc<T>, RandomState>,
@@ -24,14 +45,15 @@ impl<T> Default for Interner<T> {
     }
 }
 
-impl<T: Eq + Hash> Interner<T> {
-    pub(super) fn intern(&mut self, value: T) -> Arc<T> {
+impl<T: Eq + Hash + Compact> Interner<T> {
+    pub(super) fn intern(&mut self, mut value: T) -> Arc<T> {
         if let Some(known) = self.values.get(&value) {
             return Arc::clone(known);
         }
         if self.values.len() >= self.sweep_at {
             self.sweep();
         }
+        value.compact();
         let shared = Arc::new(value);
         self.values.insert(Arc::clone(&shared));
         shared
@@ -52,6 +74,12 @@ impl<T: Eq + Hash> Interner<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Compact for String {
+        fn compact(&mut self) {
+            self.shrink_to_fit();
+        }
+    }
 
     #[test]
     fn equal_values_share_and_unused_ones_go() {

@@ -8,12 +8,17 @@
 mod decision;
 mod export;
 mod group;
+mod install;
 mod intern;
+mod monitor;
+mod next_hops;
 mod out_queue;
 mod path;
+mod redistribute;
 mod refresh;
 mod restart;
 mod table;
+mod validation;
 mod view;
 
 use std::borrow::Cow;
@@ -22,18 +27,23 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use group::{Audience, Group};
+use install::installed;
 use intern::Interner;
-use net::policy::{Community, RouteSource};
-use net::{NextHop, Prefix, Route, RouteChange, RouteKind, Source, VrfId};
+use net::policy::RouteSource;
+use net::{Prefix, Route, RouteChange, Source, VrfId};
+use next_hops::NextHops;
+use redistribute::Redistribution;
 use table::{Entry, Table};
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
+use crate::rpki::VrpSet;
 use crate::wire::{self, Attributes, Update};
 use crate::{Family, FamilyCounters};
 
-pub use decision::decide;
+pub use decision::{Rules, decide};
 pub use group::GroupWork;
-pub use out_queue::{Batch, OutQueue, Outgoing};
+pub use monitor::Learned;
+pub use out_queue::{Batch, Delivery, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
 /// The peer announced more prefixes than it may.
@@ -72,7 +82,9 @@ pub struct Rib {
     asn: u32,
     router_id: Ipv4Addr,
     vrf: VrfId,
-    multipath: u8,
+    rules: Rules,
+    next_hops: NextHops,
+    redistribution: Redistribution,
     table: Table,
     paths: usize,
     peers: BTreeMap<IpAddr, Peer>,
@@ -82,6 +94,13 @@ pub struct Rib {
     routes: Interner<(Source, Route)>,
     /// Positions to decide, in order of arrival.
     dirty: Vec<u32>,
+    /// What the RPKI says, while it says anything.
+    vrps: Option<Arc<VrpSet>>,
+    /// Changes of the adj-rib-ins, while somebody watches them.
+    learned: Option<Vec<Learned>>,
+    /// Announcements and withdrawals are handed out, to be delivered when the owner says so.
+    hold: bool,
+    held: Vec<Delivery>,
 }
 
 impl Rib {
@@ -91,7 +110,9 @@ impl Rib {
             asn,
             router_id,
             vrf,
-            multipath: 1,
+            rules: Rules::default(),
+            next_hops: NextHops::default(),
+            redistribution: Redistribution::default(),
             table: Table::default(),
             paths: 0,
             peers: BTreeMap::new(),
@@ -100,13 +121,17 @@ impl Rib {
             attributes: Interner::default(),
             routes: Interner::default(),
             dirty: Vec::new(),
+            vrps: None,
+            learned: None,
+            hold: false,
+            held: Vec::new(),
         }
     }
 
-    /// Most external paths used side by side.
-    pub fn set_multipath(&mut self, multipath: u8) {
-        if self.multipath != multipath {
-            self.multipath = multipath;
+    /// Decides by other rules.
+    pub fn set_rules(&mut self, rules: Rules) {
+        if self.rules != rules {
+            self.rules = rules;
             let Self { table, dirty, .. } = self;
             table.iter_mut().for_each(|(at, entry)| mark(dirty, at, entry));
         }
@@ -115,14 +140,15 @@ impl Rib {
     /// Originates exactly these prefixes.
     pub fn set_originated(&mut self, prefixes: &[Prefix]) {
         let wanted: BTreeSet<Prefix> = prefixes.iter().copied().collect();
+        let outright = |path: &Path| path.peer.is_none() && path.source == RouteSource::Announced;
         let present: BTreeSet<Prefix> = self
             .table
             .iter()
-            .filter(|(_, entry)| entry.paths.iter().any(|path| path.peer.is_none()))
+            .filter(|(_, entry)| entry.paths.iter().any(outright))
             .map(|(_, entry)| entry.prefix)
             .collect();
         for prefix in present.difference(&wanted) {
-            self.remove(prefix, |path| path.peer.is_none());
+            self.remove(prefix, outright);
         }
         for prefix in wanted.difference(&present) {
             let attributes = self
@@ -131,8 +157,8 @@ impl Rib {
             let path = Path {
                 peer: None,
                 source: RouteSource::Announced,
+                changed: self.own_marks(prefix, &attributes),
                 received: attributes,
-                changed: None,
                 standing: Standing::Lost(Step::Originated),
                 stale: false,
             };
@@ -188,6 +214,7 @@ impl Rib {
         }
         self.attributes.sweep();
         self.routes.sweep();
+        self.prune_next_hops();
     }
 
     /// Takes an UPDATE of an established peer; one from any other is ignored.
@@ -211,8 +238,19 @@ impl Rib {
                 role.mark_received(info.asn, &mut announcement.attributes);
             }
             let attributes = self.attributes.intern(announcement.attributes);
+            let mut made: Option<Path> = None;
             for prefix in announcement.prefixes {
-                self.insert(&info, prefix, &attributes, false);
+                let validity = self.validity(&prefix, &attributes);
+                let path = match &made {
+                    Some(path) if path.marks().validity == validity => path.clone(),
+                    _ => {
+                        let path = self.import(&info, prefix, &attributes);
+                        // All of one family.
+                        made = info.import.of(&prefix).is_uniform().then(|| path.clone());
+                        path
+                    }
+                };
+                self.insert(&info, prefix, path);
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -249,7 +287,11 @@ impl Rib {
                 Some((entry.prefix, Arc::clone(&path.received), path.stale))
             });
             for (prefix, received, stale) in theirs.collect::<Vec<_>>() {
-                self.insert(&info, prefix, &received, stale);
+                let path = Path {
+                    stale,
+                    ..self.import(&info, prefix, &received)
+                };
+                self.insert(&info, prefix, path);
             }
         } else {
             for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
@@ -289,18 +331,24 @@ impl Rib {
     /// one prefix next to each other and withdrawals first.
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
         let mut changes = Vec::new();
+        // Neighbouring prefixes often go the same way.
+        let mut recent: Option<Arc<(Source, Route)>> = None;
         for at in std::mem::take(&mut self.dirty) {
             let entry = self.table.at_mut(at);
             entry.dirty = false;
-            decision::decide(&mut entry.paths, self.multipath);
+            let cost = |path: &Path| self.next_hops.cost(path.attributes().next_hop);
+            decision::decide(&mut entry.paths, self.rules, cost);
             for group in self.groups.values_mut() {
                 group.advertise(at, entry, &mut self.attributes, self.asn);
                 if group.unheard() == BATCH {
-                    group.flush();
+                    group.flush(&mut self.held);
                 }
             }
-            let wanted = installed(&entry.paths).map(|route| self.routes.intern(route));
-            if entry.announced != wanted {
+            let wanted = installed(&entry.paths).map(|route| match &recent {
+                Some(recent) if **recent == route => Arc::clone(recent),
+                _ => Arc::clone(recent.insert(self.routes.intern(route))),
+            });
+            if entry.announced.as_ref().map(Arc::as_ptr) != wanted.as_ref().map(Arc::as_ptr) {
                 let change = |source, route| RouteChange {
                     vrf: self.vrf,
                     prefix: entry.prefix,
@@ -323,8 +371,21 @@ impl Rib {
                 self.table.remove(at);
             }
         }
-        self.groups.values_mut().for_each(Group::flush);
+        self.groups.values_mut().for_each(|group| group.flush(&mut self.held));
+        if !self.hold {
+            self.held.drain(..).for_each(Delivery::deliver);
+        }
         changes
+    }
+
+    /// Whether what peers are to be told of changes waits for [`Rib::take_held`].
+    pub fn hold(&mut self, hold: bool) {
+        self.hold = hold;
+    }
+
+    /// What peers are to be told of the changes taken.
+    pub fn take_held(&mut self) -> Vec<Delivery> {
+        std::mem::take(&mut self.held)
     }
 
     /// Prefix counts of an established peer, one entry a negotiated family.
@@ -428,16 +489,20 @@ impl Rib {
         }))
     }
 
-    fn insert(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, attributes: &Arc<Attributes>, stale: bool) {
-        let path = Path {
-            stale,
-            ..self.import(info, prefix, attributes)
-        };
+    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, mut path: Path) {
         let eligible = path.is_eligible();
         let at = self.table.make(prefix);
         let entry = self.table.at_mut(at);
+        if let Some(learned) = &mut self.learned {
+            learned.push(Learned::new(info.address, prefix, &path));
+        }
         let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
-            Some(known) => Some(std::mem::replace(known, path)),
+            Some(known) => {
+                if known.standing == Standing::Best && eligible {
+                    path.standing = Standing::Best;
+                }
+                Some(std::mem::replace(known, path))
+            }
             None => {
                 // Most prefixes have as many paths as there are uplinks, for good.
                 entry.paths.reserve_exact(1);
@@ -467,7 +532,10 @@ impl Rib {
         let mut route = PolicyRoute {
             prefix,
             attributes: Cow::Borrowed(received),
-            marks: Marks::default(),
+            marks: Marks {
+                validity: self.validity(&prefix, received),
+                ..Marks::default()
+            },
             neighbor: Some(info.address),
             source,
             local_as: self.asn,
@@ -480,6 +548,7 @@ impl Rib {
             }
             policy::honour_graceful_shutdown(info.ebgp, &mut route);
             path::unusable_next_hop(info, self.router_id, &route.attributes)
+                .or_else(|| self.next_hops.problem(route.attributes.next_hop))
         });
         let marks = route.marks;
         let attributes = match route.attributes {
@@ -508,6 +577,9 @@ impl Rib {
             return;
         };
         let removed = entry.paths.remove(at);
+        if let (Some(learned), Some(peer)) = (&mut self.learned, &removed.peer) {
+            learned.push(Learned::gone(peer.address, *prefix));
+        }
         self.paths -= 1;
         mark(&mut self.dirty, position, entry);
         self.uncount(prefix, &removed);
@@ -521,67 +593,6 @@ impl Rib {
             peer.received[family] -= 1;
             peer.accepted[family] -= u32::from(path.is_eligible());
         }
-    }
-}
-
-/// What the gateway has to know of a prefix: nothing if no path is used, or if the prefix is our own.
-fn installed(paths: &[Path]) -> Option<(Source, Route)> {
-    let best = paths.iter().find(|path| path.standing == Standing::Best)?;
-    let source = if best.peer.as_ref()?.ebgp {
-        Source::Ebgp
-    } else {
-        Source::Ibgp
-    };
-    let metric = best.attributes().med.unwrap_or(0);
-    if best.marks().blackhole {
-        let mut route = Route::special(RouteKind::Blackhole);
-        route.metric = metric;
-        return Some((source, route));
-    }
-    let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
-    let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
-    let weights = weights(&used);
-    let mut next_hops: Vec<NextHop> = Vec::new();
-    for (path, weight) in used.into_iter().zip(weights) {
-        let next_hop = next_hop(path);
-        if !next_hops
-            .iter()
-            .any(|known| known.gateway == next_hop.gateway && known.interface == next_hop.interface)
-        {
-            next_hops.push(NextHop { weight, ..next_hop });
-        }
-    }
-    next_hops[1..].sort_unstable_by_key(|next_hop| (next_hop.gateway, next_hop.interface.map(|index| index.0)));
-    let mut route = Route::multipath(next_hops);
-    route.metric = metric;
-    Some((source, route))
-}
-
-/// Share of each path that is used: by link bandwidth if every one of them tells its own, else the same for all.
-fn weights(used: &[&Path]) -> Vec<u16> {
-    /// Weight of the widest link.
-    const WIDEST: f32 = 64.0;
-    let bandwidth = |path: &&Path| {
-        let communities = path.attributes().every_community();
-        let told = communities.into_iter().find_map(Community::link_bandwidth);
-        told.filter(|bandwidth| *bandwidth > 0.0)
-    };
-    let told: Option<Vec<f32>> = used.iter().map(bandwidth).collect();
-    let Some(told) = told.filter(|told| told.len() > 1 && told.windows(2).any(|pair| pair[0] != pair[1])) else {
-        return vec![1; used.len()];
-    };
-    let widest = told.iter().copied().fold(0.0, f32::max);
-    // Rounded to 1 to 64: what is cut off is less than the data plane's own steps.
-    let share = |bandwidth: f32| (bandwidth / widest * WIDEST).round().clamp(1.0, WIDEST) as u16;
-    told.into_iter().map(share).collect()
-}
-
-fn next_hop(path: &Path) -> NextHop {
-    let via = NextHop::via(path.attributes().next_hop.address);
-    let interface = path.peer.as_ref().and_then(|peer| peer.interface);
-    match interface {
-        Some(interface) if path.attributes().next_hop.is_link_local() => via.through(interface),
-        _ => via,
     }
 }
 

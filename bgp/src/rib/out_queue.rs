@@ -98,6 +98,27 @@ impl PartialEq for Batch {
 
 impl Eq for Batch {}
 
+/// A batch on its way into the queue of a peer.
+#[derive(Debug)]
+pub struct Delivery {
+    queue: Arc<OutQueue>,
+    batch: Arc<Batch>,
+}
+
+impl Delivery {
+    pub(super) fn new(queue: &Arc<OutQueue>, batch: Arc<Batch>) -> Self {
+        Self {
+            queue: Arc::clone(queue),
+            batch,
+        }
+    }
+
+    /// Puts the batch into the queue.
+    pub fn deliver(self) {
+        self.queue.put_batch(&self.batch);
+    }
+}
+
 /// What a peer still has to be told.
 #[derive(Debug, Default)]
 pub struct OutQueue(Mutex<Pending>);

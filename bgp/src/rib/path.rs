@@ -57,6 +57,8 @@ pub struct LocalAddresses {
     pub v4: Option<Ipv4Addr>,
     /// IPv6, global, to announce as next hop.
     pub v6: Option<Ipv6Addr>,
+    /// IPv6, link-local, to announce beside it or alone, on a session between such addresses.
+    pub link_local: Option<Ipv6Addr>,
 }
 
 impl LocalAddresses {
@@ -85,6 +87,10 @@ pub enum Ineligible {
     NextHopSelf,
     /// The next hop is link-local and the peer's interface is not configured.
     NextHopInterface,
+    /// It is not known yet whether the next hop is reachable.
+    NextHopAsked,
+    /// There is no route to the next hop (RFC 4271 section 9.1.2.1).
+    NextHopUnreachable,
     /// The import policy, or its absence on an external session (RFC 8212).
     Policy(Decision),
 }
@@ -92,7 +98,7 @@ pub enum Ineligible {
 /// Steps of the decision process (RFC 4271 section 9.1.2), in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The speaker originates the prefix itself.
+    /// The speaker originates the prefix itself; one announced outright comes before one that is redistributed.
     Originated,
     /// A path of a router that has been away for long is the last resort (RFC 9494 section 4.3).
     LongLivedStale,
@@ -104,10 +110,14 @@ pub enum Step {
     AsPathLength,
     /// Lower ORIGIN wins.
     Origin,
-    /// Lower MULTI_EXIT_DISC wins, among paths of the same neighbour AS.
+    /// Lower MULTI_EXIT_DISC wins, among paths of the same neighbour AS unless all are compared.
     Med,
     /// External wins over internal.
     External,
+    /// Lower metric of the route to the next hop wins.
+    IgpCost,
+    /// Of external paths the one that is used already stays (RFC 5004).
+    Oldest,
     /// Lower BGP identifier (or ORIGINATOR_ID) wins.
     RouterId,
     /// Shorter CLUSTER_LIST wins (RFC 4456 section 9).
@@ -228,6 +238,8 @@ impl fmt::Display for Ineligible {
             Self::FirstAs => "AS path does not begin with the peer's AS",
             Self::RouteLeak => "route leak: only to customer, and the peer's role is none that may tell it (RFC 9234)",
             Self::NextHopSelf => "next hop is an own address",
+            Self::NextHopAsked => "next hop is being looked up",
+            Self::NextHopUnreachable => "next hop is unreachable",
             Self::NextHopInterface => "next hop is link-local and the peer has no interface configured",
         })
     }
@@ -244,6 +256,8 @@ impl fmt::Display for Step {
             Self::Origin => "origin",
             Self::Med => "MED",
             Self::External => "internal, beside an external path",
+            Self::IgpCost => "metric to the next hop",
+            Self::Oldest => "newer than the external path in use",
             Self::RouterId => "router id",
             Self::ClusterList => "cluster list length",
             Self::PeerAddress => "peer address",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use net::Prefix;
 use net::policy::Community;
 
-use super::{Peer, PeerInfo, Rib};
+use super::{Path, Peer, PeerInfo, Rib};
 use crate::Family;
 
 type Counts = [u32; Family::ALL.len()];
@@ -65,7 +65,11 @@ impl Rib {
             let communities = marked.every_community();
             marked.set_communities(communities.into_iter().chain([Community::LLGR_STALE]));
             let marked = self.attributes.intern(marked);
-            self.insert(&info, prefix, &marked, true);
+            let path = Path {
+                stale: true,
+                ..self.import(&info, prefix, &marked)
+            };
+            self.insert(&info, prefix, path);
         }
     }
 

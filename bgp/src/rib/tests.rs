@@ -1,6 +1,7 @@
 //! The tables as one: what peers say against what the gateway and the other peers are told.
 
-use net::IfIndex;
+use net::policy::Community;
+use net::{IfIndex, NextHop};
 
 use super::*;
 use crate::policy::Policy;
@@ -49,6 +50,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             session: Some(ip("192.0.2.253")),
             v4: Some(Ipv4Addr::new(192, 0, 2, 254)),
             v6: Some("2001:db8::254".parse().expect("ip")),
+            link_local: None,
         },
     }
 }
@@ -182,7 +184,10 @@ fn a_best_path_of_another_class_withdraws_the_old_source_in_the_same_batch() {
 #[test]
 fn multipath_next_hops_follow_their_peers() {
     let (mut rib, one, two) = (rib(), peer(1, true), peer(2, true));
-    rib.set_multipath(2);
+    rib.set_rules(Rules {
+        multipath: 2,
+        ..Rules::default()
+    });
     for peer in [&one, &two] {
         rib.peer_up(peer.clone());
         rib.update(peer.address, announce(peer, &["10.0.0.0/8"]))
@@ -489,7 +494,10 @@ fn a_peer_that_preserved_nothing_or_does_not_come_back_loses_its_routes() {
 #[test]
 fn link_bandwidth_weighs_the_paths_if_all_tell_it() {
     let mut rib = rib();
-    rib.set_multipath(4);
+    rib.set_rules(Rules {
+        multipath: 4,
+        ..Rules::default()
+    });
     let peers = [1, 2].map(|host| peer(host, true));
     let bandwidth =
         |text: &'static str| move |a: &mut Attributes| a.set_communities([text.parse().expect("community")]);
@@ -509,4 +517,58 @@ fn link_bandwidth_weighs_the_paths_if_all_tell_it() {
     assert_eq!(weights(0, "bandwidth:65001:1000"), [1]);
     assert_eq!(weights(1, "bandwidth:65002:3000"), [21, 64]);
     assert_eq!(weights(1, "1:1"), [1, 1]);
+}
+
+#[test]
+fn paths_wait_for_their_next_hop_and_go_the_shorter_way() {
+    let mut rib = rib();
+    rib.track_next_hops(true);
+    let (one, two) = (peer(1, false), peer(2, false));
+    let net = prefix("10.0.0.0/8");
+    for peer in [&one, &two] {
+        rib.peer_up(peer.clone());
+        rib.update(peer.address, announce(peer, &["10.0.0.0/8"]))
+            .expect("within limits");
+    }
+    assert_eq!(told(&mut rib), []);
+    assert_eq!(rib.wanted_next_hops(), Some([one.address, two.address].into()));
+    assert_eq!(rib.wanted_next_hops(), None);
+    assert_eq!(
+        reason(&rib, "10.0.0.0/8").as_deref(),
+        Some("next hop is being looked up")
+    );
+    assert!(rib.awaits_next_hops());
+
+    rib.next_hops_are(&[(one.address, Some(20)), (two.address, None), (ip("10.9.9.9"), Some(0))]);
+    assert!(!rib.awaits_next_hops());
+    assert_eq!(told(&mut rib), [(net, Source::Ibgp, Some(vec![one.address]))]);
+    let why = |rib: &Rib, at: usize| rib.view(None)[0].paths[at].reason.clone();
+    assert_eq!(why(&rib, 1).as_deref(), Some("next hop is unreachable"));
+    assert_eq!(rib.counters(two.address)[0].accepted, 0);
+
+    rib.next_hops_are(&[(two.address, Some(10))]);
+    assert_eq!(told(&mut rib), [(net, Source::Ibgp, Some(vec![two.address]))]);
+    assert_eq!(why(&rib, 1).as_deref(), Some("metric to the next hop"));
+    assert_eq!(rib.counters(two.address)[0].accepted, 1);
+    rib.next_hops_are(&[(two.address, None), (one.address, None)]);
+    assert_eq!(told(&mut rib), [(net, Source::Ibgp, None)]);
+
+    rib.peer_down(two.address);
+    rib.take_changes();
+    assert_eq!(rib.wanted_next_hops(), Some([one.address].into()));
+}
+
+#[test]
+fn a_next_hop_on_the_peers_link_needs_no_lookup() {
+    let mut rib = rib();
+    rib.track_next_hops(true);
+    let one = PeerInfo {
+        interface: Some(IfIndex(4)),
+        ..peer(1, true)
+    };
+    rib.peer_up(one.clone());
+    let update = announce_with(&one, &["2001:db8:1::/48"], |a| a.next_hop = ip("fe80::1").into());
+    rib.update(one.address, update).expect("within limits");
+    assert_eq!(told(&mut rib).len(), 1);
+    assert_eq!(rib.wanted_next_hops(), None);
 }

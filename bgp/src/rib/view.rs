@@ -79,6 +79,7 @@ fn view(prefix: &Prefix, path: &Path) -> PathView {
         tag: path.marks().tag,
         blackhole: path.marks().blackhole,
         changed_by_policy: !Arc::ptr_eq(&path.received, path.attributes()),
+        rpki: path.marks().validity.to_string(),
     }
 }
 

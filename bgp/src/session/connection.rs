@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::{Negotiated, Output, State};
+use super::{Ending, Negotiated, Output, State};
 use crate::Family;
 use crate::wire::{Notification, Refresh};
 
@@ -155,6 +155,14 @@ impl Failure {
         Self {
             reason: format!("peer sent {notification}"),
             end: End::Theirs(notification),
+        }
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        match &self.end {
+            End::Ours(notification) => Ending::Sent(notification.clone()),
+            End::Theirs(notification) => Ending::Received(notification.clone()),
+            End::Tcp => Ending::Closed,
         }
     }
 

@@ -16,6 +16,7 @@
 
 mod backoff;
 mod connection;
+mod counts;
 mod negotiation;
 mod receive;
 mod restart;
@@ -34,8 +35,9 @@ use restart::Restart;
 use crate::wire::{self, Attributes, Cease, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
+pub use counts::MessageCounts;
 pub use negotiation::Negotiated;
-pub use types::{Config, Event, Output, State, Statistics};
+pub use types::{Config, Ending, Event, Output, State, Statistics};
 
 /// Longest wait for a TCP connection before it is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -441,6 +443,11 @@ impl Session {
         }
         self.outputs.push_back(Output::Close(id));
         self.statistics.last_error = Some(failure.reason.clone());
+        let ending = failure.ending();
+        if ending != Ending::Closed {
+            self.statistics.last_notification = Some((ending.clone(), now));
+        }
+        self.statistics.last_ending = Some(ending);
         if connection.state == State::Established {
             self.statistics.flaps += 1;
             self.established_at = None;
@@ -481,6 +488,7 @@ impl Session {
 
     fn send(&mut self, id: ConnectionId, message: Bytes) {
         self.statistics.messages_out += 1;
+        self.statistics.sent.sent(&message);
         if let Some(connection) = self.connection(id) {
             connection.unsent = true;
         }

@@ -9,6 +9,8 @@ use crate::wire::{Capabilities, Context, Notification, Open, code, open_error};
 /// Result of the OPEN exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Negotiated {
+    /// AS of the peer.
+    pub asn: u32,
     /// BGP identifier of the peer.
     pub router_id: Ipv4Addr,
     /// Hold time; zero means that neither side keeps alive.
@@ -22,7 +24,7 @@ pub struct Negotiated {
 /// Checks the peer's OPEN against the configuration.
 pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Notification> {
     let error = |subcode| Notification::new(code::OPEN, subcode);
-    if open.asn != config.remote_as {
+    if !config.remote_as.admits(open.asn, config.local_as) {
         return Err(error(open_error::BAD_PEER_AS));
     }
     // RFC 6286: identifiers are unique within an AS, not beyond.
@@ -48,6 +50,7 @@ pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Noti
     };
     let hold_time = Duration::from_secs(u64::from(open.hold_time.min(config.hold_time)));
     Ok(Negotiated {
+        asn: open.asn,
         router_id: open.router_id,
         hold_time,
         capabilities,

@@ -27,6 +27,7 @@ impl Session {
             match message {
                 Ok(message) => {
                     self.statistics.messages_in += 1;
+                    self.statistics.received.received(&message);
                     self.message(id, message, now);
                 }
                 Err(notification) => self.fail(id, Failure::ours(notification), now),

@@ -22,7 +22,7 @@ const SEND_HOLD: Duration = Duration::from_secs(480);
 fn config() -> Config {
     Config {
         local_as: 65000,
-        remote_as: PEER_AS,
+        remote_as: PEER_AS.into(),
         router_id: Ipv4Addr::new(10, 0, 0, 1),
         hold_time: 90,
         connect_retry: Duration::from_secs(10),
@@ -375,7 +375,7 @@ fn an_internal_peer_with_our_identifier_is_refused_and_an_external_one_is_not() 
     assert_eq!(external.state(), State::OpenConfirm);
 
     let mut internal = Bench::new(Config {
-        remote_as: 65000,
+        remote_as: 65000.into(),
         ..config()
     });
     internal
@@ -469,7 +469,7 @@ fn two_speakers_that_connect_at_once_end_with_one_session() {
     let mut left = Bench::new(config());
     let mut right = Bench::new(Config {
         local_as: PEER_AS,
-        remote_as: 65000,
+        remote_as: 65000.into(),
         router_id: Ipv4Addr::new(10, 0, 0, 2),
         ..config()
     });
@@ -617,5 +617,30 @@ proptest! {
         bench.sent(OUT);
         bench.feed(Event::Stop(Notification::shutdown(""))).feed(Event::Start);
         prop_assert!(matches!(bench.state(), State::Connect | State::Active));
+    }
+}
+
+/// What the fuzzer starts from is taken without a panic, and leaves a session that its timers can move.
+#[test]
+fn the_streams_of_the_fuzzer_s_corpus_are_survived() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/stream");
+    let seeds: Vec<_> = std::fs::read_dir(folder)
+        .expect("the corpus is part of the crate")
+        .map(|entry| entry.expect("readable").path())
+        .collect();
+    assert!(seeds.len() >= 6, "{seeds:?}");
+    for seed in seeds {
+        let bytes = std::fs::read(&seed).expect("readable");
+        // The first octet says where the fuzzer cuts the rest.
+        for cut in [usize::from(bytes[0]), 1, 19, 20] {
+            let mut bench = Bench::in_state(State::OpenSent);
+            let (first, second) = bytes[1..].split_at(cut.min(bytes.len() - 1));
+            bench
+                .receive(OUT, Bytes::copy_from_slice(first))
+                .receive(OUT, Bytes::copy_from_slice(second));
+            for _ in 0..20 {
+                bench.expire();
+            }
+        }
     }
 }

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use net::Prefix;
 
-use super::{ConnectionId, Direction, Negotiated};
+use super::{ConnectionId, Direction, MessageCounts, Negotiated};
 use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
-use crate::{Family, Role};
+use crate::{Family, RemoteAs, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -42,7 +42,7 @@ pub struct Config {
     /// Own AS.
     pub local_as: u32,
     /// The peer's AS.
-    pub remote_as: u32,
+    pub remote_as: RemoteAs,
     /// Own BGP identifier.
     pub router_id: Ipv4Addr,
     /// Proposed hold time, seconds.
@@ -71,7 +71,7 @@ pub struct Config {
 impl Config {
     /// True for a session within the AS.
     pub const fn is_ibgp(&self) -> bool {
-        self.local_as == self.remote_as
+        self.remote_as.is_internal(self.local_as)
     }
 }
 
@@ -163,6 +163,10 @@ pub struct Statistics {
     pub messages_in: u64,
     /// Messages sent.
     pub messages_out: u64,
+    /// Those received, by type.
+    pub received: MessageCounts,
+    /// Those sent, by type.
+    pub sent: MessageCounts,
     /// UPDATEs whose routes were treated as withdrawn.
     pub treated_as_withdraw: u64,
     /// Attributes discarded from UPDATEs that were otherwise used.
@@ -175,4 +179,19 @@ pub struct Statistics {
     pub flaps: u64,
     /// Why a connection last failed.
     pub last_error: Option<String>,
+    /// How a connection last ended.
+    pub last_ending: Option<Ending>,
+    /// The last NOTIFICATION that ended one, either way, and when.
+    pub last_notification: Option<(Ending, Instant)>,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// By this NOTIFICATION of ours.
+    Sent(Notification),
+    /// By this NOTIFICATION of the peer.
+    Received(Notification),
+    /// TCP broke, or was closed without a word.
+    Closed,
 }

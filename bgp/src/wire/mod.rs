@@ -18,7 +18,7 @@ pub use notification::{Cease, Notification, code, fsm, header, open_error, refre
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{
     Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_announcement, encode_end_of_rib,
-    encode_withdrawal,
+    encode_for_dump, encode_withdrawal,
 };
 
 use crate::Family;

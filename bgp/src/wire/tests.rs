@@ -14,6 +14,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod rfc7606;
+
 fn context() -> Context {
     Context {
         four_octet_as: true,
@@ -309,128 +311,6 @@ fn each_outcome_of_rfc_7606() {
         panic!("UPDATE")
     };
     assert_eq!(update.interpret(&context()).expect_err("reset").code, code::UPDATE);
-}
-
-#[test]
-fn faults_of_each_attribute_are_as_its_rfc_orders() {
-    use Outcome::{AttributeDiscard, TreatAsWithdraw};
-    // Attribute beside the mandatory ones; outcome from an external and from an internal peer.
-    let table: &[(&str, &[u8], Outcome, Outcome)] = &[
-        (
-            "7606 3 c: flags of MED",
-            &[0x40, 4, 4, 0, 0, 0, 1],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-        (
-            "7606 7.4: MED",
-            &[0x80, 4, 3, 0, 0, 1],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-        (
-            "7606 7.5: LOCAL_PREF",
-            &[0x40, 5, 3, 0, 0, 1],
-            AttributeDiscard,
-            TreatAsWithdraw,
-        ),
-        (
-            "7606 7.6: ATOMIC_AGGREGATE",
-            &[0x40, 6, 1, 0],
-            AttributeDiscard,
-            AttributeDiscard,
-        ),
-        (
-            "7606 7.7: AGGREGATOR",
-            &[0xc0, 7, 6, 0, 1, 1, 2, 3, 4],
-            AttributeDiscard,
-            AttributeDiscard,
-        ),
-        (
-            "7606 7.8: COMMUNITIES",
-            &[0xc0, 8, 3, 0, 0, 1],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-        (
-            "7606 7.9: ORIGINATOR_ID",
-            &[0x80, 9, 3, 0, 0, 1],
-            AttributeDiscard,
-            TreatAsWithdraw,
-        ),
-        (
-            "7606 7.10: CLUSTER_LIST",
-            &[0x80, 10, 3, 0, 0, 1],
-            AttributeDiscard,
-            TreatAsWithdraw,
-        ),
-        (
-            "7606 7.14: EXTENDED COMMUNITIES",
-            &[0xc0, 16, 7, 0, 2, 0, 0, 0, 0, 1],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-        (
-            "8092 5: LARGE_COMMUNITIES",
-            &[0xc0, 32, 4, 0, 0, 0, 1],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-        (
-            "9234 5: ONLY_TO_CUSTOMER",
-            &[0xc0, 35, 3, 0, 0, 1],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-        (
-            "7607: ONLY_TO_CUSTOMER of AS 0",
-            &[0xc0, 35, 4, 0, 0, 0, 0],
-            TreatAsWithdraw,
-            TreatAsWithdraw,
-        ),
-    ];
-    for (name, attribute, external, internal) in table {
-        for (ibgp, expected) in [(false, external), (true, internal)] {
-            let context = Context { ibgp, ..context() };
-            let local_pref: &[u8] = if ibgp && attribute[1] != 5 {
-                &[0x40, 5, 4, 0, 0, 0, 100]
-            } else {
-                &[]
-            };
-            let list = [ORIGIN, AS_PATH, NEXT_HOP, local_pref, attribute].concat();
-            let update = interpret(&update_with(&list), &context);
-            assert_eq!(
-                update.outcome, *expected,
-                "{name}, internal {ibgp}: {:?}",
-                update.faults
-            );
-            assert_eq!(update.announced.is_empty(), *expected == TreatAsWithdraw, "{name}");
-            assert!(
-                update.faults.iter().any(|fault| fault.attribute == attribute[1]),
-                "{name}"
-            );
-        }
-    }
-    // 3 g: of an attribute that is there twice the first counts; MP_REACH_NLRI twice ends the session.
-    let twice = [
-        ORIGIN,
-        AS_PATH,
-        NEXT_HOP,
-        &[0x80, 4, 4, 0, 0, 0, 1],
-        &[0x80, 4, 4, 0, 0, 0, 2],
-    ]
-    .concat();
-    let update = interpret(&update_with(&twice), &context());
-    assert_eq!(update.announced[0].attributes.med, Some(1));
-    let reach: &[u8] = &[
-        0x80, 14, 21, 0, 2, 1, 16, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7, 0,
-    ];
-    let both = update_with(&[ORIGIN, AS_PATH, NEXT_HOP, reach, reach].concat());
-    let reset = match decode(both) {
-        Ok(Message::Update(update)) => update.interpret(&context()).expect_err("reset"),
-        other => other.expect_err("reset"),
-    };
-    assert_eq!(reset.code, code::UPDATE);
 }
 
 #[test]

@@ -106,6 +106,9 @@ impl RawUpdate {
             .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
         faults.extend(parsed.update.attributes.iter().filter_map(zero_only_to_customer));
+        if !context.ibgp {
+            faults.extend(parsed.update.attributes.iter().filter_map(internal_only));
+        }
         let library::ParsedUpdate {
             withdrawn,
             mut attributes,
@@ -266,6 +269,24 @@ fn zero_only_to_customer(attribute: &PathAttribute) -> Option<Fault> {
     })
 }
 
+/// An attribute that an external peer has no business with: discarded, whatever it says (RFC 7606 sections 7.5, 7.9 and
+/// 7.10).
+fn internal_only(attribute: &PathAttribute) -> Option<Fault> {
+    let (PathAttribute::LocalPref(_) | PathAttribute::OriginatorId(_) | PathAttribute::ClusterList(_)) = attribute
+    else {
+        return None;
+    };
+    let mut bytes = Vec::new();
+    // For the log: without its bytes if they cannot be written again.
+    let _ = library::attribute::encode_path_attributes(std::slice::from_ref(attribute), &mut bytes, true, false);
+    Some(Fault {
+        attribute: attribute.type_code(),
+        outcome: Outcome::AttributeDiscard,
+        detail: "attribute is for internal sessions".to_owned(),
+        bytes: bytes.into(),
+    })
+}
+
 /// Semantic checks of the attribute list; a fault, or the notification of a reset.
 fn validate(
     attributes: &[PathAttribute],
@@ -369,6 +390,35 @@ pub fn encode_announcement(
             build(&[], &[], &list, context)
         })
         .collect()
+}
+
+/// Writes the attributes of one path to `prefix` for a table dump: AS numbers of 4 octets, and of MP_REACH_NLRI the next hop
+/// alone (RFC 6396 section 4.3.4); `None` if they have no form on the wire.
+pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u8>> {
+    const MP_REACH_NLRI: u8 = 14;
+    const OPTIONAL: u8 = 0x80;
+    let mut list = attributes.to_list();
+    if let IpAddr::V4(address) = attributes.next_hop.address
+        && prefix.is_v4()
+    {
+        list.push(PathAttribute::NextHop(address));
+        list.sort_by_key(PathAttribute::type_code);
+    }
+    let mut written = Vec::new();
+    library::attribute::encode_path_attributes(&list, &mut written, true, false).ok()?;
+    let v6 = match attributes.next_hop.address {
+        IpAddr::V4(_) if prefix.is_v4() => None,
+        IpAddr::V4(v4) => Some(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => Some(v6),
+    };
+    if let Some(v6) = v6 {
+        let link_local = attributes.next_hop.link_local.map(|address| address.octets());
+        let hops = [&v6.octets()[..], link_local.as_ref().map_or(&[], |octets| &octets[..])].concat();
+        let length = hops.len() as u8;
+        written.extend([OPTIONAL, MP_REACH_NLRI, length + 1, length]);
+        written.extend(hops);
+    }
+    u16::try_from(written.len()).is_ok().then_some(written)
 }
 
 /// Writes withdrawals of `prefixes`, all of one family, in as few messages as they need.

@@ -26,6 +26,13 @@ pub(crate) struct Bird<'l> {
 impl Lab {
     /// Starts BIRD with these lines in its BGP protocol towards the speaker, and these for what it announces.
     pub(crate) fn start_bird(&self, session: &str, export: &str) -> Bird<'_> {
+        Bird {
+            lab: self,
+            _daemon: self.spawn_bird(session, export),
+        }
+    }
+
+    pub(crate) fn spawn_bird(&self, session: &str, export: &str) -> Daemon {
         let configuration = format!(
             "{BASE}
 protocol bgp turnpike {{
@@ -62,10 +69,7 @@ protocol bgp turnpike {{
             ],
         );
         wait_for_file(&socket);
-        Bird {
-            lab: self,
-            _daemon: daemon,
-        }
+        daemon
     }
 }
 

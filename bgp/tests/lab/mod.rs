@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod routers;
 pub(crate) mod watch;
 
 use std::fs::{self, File};
@@ -113,6 +114,11 @@ pub(crate) async fn speak_and_die(config: SpeakerConfig, enough: impl AsyncFnOnc
 pub(crate) struct Daemon(Child);
 
 impl Daemon {
+    /// Has a process that a test started killed with the lab.
+    pub(crate) const fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Stops it, or lets it go on: its sockets stay open meanwhile.
     pub(crate) fn freeze(&self, frozen: bool) {
         let id = Pid::from_raw(i32::try_from(self.0.id()).expect("a process id"));
@@ -281,6 +287,16 @@ impl Lab {
         vtysh.stdin(Stdio::null()).output().await.expect("vtysh runs").stdout
     }
 
+    /// Leaves the link with link-local addresses alone.
+    pub(crate) fn unnumber(&self) {
+        for (namespace, host) in [(&self.speaker, 1), (&self.router, 2)] {
+            ip(&format!("-n {namespace} address delete 10.99.0.{host}/24 dev fabric"));
+            ip(&format!(
+                "-n {namespace} address delete 2001:db8:99::{host}/64 dev fabric"
+            ));
+        }
+    }
+
     /// A connection attempt from the router's namespace with a TTL of its own: true if it is made.
     pub(crate) fn connect_from_router(&self, to: &str, ttl: u32) -> impl FnOnce() -> bool + Send + use<> {
         let namespace = File::open(Path::new("/run/netns").join(&self.router)).expect("namespace");
@@ -295,6 +311,18 @@ impl Lab {
             });
             attempt.join().expect("thread")
         }
+    }
+
+    /// What a program in the router's namespace prints.
+    pub(crate) async fn ask(&self, program: &str, arguments: &[&str]) -> String {
+        let answer = tokio::process::Command::new("ip")
+            .args(["netns", "exec", &self.router, program])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("ip runs");
+        String::from_utf8_lossy(&answer.stdout).into_owned()
     }
 
     /// Starts a program in the router's namespace.

@@ -4,7 +4,7 @@ use net::policy::PrefixRange;
 
 use super::{Claim, Findings, not_a_host, policy, unique};
 use crate::fault::Fault;
-use crate::model::{Bgp, Config, Filter, Peer, PrefixFilter};
+use crate::model::{Bgp, Config, Filter, Peer, PeerAs, PrefixFilter, UnnumberedPeer};
 use crate::words::Word;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
@@ -24,6 +24,30 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         let path = format!("bgp.dynamic[{index}]");
         check_peer(&dynamic.template, bgp, &object, &path, findings);
         check_policies(bgp, &dynamic.template, &path, findings);
+    }
+    for (index, unnumbered) in bgp.unnumbered.iter().enumerate() {
+        let object = format!("bgp unnumbered `{}`", unnumbered.interface);
+        let path = format!("bgp.unnumbered[{index}]");
+        check_unnumbered(config, unnumbered, &object, &path, findings);
+        check_peer(&unnumbered.template, bgp, &object, &path, findings);
+        check_policies(bgp, &unnumbered.template, &path, findings);
+    }
+    for (index, bmp) in bgp.bmp.iter().enumerate() {
+        if !bmp.pre_policy && !bmp.post_policy {
+            let fault = Fault::IdleCollector {
+                collector: bmp.collector,
+            };
+            findings.at(format!("bgp.bmp[{index}].post-policy"), fault);
+        }
+    }
+    for (key, name) in [
+        ("redistribute-connected", &bgp.redistribute_connected),
+        ("redistribute-static", &bgp.redistribute_static),
+        ("redistribute-kernel", &bgp.redistribute_kernel),
+    ] {
+        if let Some(name) = name {
+            policy::exists(&bgp.policies, name, &format!("bgp.{key}"), findings);
+        }
     }
     duplicates(bgp, findings);
     policy::check(&bgp.policies, findings);
@@ -64,8 +88,32 @@ fn check_address(config: &Config, peer: &Peer, path: &str, findings: &mut Findin
     }
 }
 
+fn check_unnumbered(config: &Config, unnumbered: &UnnumberedPeer, object: &str, path: &str, findings: &mut Findings) {
+    if config.port(&unnumbered.interface).is_none() {
+        let names: Vec<_> = config.ports.iter().map(|port| port.name.as_str()).collect();
+        let fault = Fault::Unknown {
+            kind: "port",
+            name: unnumbered.interface.clone(),
+            remedy: format!("the ports are {}", names.join(", ")),
+        };
+        findings.absent(format!("{path}.interface"), "port", fault);
+    }
+    let template = &unnumbered.template;
+    for (key, given) in [
+        ("password", template.password.is_some()),
+        ("local-address", template.local_address.is_some()),
+    ] {
+        if given {
+            let object = object.to_owned();
+            findings.at(format!("{path}.{key}"), Fault::NeedsAddress { object, key });
+        }
+    }
+}
+
 fn check_peer(peer: &Peer, bgp: &Bgp, object: &str, path: &str, findings: &mut Findings) {
-    autonomous_system(peer.asn, object, &format!("{path}.asn"), findings);
+    if let PeerAs::Number(asn) = peer.asn {
+        autonomous_system(asn, object, &format!("{path}.asn"), findings);
+    }
     if matches!(peer.hold_time, 1 | 2) {
         let fault = Fault::HoldTime {
             peer: peer.address,
@@ -94,7 +142,7 @@ fn check_peer(peer: &Peer, bgp: &Bgp, object: &str, path: &str, findings: &mut F
         let fault = Fault::TwoDistances { peer: peer.address };
         findings.at(format!("{path}.multihop"), fault);
     }
-    if peer.role.is_some() && peer.asn == bgp.asn {
+    if peer.role.is_some() && peer.asn == PeerAs::Number(bgp.asn) {
         findings.at(format!("{path}.role"), Fault::RoleInside { peer: peer.address });
     }
     if peer.strict_role && peer.role.is_none() {
@@ -160,6 +208,30 @@ fn duplicates(bgp: &Bgp, findings: &mut Findings) {
         second,
         remedy: "keep one [[bgp.peer]] for each address",
     });
+    let claims = bgp.rpki.iter().enumerate().map(|(index, rpki)| Claim {
+        value: rpki.cache,
+        path: format!("bgp.rpki[{index}].cache"),
+        owner: format!("cache number {}", index + 1),
+    });
+    unique(claims, findings, |cache, first, second| Fault::Duplicate {
+        what: "rpki cache",
+        value: cache.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.rpki]] for each cache",
+    });
+    let claims = bgp.bmp.iter().enumerate().map(|(index, bmp)| Claim {
+        value: bmp.collector,
+        path: format!("bgp.bmp[{index}].collector"),
+        owner: format!("collector number {}", index + 1),
+    });
+    unique(claims, findings, |collector, first, second| Fault::Duplicate {
+        what: "bmp collector",
+        value: collector.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.bmp]] for each collector",
+    });
     let claims = bgp.dynamic.iter().enumerate().map(|(index, dynamic)| Claim {
         value: dynamic.prefix,
         path: format!("bgp.dynamic[{index}].prefix"),
@@ -171,5 +243,17 @@ fn duplicates(bgp: &Bgp, findings: &mut Findings) {
         first,
         second,
         remedy: "keep one [[bgp.dynamic]] for each prefix",
+    });
+    let claims = bgp.unnumbered.iter().enumerate().map(|(index, unnumbered)| Claim {
+        value: unnumbered.interface.as_str(),
+        path: format!("bgp.unnumbered[{index}].interface"),
+        owner: format!("peer number {}", index + 1),
+    });
+    unique(claims, findings, |interface, first, second| Fault::Duplicate {
+        what: "interface of an unnumbered bgp peer",
+        value: interface.to_string(),
+        first,
+        second,
+        remedy: "keep one [[bgp.unnumbered]] for each interface",
     });
 }

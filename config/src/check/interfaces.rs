@@ -6,7 +6,11 @@ use net::{IpNet, Mac, VrfId};
 
 use super::{Claim, Findings, not_a_host, unique};
 use crate::fault::Fault;
-use crate::model::{Config, DEFAULT_VRF, Segment};
+use crate::model::{Config, DEFAULT_VRF, Segment, Vpc};
+
+/// `RT_TABLE_MAIN` and `RT_TABLE_LOCAL`.
+const MAIN_TABLE: u32 = 254;
+const LOCAL_TABLE: u32 = 255;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let interfaces: Vec<_> = interfaces(config).collect();
@@ -16,6 +20,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     host_interfaces(&interfaces, findings);
     identities(config, findings);
     segments(config, findings);
+    kernel_tables(config, findings);
     vxlan(config, findings);
     subnets(config, &interfaces, findings);
 }
@@ -204,6 +209,44 @@ fn identities(config: &Config, findings: &mut Findings) {
             findings.at(format!("vpc[{index}].name"), Fault::ReservedName);
         }
     }
+}
+
+/// Kernel tables that are a VPC's: not those that the kernel or the default VRF has, and each of one VPC.
+fn kernel_tables(config: &Config, findings: &mut Findings) {
+    let of = |(index, vpc): (usize, &Vpc)| {
+        let claim = |value| Claim {
+            value,
+            path: format!("vpc[{index}].kernel-table"),
+            owner: format!("vpc `{}`", vpc.name),
+        };
+        vpc.kernel_table.map(claim)
+    };
+    let claims: Vec<_> = config.vpcs.iter().enumerate().filter_map(of).collect();
+    for claim in &claims {
+        let reason = match claim.value {
+            0 | 253 | LOCAL_TABLE => "the kernel keeps it for itself",
+            MAIN_TABLE => "it is main, whose routes are the default VRF's",
+            table if table == config.kernel.table => {
+                "it is where winners of the default VRF are written (`kernel.table`)"
+            }
+            _ => continue,
+        };
+        findings.at(
+            claim.path.clone(),
+            Fault::InvalidValue {
+                key: "kernel-table".to_owned(),
+                reason: format!("{} cannot be the table of {}: {reason}", claim.value, claim.owner),
+                example: "the number of another table, such as 1001".to_owned(),
+            },
+        );
+    }
+    unique(claims, findings, |table, first, second| Fault::Duplicate {
+        what: "kernel table",
+        value: table.to_string(),
+        first,
+        second,
+        remedy: "give each VPC a table of its own",
+    });
 }
 
 fn segments(config: &Config, findings: &mut Findings) {

@@ -60,6 +60,12 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     within(findings, "kernel.table", config.kernel.table, 1..=u32::MAX);
     // Up to 4 are the kernel's own (RTPROT_STATIC).
     within(findings, "kernel.protocol", config.kernel.protocol, 5..=255);
+    within(
+        findings,
+        "kernel.audit-interval",
+        config.kernel.audit_interval,
+        1..=86_400,
+    );
     if let Some(fpm) = &config.fpm {
         if !fpm.listen.ip().is_loopback() {
             let reason = format!(
@@ -75,13 +81,31 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
         within(findings, "bgp.multipath", bgp.multipath, 1..=256);
         let deferral = bgp.selection_deferral_time;
         within(findings, "bgp.selection-deferral-time", deferral, 0..=3600);
+        within(findings, "bgp.multipath-internal", bgp.multipath_internal, 1..=256);
         for (index, item) in bgp.peers.iter().enumerate() {
             peer(item, &format!("bgp.peer[{index}]"), findings);
+        }
+        for (index, rpki) in bgp.rpki.iter().enumerate() {
+            let path = format!("bgp.rpki[{index}].cache");
+            within(findings, &path, rpki.cache.port(), 1..=u16::MAX);
+        }
+        for (index, bmp) in bgp.bmp.iter().enumerate() {
+            let at = |key: &str| format!("bgp.bmp[{index}].{key}");
+            within(findings, &at("collector"), bmp.collector.port(), 1..=u16::MAX);
+            within(
+                findings,
+                &at("statistics-interval"),
+                bmp.statistics_interval,
+                0..=86_400,
+            );
         }
         for (index, dynamic) in bgp.dynamic.iter().enumerate() {
             let path = format!("bgp.dynamic[{index}]");
             within(findings, &format!("{path}.limit"), dynamic.limit, 1..=100_000);
             peer(&dynamic.template, &path, findings);
+        }
+        for (index, unnumbered) in bgp.unnumbered.iter().enumerate() {
+            peer(&unnumbered.template, &format!("bgp.unnumbered[{index}]"), findings);
         }
     }
     within(findings, "nat.pick-up", config.nat.pick_up, 0..=3600);
@@ -166,6 +190,7 @@ fn rib(rib: &Rib, findings: &mut Findings) {
         large.time,
         batch.time.max(1)..=10_000,
     );
+    within(findings, "rib.publish-interval-ms", rib.publish_interval, 0..=1_000);
     for (source, distance) in rib.distance.by_source() {
         within(findings, &format!("rib.distance.{source}"), distance, 1..=255);
     }

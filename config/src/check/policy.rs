@@ -174,6 +174,7 @@ fn check_term(policies: &Policies, term: &Term, object: &str, path: &str, findin
         let empty = match condition {
             Condition::Neighbor(peers) => peers.is_empty(),
             Condition::Source(sources) => sources.is_empty(),
+            Condition::Rpki(validities) => validities.is_empty(),
             _ => false,
         };
         if empty {

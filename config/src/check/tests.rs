@@ -370,6 +370,21 @@ fn bgp() {
             "39: `multiplier`: 0 is out of range"
         ]
     );
+    let caches = "[[bgp.rpki]]\ncache = \"192.0.2.5:323\"\n[[bgp.rpki]]\ncache = \"192.0.2.5:323\"\n[[bgp.peer]]";
+    assert_eq!(
+        replaced("[[bgp.peer]]", caches),
+        ["39: rpki cache `192.0.2.5:323` is used twice: by cache number 1 and by cache number 2"]
+    );
+    let collectors = "[[bgp.bmp]]\ncollector = \"192.0.2.5:1790\"\npre-policy = false\npost-policy = false
+[[bgp.bmp]]\ncollector = \"192.0.2.5:1790\"\nstatistics-interval = 86401\n[[bgp.peer]]";
+    assert_eq!(
+        replaced("[[bgp.peer]]", collectors),
+        [
+            "39: bmp collector 192.0.2.5:1790 gets routes neither before nor after policy",
+            "41: bmp collector `192.0.2.5:1790` is used twice: by collector number 1 and by collector number 2",
+            "42: `statistics-interval`: 86401 is out of range"
+        ]
+    );
     assert_eq!(
         replaced("asn = 65000", "asn = 65000\nttl-security = 1\nmultihop = 2"),
         ["40: bgp peer 192.0.2.0 has both ttl-security and multihop"]
@@ -433,6 +448,30 @@ fn bgp_dynamic_peers() {
     let problems = problems(&BASE.replace("[[nat.masquerade]]", &format!("{twice}[[nat.masquerade]]")));
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems[0].contains("range of dynamic bgp peers"), "{problems:?}");
+}
+
+#[test]
+fn bgp_unnumbered_peers() {
+    let with = |lines: &str| {
+        let peer = format!("[[bgp.unnumbered]]\nasn = \"external\"\n{lines}");
+        problems(&BASE.replace("[[nat.masquerade]]", &format!("{peer}[[nat.masquerade]]")))
+    };
+    assert_eq!(with("interface = \"fabric\"\n"), NONE);
+    assert_eq!(with("interface = \"nowhere\"\n"), ["41: no port is called `nowhere`"]);
+    assert_eq!(
+        with("interface = \"fabric\"\npassword = \"x\"\nlocal-address = \"fe80::1\"\n"),
+        [
+            "42: bgp unnumbered `fabric` has a password, and no address",
+            "43: bgp unnumbered `fabric` has a local-address, and no address"
+        ]
+    );
+    let twice = with("interface = \"fabric\"\n[[bgp.unnumbered]]\nasn = 65000\ninterface = \"fabric\"\n");
+    assert_eq!(twice.len(), 1, "{twice:?}");
+    assert!(twice[0].contains("interface of an unnumbered bgp peer"), "{twice:?}");
+    assert_eq!(
+        replaced("asn = 65000", "asn = \"internal\""),
+        ["38: `asn`: there is no AS `internal`"]
+    );
 }
 
 #[test]
@@ -699,6 +738,34 @@ fn port_forwards() {
 }
 
 #[test]
+fn kernel_tables() {
+    let table = |number: &str| replaced("name = \"blue\"", &format!("name = \"blue\"\nkernel-table = {number}"));
+    assert_eq!(table("1001"), [""; 0]);
+    assert_eq!(
+        table("254"),
+        ["24: `kernel-table`: 254 cannot be the table of vpc `blue`: it is main, whose routes are the default VRF's"]
+    );
+    assert_eq!(
+        table("255"),
+        ["24: `kernel-table`: 255 cannot be the table of vpc `blue`: the kernel keeps it for itself"]
+    );
+    let both = BASE.replace("vni = 100", "vni = 100\nkernel-table = 7");
+    let both = both.replace("name = \"blue\"", "name = \"blue\"\nkernel-table = 7");
+    assert_eq!(
+        problems(&both),
+        ["25: kernel table `7` is used twice: by vpc `red` and by vpc `blue`"]
+    );
+    let written = "[kernel]\ntable = 7\n";
+    assert_eq!(
+        problems(&(BASE.replace("vni = 100", "vni = 100\nkernel-table = 7") + written)),
+        [
+            "19: `kernel-table`: 7 cannot be the table of vpc `red`: it is where winners of the default VRF are written \
+          (`kernel.table`)"
+        ]
+    );
+}
+
+#[test]
 fn timers_of_a_vpc() {
     assert_eq!(appended("[[nat.vpc-timers]]\nvpc = \"red\"\nudp = 20\n"), NONE);
     assert_eq!(
@@ -723,11 +790,18 @@ fn limits() {
         ["49: `protocol`: 4 is out of range"]
     );
     assert_eq!(
-        appended("[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\ndistance = { ibgp = 0 }\n"),
+        appended("[kernel]\naudit-interval = 0\n"),
+        ["49: `audit-interval`: 0 is out of range"]
+    );
+    assert_eq!(
+        appended(
+            "[rib]\nbatch-size = 0\nbatch-time-ms = 20\nlarge-batch-time-ms = 10\npublish-interval-ms = 1001\ndistance = { ibgp = 0 }\n"
+        ),
         [
             "49: `batch-size`: 0 is out of range",
             "51: `large-batch-time-ms`: 10 is out of range",
-            "52: `ibgp`: 0 is out of range"
+            "52: `publish-interval-ms`: 1001 is out of range",
+            "53: `ibgp`: 0 is out of range"
         ]
     );
     assert_eq!(
@@ -801,10 +875,11 @@ fn policies_and_sets() {
         ["59: no as-path-set is called `b`", "59: no community-set is called `a`"]
     );
     assert_eq!(
-        term("match = { neighbor = [], source = [] }"),
+        term("match = { neighbor = [], source = [], rpki = [] }"),
         [
             "59: term `t` of policy `x`: `neighbor` is empty",
-            "59: term `t` of policy `x`: `source` is empty"
+            "59: term `t` of policy `x`: `source` is empty",
+            "59: term `t` of policy `x`: `rpki` is empty"
         ]
     );
     assert_eq!(term("set = { prepend = 0 }"), ["59: `prepend`: 0 is out of range"]);

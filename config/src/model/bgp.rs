@@ -20,17 +20,91 @@ pub struct Bgp {
     pub listen: Vec<SocketAddr>,
     /// Prefixes that we originate.
     pub announce: Vec<Prefix>,
-    /// Most equal-cost paths of a route; 1 or more.
+    /// The policy by which subnets of the gateway are announced; `None` announces none.
+    pub redistribute_connected: Option<String>,
+    /// The same for static routes.
+    pub redistribute_static: Option<String>,
+    /// The same for routes of the kernel.
+    pub redistribute_kernel: Option<String>,
+    /// Most equal-cost paths of a route from external peers; 1 or more.
     pub multipath: u16,
     /// Most seconds that a start waits for the tables of peers with [`GracefulRestart::Full`] before it announces anything;
     /// 0 does not wait.
     pub selection_deferral_time: u32,
+    /// Most equal-cost paths of a route from internal peers; 1 or more.
+    pub multipath_internal: u16,
+    /// MED is compared between paths of different neighbour ASes too.
+    pub always_compare_med: bool,
+    /// The external path in use stays where only tie breaks speak for another (RFC 5004).
+    pub prefer_oldest: bool,
+    /// Peers are told of a learned route when the generation with it is published.
+    pub advertise_installed: bool,
     /// Named sets and policies: `[[bgp.prefix-set]]`, `[[bgp.as-path-set]]`, `[[bgp.community-set]]`, `[[bgp.policy]]`.
     pub policies: Policies,
     /// `[[bgp.peer]]`, by address.
     pub peers: Vec<Peer>,
     /// `[[bgp.dynamic]]`, by prefix.
     pub dynamic: Vec<DynamicPeers>,
+    /// `[[bgp.unnumbered]]`, by interface.
+    pub unnumbered: Vec<UnnumberedPeer>,
+    /// `[[bgp.bmp]]`, by collector.
+    pub bmp: Vec<Bmp>,
+    /// `[[bgp.rpki]]`, by cache.
+    pub rpki: Vec<RpkiCache>,
+}
+
+/// `[[bgp.unnumbered]]`: the router at the other end of a port, known by its link-local address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UnnumberedPeer {
+    /// Name of the port.
+    pub interface: String,
+    /// What is true of the peer. Its address is `::`, and it has neither a password nor a local address.
+    pub template: Peer,
+}
+
+/// Which AS a peer is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerAs {
+    /// This one.
+    Number(u32),
+    /// Any but ours.
+    External,
+}
+
+impl PeerAs {
+    /// The number, if it is given.
+    pub const fn number(self) -> Option<u32> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::External => None,
+        }
+    }
+}
+
+/// `[[bgp.rpki]]`: a cache that says which AS may originate what (RFC 8210).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RpkiCache {
+    /// Where it listens.
+    pub cache: SocketAddr,
+    /// Lower is preferred.
+    pub preference: u8,
+}
+
+/// `[[bgp.bmp]]`: a collector that is told what peers announce (RFC 7854).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Bmp {
+    /// Where it listens.
+    pub collector: SocketAddr,
+    /// It is told routes as they come.
+    pub pre_policy: bool,
+    /// It is told routes as import policy leaves them.
+    pub post_policy: bool,
+    /// Seconds between statistics reports; 0 for none.
+    pub statistics_interval: u32,
 }
 
 /// `[[bgp.dynamic]]`: peers that are known by a range of addresses.
@@ -52,7 +126,7 @@ pub struct Peer {
     /// Its address, in the default VRF.
     pub address: IpAddr,
     /// Its autonomous system; the session is internal if it equals ours.
-    pub asn: u32,
+    pub asn: PeerAs,
     /// TCP port to connect to.
     pub port: u16,
     /// Address to connect from; `None` lets the kernel choose.
@@ -65,6 +139,8 @@ pub struct Peer {
     pub multihop: Option<u8>,
     /// Never connects, only accepts.
     pub passive: bool,
+    /// Is told what other external peers announce, too: the gateway is a transit to it.
+    pub advertise_learned: bool,
     /// Hold time to offer, seconds: 0 (no keepalives) or 3 and more (RFC 4271 section 4.2).
     pub hold_time: u16,
     /// Seconds that the peer may take nothing of what we send (RFC 9687); more than the hold time.

@@ -11,6 +11,8 @@ pub struct Rib {
     pub batch: BatchBounds,
     /// Bounds while a peer has not told its whole table.
     pub large_batch: BatchBounds,
+    /// Milliseconds between generations while changes keep coming; 0 for none.
+    pub publish_interval: u32,
     /// Administrative distances; lower wins.
     pub distance: Distances,
 }

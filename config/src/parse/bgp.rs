@@ -1,7 +1,7 @@
 //! Reads `[bgp]`. Peer groups end here: a peer of the model says all that its group says.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use net::Prefix;
 use net::policy::PrefixRange;
@@ -11,8 +11,8 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bfd, Bgp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerPolicy, PrefixFilter,
-    PrefixRule, Role,
+    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy,
+    PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
 };
 use crate::words::Word;
 
@@ -24,22 +24,43 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
     let announce = reader.list("announce").unwrap_or_default();
     let multipath = reader.optional("multipath").unwrap_or(defaults::MULTIPATH);
     let selection_deferral_time = reader.or("selection-deferral-time", defaults::SELECTION_DEFERRAL_TIME);
+    let multipath_internal = reader.or("multipath-internal", defaults::MULTIPATH_INTERNAL);
+    let always_compare_med = reader.or("always-compare-med", false);
+    let prefer_oldest = reader.or("prefer-oldest", false);
+    let advertise_installed = reader.or("advertise-installed", false);
+    let [redistribute_connected, redistribute_static, redistribute_kernel] =
+        ["redistribute-connected", "redistribute-static", "redistribute-kernel"].map(|key| reader.optional(key));
     let faults = reader.faults();
     let policies = policy::policies(reader);
     let incomplete = reader.faults() > faults;
     let groups = groups(reader);
     let peers = reader.tables("peer", "bgp peer", "address", |reader| peer(reader, &groups));
     let dynamic = reader.tables("dynamic", "bgp dynamic", "prefix", |reader| dynamic(reader, &groups));
+    let unnumbered = reader.tables("unnumbered", "bgp unnumbered", "interface", |reader| {
+        unnumbered(reader, &groups)
+    });
+    let bmp = reader.tables("bmp", "bgp bmp", "collector", bmp);
+    let rpki = reader.tables("rpki", "bgp rpki", "cache", rpki);
     let bgp = asn.zip(router_id).map(|(asn, router_id)| Bgp {
         asn,
         router_id,
         listen,
         announce,
+        redistribute_connected,
+        redistribute_static,
+        redistribute_kernel,
         multipath,
+        advertise_installed,
+        always_compare_med,
+        multipath_internal,
+        prefer_oldest,
         selection_deferral_time,
         policies,
         peers,
         dynamic,
+        bmp,
+        rpki,
+        unnumbered,
     });
     (bgp, incomplete)
 }
@@ -47,13 +68,14 @@ pub(super) fn bgp(reader: &mut Reader<'_, '_>) -> (Option<Bgp>, bool) {
 /// What a peer may say itself or leave to its group.
 #[derive(Clone)]
 struct Settings {
-    asn: Option<u32>,
+    asn: Option<PeerAs>,
     port: u16,
     local_address: Option<IpAddr>,
     password: Option<Password>,
     ttl_security: Option<u8>,
     multihop: Option<u8>,
     passive: bool,
+    advertise_learned: bool,
     hold_time: u16,
     send_hold_time: u32,
     connect_retry: u16,
@@ -82,6 +104,7 @@ impl Default for Settings {
             ttl_security: None,
             multihop: None,
             passive: false,
+            advertise_learned: false,
             hold_time: defaults::HOLD_TIME,
             send_hold_time: defaults::SEND_HOLD_TIME,
             connect_retry: defaults::CONNECT_RETRY,
@@ -113,6 +136,7 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         ttl_security,
         multihop,
         passive: reader.or("passive", base.passive),
+        advertise_learned: reader.or("advertise-learned", base.advertise_learned),
         hold_time: reader.or("hold-time", base.hold_time),
         send_hold_time: reader.or("send-hold-time", base.send_hold_time),
         connect_retry: reader.or("connect-retry", base.connect_retry),
@@ -194,6 +218,40 @@ fn dynamic(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> 
     })
 }
 
+fn unnumbered(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> Option<UnnumberedPeer> {
+    let interface = reader.required("interface");
+    let template = member(reader, groups);
+    let (interface, template) = (interface?, template?);
+    Some(UnnumberedPeer {
+        interface,
+        template: Peer {
+            address: Ipv6Addr::UNSPECIFIED.into(),
+            ..template
+        },
+    })
+}
+
+fn rpki(reader: &mut Reader<'_, '_>) -> Option<RpkiCache> {
+    let cache = reader.required("cache");
+    let preference = reader.or("preference", defaults::RPKI_PREFERENCE);
+    Some(RpkiCache {
+        cache: cache?,
+        preference,
+    })
+}
+
+fn bmp(reader: &mut Reader<'_, '_>) -> Option<Bmp> {
+    let collector = reader.required("collector");
+    let (pre_policy, post_policy) = (reader.or("pre-policy", true), reader.or("post-policy", true));
+    let statistics_interval = reader.or("statistics-interval", defaults::STATISTICS_INTERVAL);
+    Some(Bmp {
+        collector: collector?,
+        pre_policy,
+        post_policy,
+        statistics_interval,
+    })
+}
+
 /// What a peer, or each of a range, says itself and leaves to its group; its address is the caller's to say.
 fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> Option<Peer> {
     let group: Option<String> = reader.optional("group");
@@ -220,6 +278,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         ttl_security: settings.ttl_security,
         multihop: settings.multihop,
         passive: settings.passive,
+        advertise_learned: settings.advertise_learned,
         hold_time: settings.hold_time,
         send_hold_time: settings.send_hold_time,
         connect_retry: settings.connect_retry,

@@ -93,6 +93,7 @@ fn conditions(reader: &mut Reader<'_, '_>) -> Vec<Condition> {
             .optional("family")
             .map(|family: crate::model::Family| Condition::V4(family == crate::model::Family::Ipv4Unicast)),
         reader.list("source").map(Condition::Source),
+        reader.list("rpki").map(Condition::Rpki),
     ];
     all.into_iter().flatten().collect()
 }

@@ -20,6 +20,9 @@ pub(super) fn rib(reader: &mut Reader<'_, '_>) -> Rib {
     Rib {
         batch,
         large_batch,
+        publish_interval: reader
+            .optional("publish-interval-ms")
+            .unwrap_or(defaults::PUBLISH_INTERVAL),
         distance: reader.table("distance", "[rib.distance]", distances),
     }
 }

@@ -37,8 +37,9 @@ fn smallest_file_is_all_defaults() {
     assert_eq!(config.dataplane.connections, 65_536);
     assert_eq!(
         (config.kernel.table, config.kernel.protocol, config.kernel.metric),
-        (254, 212, 20)
+        (254, 212, 10)
     );
+    assert_eq!(config.kernel.audit_interval, 30);
     assert_eq!((config.rib.batch.size, config.rib.large_batch.size), (4_096, 200_000));
     assert_eq!((config.rib.distance.fixed, config.rib.distance.ibgp), (1, 200));
     assert_eq!((config.nat.timers.tcp_established, config.nat.pick_up), (7440, 120));
@@ -171,11 +172,12 @@ fn example_shows_every_key() {
     let mut reader = Reader::root(root.get_ref(), &mut sink);
     config(&mut reader);
     reader.finish();
-    // A group and a range have the keys of a peer, which the example shows there.
+    // A group, a range and an unnumbered peer have the keys of a peer, which the example shows there.
     let plain = |path: &str| {
         let path = path
             .replace("bgp.peer-group", "bgp.peer")
-            .replace("bgp.dynamic", "bgp.peer");
+            .replace("bgp.dynamic", "bgp.peer")
+            .replace("bgp.unnumbered", "bgp.peer");
         path.split(['[', ']']).step_by(2).collect::<String>()
     };
     let shown: BTreeSet<_> = sink.spans.paths().map(plain).collect();
@@ -190,6 +192,9 @@ fn a_peer_says_what_its_group_does_not_and_what_it_wants_otherwise() {
         r#"
 [gateway]
 name = "gw1"
+[[port]]
+name = "fabric"
+device = "net_tap0"
 [bgp]
 asn = 65001
 router-id = "192.0.2.1"
@@ -215,19 +220,32 @@ asn = 65002
 prefix = "10.1.0.0/16"
 group = "spines"
 limit = 8
+[[bgp.unnumbered]]
+interface = "fabric"
+group = "spines"
+asn = "external"
 "#,
     );
     let bgp = config.bgp.expect("configured");
     let said = |index: usize| {
         let peer = &bgp.peers[index];
-        (peer.asn, peer.hold_time, peer.multihop, peer.ttl_security)
+        (peer.asn.number(), peer.hold_time, peer.multihop, peer.ttl_security)
     };
-    assert_eq!(said(0), (65000, 9, Some(3), None));
-    assert_eq!(said(1), (65001, 30, None, Some(1)));
-    assert_eq!(said(2), (65002, 90, None, None));
+    assert_eq!(said(0), (Some(65000), 9, Some(3), None));
+    assert_eq!(said(1), (Some(65001), 30, None, Some(1)));
+    assert_eq!(said(2), (Some(65002), 90, None, None));
     let accepts = PeerPolicy::all(Filter::Rules(PrefixFilter::all(Action::Accept)));
     assert_eq!((&bgp.peers[0].import, &bgp.peers[1].import), (&accepts, &accepts));
     assert_eq!(bgp.peers[2].import, PeerPolicy::default());
+    let unnumbered = &bgp.unnumbered[0];
+    assert_eq!(
+        (
+            unnumbered.interface.as_str(),
+            unnumbered.template.asn,
+            unnumbered.template.hold_time
+        ),
+        ("fabric", crate::PeerAs::External, 9)
+    );
     let dynamic = &bgp.dynamic[0];
     assert_eq!(
         (dynamic.limit, dynamic.template.hold_time, dynamic.template.passive),

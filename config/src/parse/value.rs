@@ -4,14 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use net::policy::{
-    AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource, Then,
+    AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource,
+    Then, Validity,
 };
 use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
 use crate::model::{
-    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, Poll, PortRange, Protocol, Role,
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
+    Role,
 };
 use crate::words::{DeadEnd, Word};
 
@@ -218,6 +220,20 @@ macro_rules! from_integer {
 }
 from_integer!(u8, u16, u32);
 
+/// A number, or the word that stands for all others.
+impl FromToml for PeerAs {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        match value.as_str() {
+            None => u32::from_toml(key, value).map(Self::Number),
+            Some("external") => Ok(Self::External),
+            Some(text) => {
+                let example = "a number, or \"external\" for any AS but ours";
+                Err(invalid(key, format!("there is no AS `{text}`"), example))
+            }
+        }
+    }
+}
+
 macro_rules! from_number {
     ($($type:ty, $number:ty, $example:literal;)*) => {$(
         impl FromToml for $type {
@@ -278,7 +294,7 @@ macro_rules! from_net_word {
         }
     )*};
 }
-from_net_word!(Origin, RouteSource, Then);
+from_net_word!(Origin, RouteSource, Then, Validity);
 
 impl FromToml for AsPathPattern {
     fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {

@@ -1,6 +1,6 @@
 //! Rows become a configuration. What the rows cannot mean is damage, and is said as such.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use net::{Prefix, VlanId, Vni, VpcId, VrfId};
@@ -9,9 +9,10 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget, Fpm,
-    Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerPolicy, Port, PortBlocks, PortChoice, PortForward, PortRange,
-    PrefixFilter, PrefixRule, Rib, RouteTarget, Segment, StaticNat, StaticRoute, Timers, Via, Vpc, VpcTimers, Vxlan,
+    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget,
+    Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice,
+    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute,
+    Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -39,6 +40,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         table: fields.number()?,
         protocol: fields.number()?,
         metric: fields.number()?,
+        audit_interval: fields.number()?,
     };
     let timers = self::timers(&mut fields)?;
     let pick_up = fields.number()?;
@@ -101,6 +103,7 @@ fn rib_section(fields: &mut Fields<'_>) -> Result<Rib, Damage> {
     Ok(Rib {
         batch: bounds()?,
         large_batch: bounds()?,
+        publish_interval: fields.number()?,
         distance: Distances {
             fixed: fields.number()?,
             ebgp: fields.number()?,
@@ -224,6 +227,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
     let id = fields.id::<VpcId, u16>()?;
     let (name, host_interface) = (fields.text()?, fields.text()?);
     let (mac, mtu) = (fields.parse()?, fields.number()?);
+    let kernel_table = fields.number_optional()?;
     let vni = fields.number_optional::<u32>()?;
     let vlan_port = fields.parse_optional::<String>()?;
     let segment = match (vni, vlan_port) {
@@ -246,6 +250,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
         mac,
         mtu,
         addresses,
+        kernel_table,
     })
 }
 
@@ -280,11 +285,12 @@ fn route(rows: &Rows, fields: &mut Fields<'_>) -> Result<StaticRoute, Damage> {
 }
 
 fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
-    let (mut peers, mut dynamic) = (Vec::new(), Vec::new());
+    let (mut peers, mut dynamic, mut unnumbered) = (Vec::new(), Vec::new(), Vec::new());
     for found in list(rows, table::BGP_PEER, &[ONE], |fields| peer(rows, fields))? {
         match found {
             Member::One(peer) => peers.push(*peer),
             Member::Range(range) => dynamic.push(*range),
+            Member::Unnumbered(peer) => unnumbered.push(*peer),
         }
     }
     Ok(Bgp {
@@ -293,10 +299,36 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
         listen: list(rows, table::BGP_LISTEN, &[ONE], Fields::parse)?,
         announce: list(rows, table::BGP_ANNOUNCE, &[ONE], Fields::parse)?,
         multipath: fields.number()?,
+        multipath_internal: fields.number()?,
+        always_compare_med: fields.flag()?,
+        prefer_oldest: fields.flag()?,
+        advertise_installed: fields.flag()?,
         selection_deferral_time: fields.number()?,
+        redistribute_connected: fields.parse_optional()?,
+        redistribute_static: fields.parse_optional()?,
+        redistribute_kernel: fields.parse_optional()?,
         policies: policy::policies(rows)?,
         peers,
         dynamic,
+        unnumbered,
+        bmp: list(rows, table::BGP_BMP, &[ONE], bmp)?,
+        rpki: list(rows, table::BGP_RPKI, &[ONE], rpki)?,
+    })
+}
+
+fn rpki(fields: &mut Fields<'_>) -> Result<RpkiCache, Damage> {
+    Ok(RpkiCache {
+        cache: fields.parse()?,
+        preference: fields.number()?,
+    })
+}
+
+fn bmp(fields: &mut Fields<'_>) -> Result<Bmp, Damage> {
+    Ok(Bmp {
+        collector: fields.parse()?,
+        pre_policy: fields.flag()?,
+        post_policy: fields.flag()?,
+        statistics_interval: fields.number()?,
     })
 }
 
@@ -304,6 +336,7 @@ fn bgp(rows: &Rows, fields: &mut Fields<'_>) -> Result<Bgp, Damage> {
 enum Member {
     One(Box<Peer>),
     Range(Box<DynamicPeers>),
+    Unnumbered(Box<UnnumberedPeer>),
 }
 
 fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
@@ -324,9 +357,10 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
     let mut peer = Peer {
         families: list(rows, table::BGP_PEER_FAMILY, &key, Fields::word)?,
         address: Ipv4Addr::UNSPECIFIED.into(),
-        asn: fields.number()?,
+        asn: fields.number_optional()?.map_or(PeerAs::External, PeerAs::Number),
         port: fields.number()?,
         passive: fields.flag()?,
+        advertise_learned: fields.flag()?,
         hold_time: fields.number()?,
         connect_retry: fields.number()?,
         import: policy("import")?,
@@ -347,7 +381,15 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         strict_role: fields.flag()?,
         bfd: bfd(fields)?,
     };
-    let Some(limit) = fields.number_optional()? else {
+    let (limit, interface) = (fields.number_optional()?, fields.parse_optional()?);
+    if let Some(interface) = interface {
+        peer.address = Ipv6Addr::UNSPECIFIED.into();
+        return Ok(Member::Unnumbered(Box::new(UnnumberedPeer {
+            interface,
+            template: peer,
+        })));
+    }
+    let Some(limit) = limit else {
         peer.address = address.parse().map_err(|_| fields.damage())?;
         return Ok(Member::One(Box::new(peer)));
     };

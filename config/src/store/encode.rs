@@ -60,6 +60,7 @@ fn settings(config: &Config) -> Row {
         number(kernel.table),
         number(kernel.protocol),
         number(kernel.metric),
+        number(kernel.audit_interval),
     ];
     row.extend(timers(&config.nat.timers));
     row.extend([number(config.nat.pick_up), text(config.api.socket.display())]);
@@ -84,6 +85,7 @@ fn rib(rib: &Rib) -> Row {
         number(batch.time),
         number(large.size),
         number(large.time),
+        number(rib.publish_interval),
         number(distance.fixed),
         number(distance.ebgp),
         number(distance.ibgp),
@@ -127,6 +129,7 @@ fn vpc(vpc: &Vpc, rows: &mut Rows) {
         host_interface,
         text(vpc.mac),
         number(vpc.mtu),
+        optional(vpc.kernel_table, number),
         vni,
         vlan_port,
         vlan_id,
@@ -171,7 +174,14 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
             number(bgp.asn),
             text(bgp.router_id),
             number(bgp.multipath),
+            number(bgp.multipath_internal),
+            number(bgp.always_compare_med),
+            number(bgp.prefer_oldest),
+            number(bgp.advertise_installed),
             number(bgp.selection_deferral_time),
+            optional(bgp.redistribute_connected.as_ref(), text),
+            optional(bgp.redistribute_static.as_ref(), text),
+            optional(bgp.redistribute_kernel.as_ref(), text),
         ],
     );
     for address in &bgp.listen {
@@ -182,24 +192,44 @@ fn bgp(bgp: &Bgp, rows: &mut Rows) {
     }
     policy::rows(&bgp.policies, rows);
     for item in &bgp.peers {
-        peer(item, &item.address.to_string(), None, rows);
+        peer(item, &item.address.to_string(), None, None, rows);
+    }
+    for rpki in &bgp.rpki {
+        let row = [ONE, text(rpki.cache), number(rpki.preference)];
+        rows.add(table::BGP_RPKI, row.to_vec());
+    }
+    for bmp in &bgp.bmp {
+        let row = [
+            ONE,
+            text(bmp.collector),
+            number(bmp.pre_policy),
+            number(bmp.post_policy),
+            number(bmp.statistics_interval),
+        ];
+        rows.add(table::BGP_BMP, row.to_vec());
     }
     for dynamic in &bgp.dynamic {
         let key = dynamic.prefix.to_string();
-        peer(&dynamic.template, &key, Some(dynamic.limit), rows);
+        peer(&dynamic.template, &key, Some(dynamic.limit), None, rows);
+    }
+    for unnumbered in &bgp.unnumbered {
+        let interface = unnumbered.interface.as_str();
+        let key = format!("interface {interface}");
+        peer(&unnumbered.template, &key, None, Some(interface), rows);
     }
 }
 
-/// A peer under its address, or dynamic peers under their prefix.
-fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows) {
+/// A peer under its address, dynamic peers under their prefix, or an unnumbered peer under its interface.
+fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, interface: Option<&str>, rows: &mut Rows) {
     rows.add(
         table::BGP_PEER,
         vec![
             ONE,
             text(address),
-            number(peer.asn),
+            optional(peer.asn.number(), number),
             number(peer.port),
             number(peer.passive),
+            number(peer.advertise_learned),
             number(peer.hold_time),
             number(peer.connect_retry),
             optional(peer.max_prefixes, number),
@@ -220,6 +250,7 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, rows: &mut Rows)
             optional(peer.bfd.map(|bfd| bfd.min_rx_ms), number),
             optional(peer.bfd.map(|bfd| bfd.multiplier), number),
             optional(dynamic_limit, number),
+            optional(interface, text),
         ],
     );
     for family in &peer.families {

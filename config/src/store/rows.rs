@@ -33,22 +33,23 @@ macro_rules! tables {
 
 tables! {
     SETTINGS "settings" ("id") ("gateway_name" "poll" "memory" "memory_mb" "buffers" "connections" "kernel_table"
-        "kernel_protocol" "kernel_metric" "tcp_established" "tcp_transitory" "udp" "icmp" "other"
+        "kernel_protocol" "kernel_metric" "kernel_audit_interval" "tcp_established" "tcp_transitory" "udp" "icmp" "other"
         "pick_up" "api_socket");
-    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "static_distance"
+    RIB "rib" ("id") ("batch_size" "batch_time_ms" "large_batch_size" "large_batch_time_ms" "publish_interval_ms" "static_distance"
         "ebgp_distance" "ibgp_distance" "kernel_distance" "fpm_distance");
     WORKER "worker" ("core") ();
     VXLAN "vxlan" ("id") ("address" "port");
     FPM "fpm" ("id") ("listen" "stale_time");
     PORT "port" ("name") ("device" "host_interface" "mac" "mtu" "offload");
     PORT_ADDRESS "port_address" ("port" "address") ();
-    VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "vni" "vlan_port" "vlan_id");
+    VPC "vpc" ("id") ("name" "host_interface" "mac" "mtu" "kernel_table" "vni" "vlan_port" "vlan_id");
     VPC_ADDRESS "vpc_address" ("vpc" "address") ();
     VPC_VTEP "vpc_vtep" ("vpc" "address") ();
     VRF "vrf" ("id") ("vpc");
     ROUTE "route" ("vrf" "prefix") ("target" "in_vrf" "distance" "metric");
     ROUTE_VIA "route_via" ("vrf" "prefix" "position") ("gateway" "interface" "gateway_vrf" "weight");
-    BGP "bgp" ("id") ("asn" "router_id" "multipath" "selection_deferral_time");
+    BGP "bgp" ("id") ("asn" "router_id" "multipath" "multipath_internal" "always_compare_med" "prefer_oldest"
+        "advertise_installed" "selection_deferral_time" "redistribute_connected" "redistribute_static" "redistribute_kernel");
     BGP_LISTEN "bgp_listen" ("bgp" "address") ();
     BGP_ANNOUNCE "bgp_announce" ("bgp" "prefix") ();
     BGP_SET "bgp_set" ("kind" "name") ();
@@ -56,11 +57,13 @@ tables! {
     BGP_POLICY "bgp_policy" ("name") ("accept_by_default");
     BGP_TERM "bgp_term" ("policy" "position") ("name" "outcome");
     BGP_CLAUSE "bgp_clause" ("policy" "term" "part" "position") ("key" "value" "set_kind" "set_name");
-    BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "hold_time" "connect_retry" "max_prefixes"
+    BGP_PEER "bgp_peer" ("bgp" "address") ("asn" "port" "passive" "advertise_learned" "hold_time" "connect_retry" "max_prefixes"
         "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
         "long_lived_stale_time" "role" "strict_role"
-        "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit");
+        "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit" "interface");
+    BGP_RPKI "bgp_rpki" ("bgp" "cache") ("preference");
+    BGP_BMP "bgp_bmp" ("bgp" "collector") ("pre_policy" "post_policy" "statistics_interval");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();
     BGP_PEER_POLICY "bgp_peer_policy" ("peer" "direction" "family") ("policy" "fallback");
     BGP_PEER_RULE "bgp_peer_rule" ("peer" "direction" "family" "position") ("prefix" "ge" "le" "action");

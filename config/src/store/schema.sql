@@ -3,23 +3,24 @@
 -- and redoing it aborts. For the same reason no trigger may write a config table.
 
 CREATE TABLE settings (
-    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    gateway_name    TEXT    NOT NULL,
-    poll            TEXT    NOT NULL,
-    memory          TEXT    NOT NULL,
-    memory_mb       INTEGER NOT NULL,
-    buffers         INTEGER NOT NULL,
-    connections     INTEGER NOT NULL,
-    kernel_table    INTEGER NOT NULL,
-    kernel_protocol INTEGER NOT NULL,
-    kernel_metric   INTEGER NOT NULL,
-    tcp_established INTEGER NOT NULL,
-    tcp_transitory  INTEGER NOT NULL,
-    udp             INTEGER NOT NULL,
-    icmp            INTEGER NOT NULL,
-    other           INTEGER NOT NULL,
-    pick_up         INTEGER NOT NULL,
-    api_socket      TEXT    NOT NULL
+    id                    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    gateway_name          TEXT    NOT NULL,
+    poll                  TEXT    NOT NULL,
+    memory                TEXT    NOT NULL,
+    memory_mb             INTEGER NOT NULL,
+    buffers               INTEGER NOT NULL,
+    connections           INTEGER NOT NULL,
+    kernel_table          INTEGER NOT NULL,
+    kernel_protocol       INTEGER NOT NULL,
+    kernel_metric         INTEGER NOT NULL,
+    kernel_audit_interval INTEGER NOT NULL,
+    tcp_established       INTEGER NOT NULL,
+    tcp_transitory        INTEGER NOT NULL,
+    udp                   INTEGER NOT NULL,
+    icmp                  INTEGER NOT NULL,
+    other                 INTEGER NOT NULL,
+    pick_up               INTEGER NOT NULL,
+    api_socket            TEXT    NOT NULL
 ) STRICT;
 
 CREATE TABLE rib (
@@ -28,6 +29,7 @@ CREATE TABLE rib (
     batch_time_ms       INTEGER NOT NULL,
     large_batch_size    INTEGER NOT NULL,
     large_batch_time_ms INTEGER NOT NULL,
+    publish_interval_ms INTEGER NOT NULL,
     static_distance     INTEGER NOT NULL,
     ebgp_distance       INTEGER NOT NULL,
     ibgp_distance       INTEGER NOT NULL,
@@ -72,6 +74,7 @@ CREATE TABLE vpc (
     host_interface TEXT    NOT NULL UNIQUE,
     mac            TEXT    NOT NULL,
     mtu            INTEGER NOT NULL,
+    kernel_table   INTEGER UNIQUE,
     vni            INTEGER UNIQUE,
     vlan_port      TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED,
     vlan_id        INTEGER,
@@ -129,7 +132,14 @@ CREATE TABLE bgp (
     asn       INTEGER NOT NULL,
     router_id TEXT    NOT NULL,
     multipath INTEGER NOT NULL,
-    selection_deferral_time INTEGER NOT NULL
+    multipath_internal INTEGER NOT NULL,
+    always_compare_med INTEGER NOT NULL CHECK (always_compare_med IN (0, 1)),
+    prefer_oldest INTEGER NOT NULL CHECK (prefer_oldest IN (0, 1)),
+    advertise_installed INTEGER NOT NULL CHECK (advertise_installed IN (0, 1)),
+    selection_deferral_time INTEGER NOT NULL,
+    redistribute_connected TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    redistribute_static    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    redistribute_kernel    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
 CREATE TABLE bgp_listen (
@@ -190,10 +200,11 @@ CREATE TABLE bgp_clause (
 
 CREATE TABLE bgp_peer (
     bgp            INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
-    address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers
-    asn            INTEGER NOT NULL,
+    address        TEXT    NOT NULL UNIQUE, -- with dynamic_limit: the prefix of dynamic peers; with interface: that, once more
+    asn            INTEGER, -- NULL: any but ours
     port           INTEGER NOT NULL,
     passive        INTEGER NOT NULL CHECK (passive IN (0, 1)),
+    advertise_learned INTEGER NOT NULL CHECK (advertise_learned IN (0, 1)),
     hold_time      INTEGER NOT NULL,
     connect_retry  INTEGER NOT NULL,
     max_prefixes   INTEGER,
@@ -214,8 +225,25 @@ CREATE TABLE bgp_peer (
     bfd_min_rx_ms        INTEGER,
     bfd_multiplier       INTEGER,
     dynamic_limit        INTEGER, -- NULL: one peer
+    interface            TEXT REFERENCES port (name) DEFERRABLE INITIALLY DEFERRED, -- of an unnumbered peer
     PRIMARY KEY (bgp, address),
     CHECK ((bfd_min_tx_ms IS NULL) = (bfd_min_rx_ms IS NULL) AND (bfd_min_tx_ms IS NULL) = (bfd_multiplier IS NULL))
+) STRICT;
+
+CREATE TABLE bgp_rpki (
+    bgp        INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    cache      TEXT    NOT NULL,
+    preference INTEGER NOT NULL,
+    PRIMARY KEY (bgp, cache)
+) STRICT;
+
+CREATE TABLE bgp_bmp (
+    bgp                 INTEGER NOT NULL REFERENCES bgp (id) DEFERRABLE INITIALLY DEFERRED,
+    collector           TEXT    NOT NULL,
+    pre_policy          INTEGER NOT NULL CHECK (pre_policy IN (0, 1)),
+    post_policy         INTEGER NOT NULL CHECK (post_policy IN (0, 1)),
+    statistics_interval INTEGER NOT NULL, -- seconds; 0: no reports
+    PRIMARY KEY (bgp, collector)
 ) STRICT;
 
 CREATE TABLE bgp_peer_family (

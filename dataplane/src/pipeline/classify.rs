@@ -4,13 +4,15 @@
 use std::net::Ipv4Addr;
 
 use dpdk_sys::Mbuf;
-use net::parse::{FragmentPart, Link, Plain, V4, V6, parse_link, parse_v4, parse_v6, protocol};
+use nat::FlowKey;
+use net::parse::{FragmentPart, Link, Plain, PlainV4, V4, V6, parse_link, parse_v4, parse_v6, protocol};
 use net::udp::Udp;
 use net::vxlan::Vxlan;
 use net::{Drop, InterfaceId, PortId, VlanId, VrfId, eth};
 use rib::{TableInterface, Tables};
 
-use super::{Burst, Meta, Pipeline};
+use super::usual::Origins;
+use super::{Burst, Meta, Packet, Pipeline, Sorted};
 
 /// Bytes of an Ethernet header with one tag.
 const TAGGED: usize = eth::LENGTH + 4;
@@ -18,37 +20,118 @@ const TAGGED: usize = eth::LENGTH + 4;
 const UDP: usize = 8;
 /// Bytes of a VXLAN header.
 const VXLAN: usize = 8;
+/// What no tag says.
+const NO_VLAN: u16 = u16::MAX;
 
-/// The interface of a port's untagged frames: the same for a whole burst.
-#[derive(Clone, Copy)]
-pub(super) struct Native<'a> {
+/// What a port's frames are told by, and where those of the burst at hand came from.
+pub(super) struct Ingress<'a> {
     port: PortId,
-    interface: Option<(InterfaceId, &'a TableInterface)>,
-    /// If it is up: how its usual frames are told, and where they come from.
-    plain: Option<(Plain, Origin)>,
+    /// The interface of untagged frames.
+    native: Option<(InterfaceId, &'a TableInterface)>,
+    /// If it is up, its usual frames.
+    gate: Option<Gate>,
+    /// The VLAN of the last tagged frame, and the usual frames of its interface.
+    vlan: u16,
+    tagged: Option<Gate>,
 }
 
-impl<'a> Native<'a> {
-    pub(super) fn of(tables: &'a Tables, port: PortId) -> Self {
+impl<'a> Ingress<'a> {
+    pub(super) fn of(tables: &'a Tables, port: PortId, origins: &mut Origins) -> Self {
         let id = tables.port_interface(port);
-        let interface = id.and_then(|id| tables.interface(id).map(|i| (id, i)));
-        let plain = interface.and_then(|(id, i)| usual(id, i, eth::LENGTH));
-        Self { port, interface, plain }
+        let native = id.and_then(|id| tables.interface(id).map(|i| (id, i)));
+        Self {
+            port,
+            native,
+            gate: native.and_then(|(id, i)| Gate::of(tables, i, Origin::on(id, i, eth::LENGTH), origins)),
+            vlan: NO_VLAN,
+            tagged: None,
+        }
+    }
+
+    /// The gate of a frame with this 802.1Q tag.
+    #[inline(always)]
+    fn tagged(&mut self, tables: &Tables, vlan: u16, origins: &mut Origins) -> Option<&Gate> {
+        if vlan != self.vlan {
+            self.vlan = vlan;
+            self.tagged = self.gate_of(tables, vlan, origins);
+        }
+        self.tagged.as_ref()
+    }
+
+    #[inline(never)]
+    fn gate_of(&self, tables: &Tables, vlan: u16, origins: &mut Origins) -> Option<Gate> {
+        let id = tables.vlan_interface(self.port, VlanId::new(vlan).ok()?)?;
+        let interface = tables.interface(id)?;
+        Gate::of(tables, interface, Origin::on(id, interface, TAGGED), origins)
     }
 }
 
-/// Where a frame came from, as far as its outer headers say.
+/// How the usual frames of an interface are told, and what their packets have in common.
 #[derive(Clone, Copy)]
-struct Origin {
+pub(super) struct Gate {
+    plain: Plain,
+    pub(super) vrf: VrfId,
+    /// Position of their origin in the burst.
+    pub(super) origin: u8,
+    /// Offset of the IP header.
+    pub(super) l3: u8,
+    /// A tunnel may end in one of them.
+    tunnels: bool,
+}
+
+impl Gate {
+    /// Of an interface that is up.
+    #[inline(always)]
+    fn of(tables: &Tables, interface: &TableInterface, origin: Origin, origins: &mut Origins) -> Option<Self> {
+        let at = origins.len() as u8;
+        (interface.up && origins.try_push(origin).is_ok()).then(|| Self {
+            plain: Plain::to(interface.mac),
+            vrf: origin.vrf,
+            origin: at,
+            l3: origin.l3 as u8,
+            tunnels: origin.vrf == VrfId::DEFAULT && tables.has_vteps(),
+        })
+    }
+
+    /// A usual IPv4 packet that no tunnel ends in.
+    #[inline(always)]
+    fn parse_v4<const L3: usize>(&self, tables: &Tables, frame: &[u8]) -> Option<PlainV4> {
+        let ip = self.plain.parse_v4::<L3>(frame)?;
+        if self.tunnels && ends_tunnel(tables, &ip) {
+            return None;
+        }
+        Some(ip)
+    }
+}
+
+/// True if a packet of the default VRF is for one of our own tunnel endpoints.
+#[inline(never)]
+fn ends_tunnel(tables: &Tables, ip: &PlainV4) -> bool {
+    ip.protocol == protocol::UDP && tables.is_vtep(ip.destination(), ip.destination_port())
+}
+
+/// Where a frame came from, as far as its outer headers say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
     ingress: InterfaceId,
-    vrf: VrfId,
+    pub(super) vrf: VrfId,
     /// Offset of the network header.
-    l3: u16,
+    pub(super) l3: u16,
     /// Remote VXLAN endpoint.
     vtep: Option<Ipv4Addr>,
 }
 
 impl Origin {
+    /// An interface, with the network header at `l3`.
+    fn on(ingress: InterfaceId, interface: &TableInterface, l3: usize) -> Self {
+        Self {
+            ingress,
+            vrf: interface.vrf,
+            l3: l3 as u16,
+            vtep: None,
+        }
+    }
+
     /// What is known of a packet that came so.
     #[inline(always)]
     fn meta<Ip>(&self, ip: Ip, hash: u32) -> Meta<Ip> {
@@ -62,55 +145,56 @@ impl Origin {
             asked: 0,
         }
     }
+
+    /// What is known of an IPv4 packet that came so.
+    pub(super) fn meta_v4(&self, ip: V4) -> Meta<V4> {
+        let hash = flow_hash(
+            ip.source,
+            ip.destination,
+            ip.protocol,
+            ip.source_port,
+            ip.destination_port,
+        );
+        self.meta(ip, hash)
+    }
 }
 
 impl Pipeline {
-    /// Sorts one received frame into the burst of its family, or ends its walk here.
+    /// Sorts one received frame into the burst of its kind, or takes it to its end.
     #[inline(always)]
-    pub(super) fn classify(
-        &mut self,
-        tables: &Tables,
-        native: &Native<'_>,
-        mbuf: Mbuf,
-        v4: &mut Burst<V4>,
-        v6: &mut Burst<V6>,
-    ) {
-        if mbuf.is_contiguous() {
-            let frame = mbuf.data();
-            if let Some((plain, origin)) = &native.plain {
-                if let Some(ip) = plain.parse_v4::<{ eth::LENGTH }>(frame)
-                    && !is_tunnel(tables, &ip, origin)
-                {
-                    return push_v4(v4, mbuf, ip, &Origin { vtep: None, ..*origin });
-                }
-                if let Some(ip) = plain.parse_v6::<{ eth::LENGTH }>(frame) {
-                    return push_v6(v6, mbuf, ip, origin);
+    pub(super) fn classify(&mut self, tables: &Tables, ingress: &mut Ingress<'_>, mbuf: Mbuf, sorted: &mut Sorted) {
+        let Sorted { usual, v6, origins } = sorted;
+        let frame = mbuf.data();
+        match frame.first_chunk::<16>() {
+            _ if !mbuf.is_contiguous() => {}
+            Some([.., 0x81, 0x00, high, low]) => {
+                let vlan = u16::from_be_bytes([*high, *low]) & 0x0fff;
+                if let Some(gate) = ingress.tagged(tables, vlan, origins) {
+                    if let Some(ip) = gate.parse_v4::<TAGGED>(tables, frame) {
+                        return usual.push(mbuf, ip, gate);
+                    }
+                    if let Some(ip) = gate.plain.parse_v6::<TAGGED>(frame) {
+                        return push_v6(v6, mbuf, ip, &origins[usize::from(gate.origin)]);
+                    }
                 }
             }
-            if let Some((plain, origin)) = tagged(tables, native.port, frame) {
-                if let Some(ip) = plain.parse_v4::<TAGGED>(frame)
-                    && !is_tunnel(tables, &ip, &origin)
-                {
-                    return push_v4(v4, mbuf, ip, &origin);
-                }
-                if let Some(ip) = plain.parse_v6::<TAGGED>(frame) {
-                    return push_v6(v6, mbuf, ip, &origin);
+            _ => {
+                if let Some(gate) = &ingress.gate {
+                    if let Some(ip) = gate.parse_v4::<{ eth::LENGTH }>(tables, frame) {
+                        return usual.push(mbuf, ip, gate);
+                    }
+                    if let Some(ip) = gate.plain.parse_v6::<{ eth::LENGTH }>(frame) {
+                        return push_v6(v6, mbuf, ip, &origins[usize::from(gate.origin)]);
+                    }
                 }
             }
         }
-        self.classify_any(tables, native, mbuf, v4, v6);
+        self.classify_any(tables, ingress, mbuf, sorted);
     }
 
     /// A frame that is not a usual one.
     #[inline(never)]
-    fn classify_any(
-        &mut self,
-        tables: &Tables,
-        native: &Native<'_>,
-        mbuf: Mbuf,
-        v4: &mut Burst<V4>,
-        v6: &mut Burst<V6>,
-    ) {
+    fn classify_any(&mut self, tables: &Tables, ingress: &Ingress<'_>, mbuf: Mbuf, sorted: &mut Sorted) {
         if !mbuf.is_contiguous() {
             return self.discard(mbuf, Drop::Scattered);
         }
@@ -119,32 +203,23 @@ impl Pipeline {
             Err(reason) => return self.discard(mbuf, reason),
         };
         let (id, interface) = match link.vlan {
-            None => match native.interface {
+            None => match ingress.native {
                 Some(found) => found,
                 None => return self.discard(mbuf, Drop::InterfaceDown),
             },
             Some(vlan) => {
-                let id = tables.vlan_interface(native.port, vlan);
+                let id = tables.vlan_interface(ingress.port, vlan);
                 match id.and_then(|id| tables.interface(id).map(|i| (id, i))) {
                     Some(found) => found,
                     None => return self.discard(mbuf, Drop::VlanUnknown),
                 }
             }
         };
-        let origin = Origin {
-            ingress: id,
-            vrf: interface.vrf,
-            l3: link.l3,
-            vtep: None,
-        };
-        self.accept(tables, mbuf, &link, interface, &origin, v4, v6);
+        let origin = Origin::on(id, interface, link.l3.into());
+        self.accept(tables, mbuf, &link, interface, &origin, sorted);
     }
 
     /// A frame whose logical interface is known.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "one step of the walk, split off because VXLAN takes it twice"
-    )]
     fn accept(
         &mut self,
         tables: &Tables,
@@ -152,21 +227,20 @@ impl Pipeline {
         link: &Link,
         interface: &TableInterface,
         origin: &Origin,
-        v4: &mut Burst<V4>,
-        v6: &mut Burst<V6>,
+        sorted: &mut Sorted,
     ) {
         if !interface.up || link.source.is_multicast() || link.destination != interface.mac {
             return self.not_for_us(mbuf, link, interface, origin);
         }
         match link.ether_type {
-            eth::ether_type::IPV4 => self.accept_v4(tables, mbuf, origin, v4, v6),
-            eth::ether_type::IPV6 => self.accept_v6(mbuf, origin, v6),
+            eth::ether_type::IPV4 => self.accept_v4(tables, mbuf, origin, sorted),
+            eth::ether_type::IPV6 => self.accept_v6(mbuf, origin, &mut sorted.v6),
             eth::ether_type::ARP => self.punt(mbuf, origin.ingress, origin.l3, origin.vtep),
             _ => self.discard(mbuf, Drop::EtherTypeUnknown),
         }
     }
 
-    fn accept_v4(&mut self, tables: &Tables, mbuf: Mbuf, origin: &Origin, v4: &mut Burst<V4>, v6: &mut Burst<V6>) {
+    fn accept_v4(&mut self, tables: &Tables, mbuf: Mbuf, origin: &Origin, sorted: &mut Sorted) {
         let ip = match parse_v4(&mbuf.data()[usize::from(origin.l3)..]) {
             Ok(ip) => ip,
             Err(reason) => return self.discard(mbuf, reason),
@@ -178,13 +252,13 @@ impl Pipeline {
             return self.discard(mbuf, Drop::Martian);
         }
         if is_tunnel(tables, &ip, origin) {
-            return self.decapsulate(tables, mbuf, origin.l3, &ip, v4, v6);
+            return self.decapsulate(tables, mbuf, origin.l3, &ip, sorted);
         }
+        let meta = origin.meta_v4(ip);
         if ip.fragment != FragmentPart::Whole && tables.nat().gathers(origin.vrf, ip.destination) {
-            let hash = flow_hash(ip.source, ip.destination, ip.protocol, 0, 0);
-            return self.gather_v4(tables, mbuf, origin.meta(ip, hash), v4);
+            return self.gather_v4(tables, mbuf, meta);
         }
-        push_v4(v4, mbuf, ip, origin);
+        self.walk_v4(tables, Packet { mbuf, meta });
     }
 
     fn accept_v6(&mut self, mbuf: Mbuf, origin: &Origin, v6: &mut Burst<V6>) {
@@ -216,15 +290,7 @@ impl Pipeline {
     }
 
     /// Takes off the outer headers of a packet whose IP header is at `l3` (RFC 7348 section 5).
-    fn decapsulate(
-        &mut self,
-        tables: &Tables,
-        mut mbuf: Mbuf,
-        l3: u16,
-        outer: &V4,
-        v4: &mut Burst<V4>,
-        v6: &mut Burst<V6>,
-    ) {
+    fn decapsulate(&mut self, tables: &Tables, mut mbuf: Mbuf, l3: u16, outer: &V4, sorted: &mut Sorted) {
         let udp = usize::from(l3 + outer.l4);
         let header = udp + UDP;
         // The inner frame ends with its datagram, whatever the outer frame goes on with.
@@ -247,12 +313,14 @@ impl Pipeline {
             return self.discard(mbuf, Drop::VniUnknown);
         };
         mbuf.trim_front(header + VXLAN);
-        let vtep = Some(Ipv4Addr::from(outer.source));
-        if let Some((plain, origin)) = usual(id, interface, eth::LENGTH)
-            && let Some(ip) = plain.parse_v4::<{ eth::LENGTH }>(mbuf.data())
-            && !is_tunnel(tables, &ip, &origin)
+        let origin = Origin {
+            vtep: Some(Ipv4Addr::from(outer.source)),
+            ..Origin::on(id, interface, eth::LENGTH)
+        };
+        if let Some(gate) = Gate::of(tables, interface, origin, &mut sorted.origins)
+            && let Some(ip) = gate.parse_v4::<{ eth::LENGTH }>(tables, mbuf.data())
         {
-            return push_v4(v4, mbuf, ip, &Origin { vtep, ..origin });
+            return sorted.usual.push(mbuf, ip, &gate);
         }
         let link = match parse_link(mbuf.data()) {
             Ok(link) if link.vlan.is_none() => link,
@@ -260,37 +328,8 @@ impl Pipeline {
             Ok(_) => return self.discard(mbuf, Drop::VlanUnknown),
             Err(reason) => return self.discard(mbuf, reason),
         };
-        let origin = Origin {
-            ingress: id,
-            vrf: interface.vrf,
-            l3: link.l3,
-            vtep,
-        };
-        self.accept(tables, mbuf, &link, interface, &origin, v4, v6);
+        self.accept(tables, mbuf, &link, interface, &origin, sorted);
     }
-}
-
-/// How the usual frames of an interface that is up are told, and where they come from.
-#[inline(always)]
-fn usual(id: InterfaceId, interface: &TableInterface, l3: usize) -> Option<(Plain, Origin)> {
-    let origin = Origin {
-        ingress: id,
-        vrf: interface.vrf,
-        l3: l3 as u16,
-        vtep: None,
-    };
-    interface.up.then(|| (Plain::to(interface.mac), origin))
-}
-
-/// [`usual`] for the VLAN of a frame with an 802.1Q tag.
-#[inline(always)]
-fn tagged(tables: &Tables, port: PortId, frame: &[u8]) -> Option<(Plain, Origin)> {
-    let [.., 0x81, 0x00, high, low] = frame.first_chunk::<16>()? else {
-        return None;
-    };
-    let vlan = VlanId::new(u16::from_be_bytes([*high, *low]) & 0x0fff).ok()?;
-    let id = tables.vlan_interface(port, vlan)?;
-    usual(id, tables.interface(id)?, TAGGED)
 }
 
 /// True if a packet is for one of our own tunnel endpoints.
@@ -303,18 +342,6 @@ fn is_tunnel(tables: &Tables, ip: &V4, origin: &Origin) -> bool {
 }
 
 #[inline(always)]
-fn push_v4(v4: &mut Burst<V4>, mbuf: Mbuf, ip: V4, origin: &Origin) {
-    let hash = flow_hash(
-        ip.source,
-        ip.destination,
-        ip.protocol,
-        ip.source_port,
-        ip.destination_port,
-    );
-    v4.push(mbuf, origin.meta(ip, hash));
-}
-
-#[inline(always)]
 fn push_v6(v6: &mut Burst<V6>, mbuf: Mbuf, ip: V6, origin: &Origin) {
     let hash = flow_hash(
         fold(ip.source),
@@ -324,6 +351,18 @@ fn push_v6(v6: &mut Burst<V6>, mbuf: Mbuf, ip: V6, origin: &Origin) {
         ip.destination_port,
     );
     v6.push(mbuf, origin.meta(ip, hash));
+}
+
+/// [`flow_hash`] of what a connection is found by.
+#[inline]
+pub(super) fn hash_of(key: &FlowKey) -> u32 {
+    flow_hash(
+        key.source(),
+        key.destination(),
+        key.protocol(),
+        key.source_port(),
+        key.destination_port(),
+    )
 }
 
 /// Mixes what identifies a flow; not symmetric, not secret, cheap.

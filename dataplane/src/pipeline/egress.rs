@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use dpdk_sys::Mbuf;
+use dpdk_sys::{Mbuf, TxQueue};
 use net::vxlan::{self, OuterV4};
 use net::{Drop, Mac, NextHopId, PortId, VrfId, eth, ipv4};
 use rib::{Adjacency, AdjacencyKind, Attachment, Tables};
 
-use super::{BURST, Pipeline};
+use super::{Egress, Packets, Pipeline};
+use crate::counters::Counters;
 use crate::hold::Held;
 use crate::host::Inject;
 
@@ -15,6 +16,50 @@ use crate::host::Inject;
 const TAG: usize = 4;
 /// TTL of the gateway's own outer headers.
 const TTL: u8 = 64;
+
+/// Packets that go to a port at once instead of waiting for the end of the burst.
+const WORTH_A_BURST: usize = 16;
+
+/// Packets that follow each other to the same port.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) port: PortId,
+    pub(super) packets: Packets<Mbuf>,
+}
+
+impl Run {
+    pub(super) fn new() -> Self {
+        Self {
+            port: PortId(0),
+            packets: Packets::new(),
+        }
+    }
+}
+
+impl Egress {
+    /// Sends what is queued.
+    fn flush(&mut self, counters: &Counters) {
+        send(&mut self.queue, &mut self.packets, counters);
+    }
+
+    /// Sends `packets`; none are left. Nothing is queued.
+    fn send(&mut self, packets: &mut Packets<Mbuf>, counters: &Counters) {
+        send(&mut self.queue, packets, counters);
+    }
+}
+
+fn send(queue: &mut TxQueue, packets: &mut Packets<Mbuf>, counters: &Counters) {
+    let mut sent = queue.burst(packets);
+    if !packets.is_empty() {
+        // A driver may take less than it could; one more try costs less than the packets.
+        sent += queue.burst(packets);
+    }
+    counters.transmitted.add(sent as u64);
+    for mbuf in packets.drain(..) {
+        counters.count_drop(Drop::TxQueueFull);
+        drop(mbuf);
+    }
+}
 
 impl Pipeline {
     /// Puts the adjacency's headers in front of the IP packet at `l3`, `length` bytes long, and queues it.
@@ -56,37 +101,40 @@ impl Pipeline {
         let Some(Some(egress)) = self.tx.get_mut(usize::from(port.0)) else {
             return self.discard(mbuf, Drop::InterfaceDown);
         };
-        if egress.packets.is_empty() {
-            self.pending.push(port.0);
-        }
         egress.packets.push(mbuf);
-        if egress.packets.len() == BURST {
-            self.pending.retain(|p| *p != port.0);
-            self.flush_port(port.0);
+        if egress.packets.is_full() {
+            egress.flush(&self.counters);
+        }
+    }
+
+    /// Queues the packets of a run; none are left.
+    #[inline(never)]
+    pub(super) fn queue_run(&mut self, run: &mut Run) {
+        let Some(Some(egress)) = self.tx.get_mut(usize::from(run.port.0)) else {
+            for mbuf in run.packets.drain(..) {
+                self.counters.count_drop(Drop::InterfaceDown);
+                drop(mbuf);
+            }
+            return;
+        };
+        if egress.packets.is_empty() && run.packets.len() >= WORTH_A_BURST {
+            return egress.send(&mut run.packets, &self.counters);
+        }
+        for mbuf in run.packets.drain(..) {
+            egress.packets.push(mbuf);
+            if egress.packets.is_full() {
+                egress.flush(&self.counters);
+            }
         }
     }
 
     /// Sends everything that is queued. Called at the end of every burst.
     #[inline]
     pub(crate) fn flush(&mut self) {
-        while let Some(port) = self.pending.pop() {
-            self.flush_port(port);
-        }
-    }
-
-    fn flush_port(&mut self, port: u16) {
-        let Some(Some(egress)) = self.tx.get_mut(usize::from(port)) else {
-            return;
-        };
-        let mut sent = egress.queue.burst(&mut egress.packets);
-        if !egress.packets.is_empty() {
-            // A driver may take less than it could; one more try costs less than the packets.
-            sent += egress.queue.burst(&mut egress.packets);
-        }
-        self.counters.transmitted.add(sent as u64);
-        for mbuf in egress.packets.drain(..) {
-            self.counters.count_drop(Drop::TxQueueFull);
-            drop(mbuf);
+        for egress in self.tx.iter_mut().flatten() {
+            if !egress.packets.is_empty() {
+                egress.flush(&self.counters);
+            }
         }
     }
 
@@ -254,12 +302,18 @@ fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
 /// Puts an adjacency's header in front of the IPv4 packet at `l3`, in place of what is there, and takes one off its TTL,
 /// which is at least 1. `None` without headroom.
 #[inline(always)]
-pub(super) fn readdress_v4<const HEADER: usize>(mbuf: &mut Mbuf, l3: u16, header: &[u8; HEADER]) -> Option<()> {
-    let (link, packet) = make_room(mbuf, usize::from(l3), HEADER)?.split_first_chunk_mut::<HEADER>()?;
+pub(super) fn readdress_v4<const HEADER: usize>(mbuf: &mut Mbuf, l3: usize, header: &[u8; HEADER]) -> Option<()> {
+    if l3 != HEADER {
+        make_room(mbuf, l3, HEADER)?;
+    }
+    let headers = mbuf.data_mut().get_mut(..HEADER + ipv4::LENGTH)?;
+    let (link, ip) = headers.split_first_chunk_mut::<HEADER>()?;
     *link = *header;
     // The header is for the gateway's family, which need not be the packet's (RFC 8950).
     link[HEADER - 2..].copy_from_slice(&eth::ether_type::IPV4.to_be_bytes());
-    take_off_ttl(packet.get_mut(8..12)?.first_chunk_mut()?);
+    let [.., ttl, protocol, high, low] = *ip.first_chunk::<12>()?;
+    let [high, low] = after_ttl([high, low]);
+    ip[8..12].copy_from_slice(&[ttl.wrapping_sub(1), protocol, high, low]);
     Some(())
 }
 
@@ -275,16 +329,18 @@ pub(super) fn decrement_ttl(mbuf: &mut Mbuf, l3: u16) {
 /// TTL, protocol and checksum of an IPv4 header, after one more hop.
 #[inline(always)]
 fn take_off_ttl(bytes: &mut [u8; 4]) {
-    bytes[0] = bytes[0].wrapping_sub(1);
-    let checksum = u16::from_be_bytes([bytes[2], bytes[3]]);
-    bytes[2..].copy_from_slice(&after_ttl(checksum).to_be_bytes());
+    let [ttl, protocol, high, low] = *bytes;
+    let [high, low] = after_ttl([high, low]);
+    *bytes = [ttl.wrapping_sub(1), protocol, high, low];
 }
 
-/// The checksum of an IPv4 header whose TTL is one less: `~(~HC + ~m + m')` with m - m' = 0x0100 (RFC 1624 equation 3).
-#[inline]
-fn after_ttl(checksum: u16) -> u16 {
-    let sum = u32::from(!checksum) + u32::from(!0x0100_u16);
-    !((sum + (sum >> 16)) as u16)
+/// The checksum of an IPv4 header whose TTL is one less: one's complement addition of 0x0100, with a sum of all ones told
+/// as zero, as of RFC 1624 equation 3. It is the same in either byte order.
+#[inline(always)]
+fn after_ttl(checksum: [u8; 2]) -> [u8; 2] {
+    const ONE: u32 = u16::from_ne_bytes([1, 0]) as u32;
+    let sum = u32::from(u16::from_ne_bytes(checksum)) + ONE;
+    ((sum + u32::from(sum >= 0xffff)) as u16).to_ne_bytes()
 }
 
 /// Takes the VLAN tag off a frame whose network header is at `l3`.
@@ -316,7 +372,7 @@ mod tests {
     fn the_checksum_after_the_ttl_is_that_of_every_other_rewrite() {
         for checksum in 0..=u16::MAX {
             assert_eq!(
-                after_ttl(checksum),
+                u16::from_be_bytes(after_ttl(checksum.to_be_bytes())),
                 net::checksum::incremental16(checksum, 0x0100, 0),
                 "{checksum:#06x}"
             );

@@ -6,19 +6,18 @@ use net::ipv4::Ipv4;
 use net::parse::{FragmentPart, V4, protocol};
 use rib::Tables;
 
-use super::{Burst, Meta, Packet, Packet4, Pipeline, flow_hash};
+use super::{Meta, Packet, Packet4, Pipeline, flow_hash};
 
 impl Pipeline {
-    /// A fragment. The first one goes into the burst like any packet; the others go on once its ports are known.
+    /// A fragment. The first one goes on like any packet; the others go on once its ports are known.
     #[cold]
-    pub(super) fn gather_v4(&mut self, tables: &Tables, mbuf: Mbuf, meta: Meta<V4>, burst: &mut Burst<V4>) {
+    pub(super) fn gather_v4(&mut self, tables: &Tables, mbuf: Mbuf, meta: Meta<V4>) {
         let Some(fragment) = fragment_of(&mbuf, &meta) else {
             return self.discard(mbuf, net::Drop::Ipv4Malformed);
         };
         match self.fragments.gather(&fragment, Packet { mbuf, meta }, self.now) {
             Gathered::Ports(ports, packet) if meta.ip.fragment == FragmentPart::First => {
-                let packet = with_ports(packet, ports);
-                burst.push(packet.mbuf, packet.meta);
+                self.walk_v4(tables, with_ports(packet, ports));
                 let waited = self.fragments.released(&fragment.datagram);
                 self.gathered
                     .extend(waited.into_iter().map(|packet| with_ports(packet, ports)));
@@ -67,11 +66,10 @@ impl Pipeline {
             self.engine.lookup(&super::v4::key_of(&packet.meta))
         };
         match found {
-            Some(at) => self.reconsider_v4(tables, packet, at),
+            Some(at) => self.connected_v4(tables, packet, at),
             None => {
                 let ip = &packet.meta.ip;
-                let asked = [(packet.meta.vrf, ip.destination, packet.meta.hash)];
-                let route = tables.resolve_v4_burst(1, |i| asked[i])[0];
+                let route = tables.lookup_v4(packet.meta.vrf, ip.destination, packet.meta.hash);
                 self.unmatched_v4(tables, packet, route);
             }
         }

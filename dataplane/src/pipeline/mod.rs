@@ -1,8 +1,12 @@
 //! The walk of a packet: classify, look up the connection or the route, translate, resolve, send.
 //!
-//! A burst is taken through one stage after the other, so that the memory accesses of its packets overlap. Where a
-//! packet's VRF has NAT rules, its connection is looked up before its route, since most packets there belong to one;
-//! elsewhere the route says whether NAT is concerned at all, and plain forwarding never touches the connection table.
+//! Where a packet's VRF has NAT rules, its connection is looked up before its route, since most packets there belong to
+//! one; elsewhere the route says whether NAT is concerned at all, and plain forwarding never touches the connection table.
+//!
+//! Nearly all packets of a burst are usual ones: IPv4 that nothing is remarkable about (`usual.rs`), which are taken through
+//! one stage after the other together, so that their memory accesses overlap, and IPv6 (`v6.rs`) likewise. Every other IPv4
+//! packet is taken to its end as soon as it is recognised (`v4.rs`), so it may overtake usual ones of its burst; whole TCP
+//! and UDP packets of a flow keep their order.
 //!
 //! Every packet that enters leaves in exactly one way: transmitted, punted, handed over, held, or dropped with a reason.
 
@@ -13,13 +17,15 @@ mod fragment;
 mod gather;
 mod offload;
 mod underlay;
+mod usual;
 mod v4;
 mod v6;
 
-use classify::Native;
+use classify::Ingress;
 pub(crate) use classify::flow_hash;
 use egress::{remove_tag, waits_for_neighbor};
 pub(crate) use offload::OffloadOutlet;
+use usual::{Origins, UsualBurst};
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -94,6 +100,23 @@ pub(crate) struct Packet<Ip> {
     pub(crate) meta: Meta<Ip>,
 }
 
+/// A received burst, sorted: packets that go through the pipeline together. Empty between bursts; a worker keeps it.
+pub(crate) struct Sorted {
+    usual: UsualBurst,
+    v6: Burst<V6>,
+    origins: Origins,
+}
+
+impl Sorted {
+    pub(crate) fn new() -> Self {
+        Self {
+            usual: UsualBurst::new(),
+            v6: Burst::new(),
+            origins: Origins::new(),
+        }
+    }
+}
+
 pub(crate) type Packet4 = Packet<V4>;
 pub(crate) type Packet6 = Packet<V6>;
 
@@ -106,8 +129,6 @@ pub(crate) struct Pipeline {
     pool: Mempool,
     /// By port number.
     tx: Vec<Option<Egress>>,
-    /// Ports with packets to flush, by position in `tx`.
-    pending: ArrayVec<u16, 64>,
     punts: Producer<Punt>,
     events: Producer<Event>,
     /// Rings to the other workers, by index; `None` at our own.
@@ -165,7 +186,6 @@ impl Pipeline {
             now: Millis(0),
             pool,
             tx,
-            pending: ArrayVec::new(),
             punts: outlets.punts,
             events: outlets.events,
             handover: outlets.handover,
@@ -180,23 +200,22 @@ impl Pipeline {
     }
 
     /// Takes one received burst through the pipeline. `received` is empty afterwards.
-    pub(crate) fn receive(&mut self, tables: &Tables, port: PortId, received: &mut Packets<Mbuf>) {
+    pub(crate) fn receive(&mut self, tables: &Tables, port: PortId, received: &mut Packets<Mbuf>, sorted: &mut Sorted) {
         self.counters.received.add(received.len() as u64);
         for mbuf in received.iter() {
             mbuf.prefetch();
         }
-        let mut v4 = Burst::new();
-        let mut v6 = Burst::new();
-        let native = Native::of(tables, port);
+        sorted.origins.clear();
+        let mut ingress = Ingress::of(tables, port, &mut sorted.origins);
         for mbuf in received.drain(..) {
-            self.classify(tables, &native, mbuf, &mut v4, &mut v6);
+            self.classify(tables, &mut ingress, mbuf, sorted);
         }
-        if !v4.is_empty() {
-            self.forward_v4(tables, &mut v4);
+        if !sorted.usual.is_empty() {
+            self.forward_usual(tables, &mut sorted.usual, &sorted.origins);
         }
         self.forward_gathered(tables);
-        if !v6.is_empty() {
-            self.forward_v6(tables, &mut v6);
+        if !sorted.v6.is_empty() {
+            self.forward_v6(tables, &mut sorted.v6);
         }
     }
 
@@ -207,9 +226,7 @@ impl Pipeline {
         if packet.meta.ip.fragment == FragmentPart::Later {
             return self.forward_later_v4(tables, packet);
         }
-        let mut one = Burst::new();
-        one.push(packet.mbuf, packet.meta);
-        self.forward_v4(tables, &mut one);
+        self.walk_v4(tables, packet);
     }
 
     /// Sends a frame that the kernel sent on a host interface.

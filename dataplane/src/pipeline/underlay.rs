@@ -9,7 +9,7 @@ use net::vxlan::Vxlan;
 use net::{InterfaceId, VrfId, checksum, eth, icmp};
 use rib::Tables;
 
-use super::{Burst, ETHERNET, Meta, Packet4, Pipeline, flow_hash};
+use super::{ETHERNET, Meta, Packet, Packet4, Pipeline, flow_hash};
 
 /// Octets of VXLAN over IPv4 around a tenant's IP packet: IPv4, UDP, VXLAN, Ethernet.
 const AROUND: u16 = 20 + 8 + 8 + ETHERNET;
@@ -56,9 +56,7 @@ impl Pipeline {
             vtep: None,
             asked: 0,
         };
-        let mut one = Burst::new();
-        one.push(mbuf, meta);
-        self.forward_v4(tables, &mut one);
+        self.walk_v4(tables, Packet { mbuf, meta });
     }
 }
 

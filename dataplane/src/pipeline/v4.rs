@@ -1,4 +1,4 @@
-//! IPv4: connection, route, NAT, and on to the next hop.
+//! IPv4, packet by packet, whatever it is: connection, route, NAT, and on to the next hop.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -8,9 +8,9 @@ use net::parse::{FragmentPart, V4, protocol};
 use net::{Drop, NextHopId, RouteKind, VrfId, eth, icmp, parse_v4};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
-use super::egress::{decrement_ttl, readdress_v4};
+use super::egress::decrement_ttl;
 use super::gather::lacks_ports;
-use super::{BURST, Burst, Meta, Packet, Packet4, Pipeline};
+use super::{Meta, Packet4, Pipeline};
 use crate::hold::Held;
 
 /// The way of a packet to its next hop, decided.
@@ -24,92 +24,33 @@ struct Way {
 }
 
 impl Pipeline {
-    /// Takes the IPv4 packets of a burst to their ends.
-    pub(super) fn forward_v4(&mut self, tables: &Tables, burst: &mut Burst<V4>) {
-        let policy = tables.nat();
+    /// Takes one IPv4 packet to its end.
+    pub(super) fn walk_v4(&mut self, tables: &Tables, packet: Packet4) {
+        let (policy, meta) = (tables.nat(), &packet.meta);
+        let route = |meta: &Meta<V4>| tables.lookup_v4(meta.vrf, meta.ip.destination, meta.hash);
         if policy.is_empty() {
-            return self.route_v4(tables, burst, false);
+            let route = route(meta);
+            return self.send_on_v4(tables, packet, route);
         }
-        let tenant = |m: &Meta<V4>| m.asked > 0 || m.vrf != VrfId::DEFAULT && policy.translates(m.vrf);
-        if !burst.metas.iter().any(tenant) {
-            return self.route_v4(tables, burst, true);
+        let tenant = meta.vrf != VrfId::DEFAULT && policy.translates(meta.vrf);
+        let first = tenant || meta.asked > 0;
+        if first && let Some(at) = self.engine.lookup(&key_of(meta)) {
+            return self.connected_v4(tables, packet, at);
         }
-        let found = self.connections_of(burst);
-        let mut plain = Burst::new();
-        for ((mbuf, meta), at) in burst.mbufs.drain(..).zip(&burst.metas).zip(found) {
-            match at {
-                // One of the default VRF is to a public address and would be looked up behind its route.
-                Some(at) => self.connected_v4(tables, mbuf, meta, at),
-                None => plain.push(mbuf, *meta),
-            }
+        let route = route(meta);
+        let public = route.kind == RouteKind::Nat;
+        if public && let Some(at) = self.engine.lookup(&key_of(meta)) {
+            return self.connected_v4(tables, packet, at);
         }
-        if !plain.is_empty() {
-            self.route_v4(tables, &mut plain, true);
-        }
-    }
-
-    /// Looks up routes for a burst and acts on them.
-    fn route_v4(&mut self, tables: &Tables, burst: &mut Burst<V4>, nat: bool) {
-        let metas = &burst.metas[..];
-        let routes = tables.resolve_v4_burst(metas.len(), |i| (metas[i].vrf, metas[i].ip.destination, metas[i].hash));
-        let to_public = nat && routes.iter().any(|route| route.kind == RouteKind::Nat);
-        let found = if to_public {
-            self.connections_of(burst)
+        if tenant || public {
+            self.unmatched_v4(tables, packet, route);
         } else {
-            [None; BURST]
-        };
-        let Burst { mbufs, metas } = burst;
-        let packets = mbufs.drain(..).zip(metas.iter()).zip(&routes);
-        if !nat {
-            for ((mbuf, meta), route) in packets {
-                self.send_on_v4(tables, mbuf, meta, *route);
-            }
-            return;
+            self.send_on_v4(tables, packet, route);
         }
-        for (((mbuf, meta), route), at) in packets.zip(found) {
-            let tenant = meta.vrf != VrfId::DEFAULT && tables.nat().translates(meta.vrf);
-            match at {
-                Some(at) if route.kind == RouteKind::Nat => self.connected_v4(tables, mbuf, meta, at),
-                _ if tenant || route.kind == RouteKind::Nat => {
-                    self.unmatched_v4(tables, Packet { mbuf, meta: *meta }, *route);
-                }
-                _ => self.send_on_v4(tables, mbuf, meta, *route),
-            }
-        }
-    }
-
-    /// The connections of a burst's packets, in their order.
-    fn connections_of(&self, burst: &Burst<V4>) -> [Option<EntryRef>; BURST] {
-        let metas = &burst.metas[..];
-        self.engine.lookup_burst(metas.len(), |i| key_of(&metas[i]))
     }
 
     /// A packet of a known connection.
-    #[inline(always)]
-    fn connected_v4(&mut self, tables: &Tables, mut mbuf: Mbuf, meta: &Meta<V4>, at: EntryRef) {
-        let entry = self.engine.entry(at);
-        let adjacency = tables.adjacency(entry.next_hop());
-        let fresh = self.engine.is_current(at, tables.generation());
-        if !(fresh && goes_on(meta, adjacency)) {
-            return self.reconsider_v4(tables, Packet { mbuf, meta: *meta }, at);
-        }
-        let rewrite = *entry.rewrite();
-        let bytes = &mut mbuf.data_mut()[usize::from(meta.l3)..];
-        let segment = Segment::of(bytes, usize::from(meta.ip.l4), meta.ip.tcp_flags);
-        let hit = self.engine.hit(at, segment, meta.ip.total_length, self.now);
-        if let Some(reason) = hit.refused {
-            return self.refuse_v4(tables, Packet { mbuf, meta: *meta }, reason);
-        }
-        rewrite.apply(bytes, usize::from(meta.ip.l4), meta.ip.protocol);
-        if hit.offload {
-            self.request_offload(tables, self.engine.id_of(at));
-        }
-        self.forward_on_v4(mbuf, meta, adjacency);
-    }
-
-    /// A packet of a known connection whose way is of an older generation, or not simply open.
-    #[cold]
-    pub(super) fn reconsider_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
+    pub(super) fn connected_v4(&mut self, tables: &Tables, packet: Packet4, at: EntryRef) {
         if !self.engine.is_current(at, tables.generation()) {
             let id = self.engine.id_of(at);
             match self.engine.revalidate_one(at, tables) {
@@ -185,7 +126,7 @@ impl Pipeline {
             return self.forward_later_v4(tables, packet);
         }
         if let Some(at) = self.engine.lookup(&key_of(&packet.meta)) {
-            return self.connected_v4(tables, packet.mbuf, &packet.meta, at);
+            return self.connected_v4(tables, packet, at);
         }
         let route = tables.lookup_v4(VrfId::DEFAULT, packet.meta.ip.destination, packet.meta.hash);
         self.unmatched_v4(tables, packet, route);
@@ -194,7 +135,7 @@ impl Pipeline {
     /// A packet without a connection where NAT has a say.
     pub(super) fn unmatched_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
         if route.kind == RouteKind::Local && route.vrf == packet.meta.vrf {
-            return self.send_on_v4(tables, packet.mbuf, &packet.meta, route);
+            return self.send_on_v4(tables, packet, route);
         }
         let whole_icmp = packet.meta.ip.protocol == protocol::ICMP && packet.meta.ip.fragment == FragmentPart::Whole;
         if whole_icmp && icmp::is_error(packet.meta.ip.icmp_type) {
@@ -222,11 +163,8 @@ impl Pipeline {
             kind: route.kind,
         };
         match self.engine.miss(&new, resolution, tables, self.now) {
-            Verdict::Connection(at) if packet.meta.ip.fragment == FragmentPart::Later => {
-                self.reconsider_v4(tables, packet, at);
-            }
-            Verdict::Connection(at) => self.connected_v4(tables, packet.mbuf, &packet.meta, at),
-            Verdict::Forward => self.send_on_v4(tables, packet.mbuf, &packet.meta, route),
+            Verdict::Connection(at) => self.connected_v4(tables, packet, at),
+            Verdict::Forward => self.send_on_v4(tables, packet, route),
             Verdict::HandOver(worker) => self.hand_over(packet, worker),
             Verdict::Drop(reason) => self.refuse_v4(tables, packet, reason),
         }
@@ -234,7 +172,7 @@ impl Pipeline {
 
     /// Drops a packet that has no way, and tells its sender where a packet without NAT would have been told.
     #[cold]
-    fn refuse_v4(&mut self, tables: &Tables, packet: Packet4, reason: Drop) {
+    pub(super) fn refuse_v4(&mut self, tables: &Tables, packet: Packet4, reason: Drop) {
         let error = match reason {
             Drop::NoRoute => Some(icmp::Error::NetUnreachable),
             Drop::Unreachable => Some(icmp::Error::HostUnreachable),
@@ -276,55 +214,14 @@ impl Pipeline {
                 );
             }
             IcmpVerdict::NotOurs if route.kind == RouteKind::Nat => self.discard(packet.mbuf, Drop::NatNoMapping),
-            IcmpVerdict::NotOurs => self.send_on_v4(tables, packet.mbuf, &packet.meta, route),
+            IcmpVerdict::NotOurs => self.send_on_v4(tables, packet, route),
             IcmpVerdict::HandOver(worker) => self.hand_over(packet, worker),
             IcmpVerdict::Drop(reason) => self.discard(packet.mbuf, reason),
         }
     }
 
     /// Forwards by the route alone.
-    #[inline(always)]
-    fn send_on_v4(&mut self, tables: &Tables, mbuf: Mbuf, meta: &Meta<V4>, route: Lookup) {
-        let adjacency = tables.adjacency(route.next_hop);
-        if goes_on(meta, adjacency) {
-            self.forward_on_v4(mbuf, meta, adjacency);
-        } else {
-            self.divert_v4(tables, Packet { mbuf, meta: *meta }, route);
-        }
-    }
-
-    /// Sends a packet that [`goes_on`].
-    #[inline(always)]
-    fn forward_on_v4(&mut self, mut mbuf: Mbuf, meta: &Meta<V4>, adjacency: &Adjacency) {
-        if adjacency.kind == AdjacencyKind::Forward {
-            // The usual lengths are copied in registers.
-            let header = adjacency.rewrite();
-            let sent = if let Ok(untagged) = header.try_into() {
-                readdress_v4::<{ eth::LENGTH }>(&mut mbuf, meta.l3, untagged)
-            } else if let Ok(tagged) = header.try_into() {
-                readdress_v4::<{ eth::LENGTH + 4 }>(&mut mbuf, meta.l3, tagged)
-            } else {
-                None
-            };
-            return match sent {
-                Some(()) => self.queue(adjacency.port, mbuf),
-                None => self.discard(mbuf, Drop::HeadroomExhausted),
-            };
-        }
-        decrement_ttl(&mut mbuf, meta.l3);
-        self.encapsulate(
-            mbuf,
-            meta.l3,
-            meta.ip.total_length,
-            eth::ether_type::IPV4,
-            meta.hash,
-            adjacency,
-        );
-    }
-
-    /// A packet that does not simply go on.
-    #[cold]
-    fn divert_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
+    pub(super) fn send_on_v4(&mut self, tables: &Tables, packet: Packet4, route: Lookup) {
         let Some(packet) = self.admit_v4(tables, packet, route.next_hop) else {
             return;
         };
@@ -451,7 +348,7 @@ impl Pipeline {
     }
 
     /// Gives a packet to the worker that owns its connection.
-    fn hand_over(&mut self, packet: Packet4, worker: u16) {
+    pub(super) fn hand_over(&mut self, packet: Packet4, worker: u16) {
         let ring = self.handover.get_mut(usize::from(worker)).and_then(Option::as_mut);
         match ring.map(|ring| ring.push(packet)) {
             Some(Ok(())) => self.counters.handed_over.add(1),
@@ -459,12 +356,6 @@ impl Pipeline {
             None => self.counters.count_drop(Drop::HandoverQueueFull),
         }
     }
-}
-
-/// True if nothing but a TTL less and other headers stands between a packet and its next hop.
-#[inline(always)]
-fn goes_on(meta: &Meta<V4>, adjacency: &Adjacency) -> bool {
-    meta.ip.ttl > 1 && meta.ip.total_length <= adjacency.mtu && is_complete(adjacency.kind)
 }
 
 /// True if a packet can be sent to a next hop at once.

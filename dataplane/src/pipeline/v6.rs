@@ -14,7 +14,12 @@ impl Pipeline {
     /// Takes the IPv6 packets of a burst to their ends.
     pub(super) fn forward_v6(&mut self, tables: &Tables, burst: &mut Burst<V6>) {
         let Burst { mbufs, metas } = burst;
-        let ways = tables.resolve_v6_burst(metas.len(), |i| (metas[i].vrf, metas[i].ip.destination, metas[i].hash));
+        let ways = tables.resolve_v6_burst(
+            metas.len(),
+            |i| (metas[i].vrf, metas[i].ip.destination),
+            |i| metas[i].hash,
+        );
+
         for ((mut mbuf, meta), way) in mbufs.drain(..).zip(metas.iter()).zip(&ways) {
             let adjacency = tables.adjacency(way.next_hop);
             let length = meta.ip.payload_length.saturating_add(HEADER);
@@ -25,6 +30,7 @@ impl Pipeline {
                 self.divert_v6(tables, Packet { mbuf, meta: *meta }, *way, adjacency);
             }
         }
+        burst.metas.clear();
     }
 
     /// A packet that does not simply go on.

@@ -345,6 +345,7 @@ impl Gateway {
             mac: None,
             mtu: 1500,
             up,
+            vni: None,
             present: true,
         }));
     }

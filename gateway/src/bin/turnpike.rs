@@ -34,6 +34,21 @@ enum Command {
     /// Try BGP policies.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Write tables to files.
+    #[command(subcommand)]
+    Dump(Dump),
+}
+
+#[derive(Subcommand)]
+enum Dump {
+    /// BGP's paths as an MRT table dump (RFC 6396): what each peer announced, before policy.
+    Mrt {
+        /// The file; an older one is replaced once the new one is whole.
+        file: PathBuf,
+        /// The best path to each prefix instead, after policy.
+        #[arg(long)]
+        loc_rib: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -130,6 +145,13 @@ impl PolicyTest {
 
 #[derive(Subcommand)]
 enum ShowBgp {
+    /// Everything about a peer's session, or about all.
+    Neighbor {
+        /// Only this peer.
+        peer: Option<IpAddr>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Every path to a prefix, or to all, with its attributes and why it is not used.
     Routes {
         /// Only this prefix.
@@ -177,6 +199,10 @@ enum Show {
     },
     /// BFD sessions with BGP peers.
     Bfd(Output),
+    /// BMP collectors, and what they were told.
+    Bmp(Output),
+    /// RPKI caches, and what they hold.
+    Rpki(Output),
     /// Neighbours, as ARP and ND of the kernel know them.
     Neighbors(Output),
     /// The kernel mirror, and what FRR pushed over FPM.
@@ -240,6 +266,12 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
                 render::explain_route as Render,
             )
         }
+        Command::Dump(Dump::Mrt { file, loc_rib }) => {
+            let table = if *loc_rib { "loc-rib" } else { "adj-rib-in" };
+            let path = format!("/v1/dump/mrt?table={table}");
+            let written = client::download(&arguments.socket, &path, file).await?;
+            return Ok(format!("{written} bytes written to {}\n", file.display()));
+        }
         Command::Policy(PolicyCommand::Test(test)) => (test.path(), test.output.json, render::policy_test as Render),
     };
     let value = client::get(&arguments.socket, &path).await?;
@@ -269,6 +301,14 @@ fn request(show: &Show) -> (String, bool, Render) {
         }
         Show::Bgp { output, what: None } => ("/v1/bgp".to_owned(), output.json, render::bgp),
         Show::Bgp {
+            what: Some(ShowBgp::Neighbor { peer, output }),
+            ..
+        } => {
+            let peer = peer.map(|peer| peer.to_string());
+            let query = query(&[("peer", peer.as_ref())]);
+            (format!("/v1/bgp/neighbors{query}"), output.json, render::bgp_neighbors)
+        }
+        Show::Bgp {
             what: Some(ShowBgp::Routes { prefix, limit, output }),
             ..
         } => {
@@ -277,6 +317,8 @@ fn request(show: &Show) -> (String, bool, Render) {
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
         }
         Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
+        Show::Bmp(output) => ("/v1/bmp".to_owned(), output.json, render::bmp),
+        Show::Rpki(output) => ("/v1/rpki".to_owned(), output.json, render::rpki),
         Show::Neighbors(output) => ("/v1/neighbors".to_owned(), output.json, render::neighbors),
         Show::Kernel { prefix, output } => (
             format!("/v1/kernel{}", query(&[("prefix", prefix.as_ref())])),

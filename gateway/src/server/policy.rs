@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
-use bgp::{PolicyQuestion, PolicyTest, RouteView, Speaker};
+use bgp::{PeerView, PolicyQuestion, PolicyTest, RouteView, Speaker};
 use net::Prefix;
 
 use super::{Failure, Shared, Shown, limit};
@@ -24,6 +24,23 @@ pub(super) async fn bgp_routes(
     let limit = limit(&parameters)?;
     let routes = speaker(&shared)?.routes(prefix).await;
     Ok(Json(routes.into_iter().take(limit).collect()))
+}
+
+/// The peers, or one of them.
+pub(super) async fn bgp_neighbors(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<Vec<PeerView>> {
+    let wanted: Option<IpAddr> = parameter(&parameters, "peer")?;
+    let mut peers = speaker(&shared)?.state().await.peers;
+    peers.retain(|peer| wanted.is_none_or(|wanted| peer.address == wanted));
+    match wanted {
+        Some(wanted) if peers.is_empty() => {
+            let text = format!("{wanted} is not a BGP peer: `turnpike show bgp neighbor` lists them");
+            Err(Failure(StatusCode::NOT_FOUND, text))
+        }
+        _ => Ok(Json(peers)),
+    }
 }
 
 /// Asks a peer for its routes again.
@@ -48,7 +65,7 @@ pub(super) async fn test(
     answer.map(Json).map_err(failed)
 }
 
-fn speaker(shared: &Shared) -> Result<&Speaker, Failure> {
+pub(super) fn speaker(shared: &Shared) -> Result<&Speaker, Failure> {
     let none = || {
         let text = "BGP is not configured: add [bgp] to the configuration";
         Failure(StatusCode::NOT_FOUND, text.to_owned())

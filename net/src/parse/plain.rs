@@ -1,14 +1,51 @@
 //! The usual packet of a gateway, parsed in one go: nearly every one is like this, and the steps that tell all the others
 //! apart cost more than it does.
 
-use super::{FragmentPart, V4, V6, protocol};
-use crate::bytes::{be16, be32, be128};
+use super::{FragmentPart, V6, protocol};
+use crate::bytes::{array, be16, be128};
 use crate::{Mac, checksum};
+
+/// A usual IPv4 packet: what forwarding and NAT want to know of it.
+///
+/// Whole and without options; layer 4, at offset 20, is TCP or UDP with its whole header; the TTL is above 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PlainV4 {
+    /// Source address in the upper half, destination address in the lower, host order.
+    pub addresses: u64,
+    /// Source port in the upper half, destination port in the lower.
+    pub ports: u32,
+    /// Length of header and payload, without the padding of the frame.
+    pub total_length: u16,
+    /// TCP or UDP.
+    pub protocol: u8,
+    /// TCP flags ([`crate::tcp_flag`]); 0 unless TCP.
+    pub tcp_flags: u8,
+}
+
+impl PlainV4 {
+    /// Bytes behind the link header that a usual IPv4 packet has in any case, its padding included.
+    pub const HEADERS: usize = 40;
+    /// Where the header of layer 4 begins behind the link header.
+    pub const LAYER_4: usize = 20;
+
+    /// Destination address, host order.
+    #[inline(always)]
+    pub const fn destination(&self) -> u32 {
+        self.addresses as u32
+    }
+
+    /// Destination port.
+    #[inline(always)]
+    pub const fn destination_port(&self) -> u16 {
+        self.ports as u16
+    }
+}
 
 /// Finds the usual packets among the frames to one station.
 ///
 /// Usual is a frame from and to one station, with a whole packet without options or extension headers that carries TCP or
-/// UDP between addresses that are forwarded, all lengths and the header checksum right.
+/// UDP between addresses that are forwarded and may go on (its TTL is above 1, of IPv4), all lengths and the header
+/// checksum right. An IPv4 frame is long enough for a TCP header, as every one on a wire is.
 #[derive(Debug, Clone, Copy)]
 pub struct Plain {
     /// The first 8 bytes of its frames as a little-endian number, as far as [`Plain::MASK`] goes: the destination, and a
@@ -32,48 +69,60 @@ impl Plain {
     ///
     /// It is what [`super::parse_link`] and [`super::parse_v4`] make of the frame. `None` says only that it is for them
     /// to look at.
+    // Each field is read once, in words as wide as they come, and everything lies within two arrays whose bounds are
+    // checked first.
     #[inline(always)]
-    pub fn parse_v4<const L3: usize>(self, frame: &[u8]) -> Option<V4> {
-        let packet = self.packet::<L3>(frame, [0x08, 0x00])?;
-        let (ip, l4) = packet.first_chunk::<28>()?.split_first_chunk::<20>()?;
-        let (source, destination) = (be32(ip, 12), be32(ip, 16));
-        let total_length = be16(ip, 2);
-        let fits = ip[0] == 0x45 && usize::from(total_length) <= packet.len();
-        let whole = be16(ip, 6) & 0x3fff == 0;
-        if !(fits && whole && is_forwarded(source) && is_forwarded(destination) && checksum::is_valid_header(ip)) {
+    pub fn parse_v4<const L3: usize>(self, frame: &[u8]) -> Option<PlainV4> {
+        let (link, head) = frame.get(..L3 + PlainV4::HEADERS)?.split_first_chunk::<L3>()?;
+        let head = head.first_chunk::<{ PlainV4::HEADERS }>()?;
+        let ip = head.first_chunk::<20>()?;
+        if link[L3 - 2..] != [0x08, 0x00] || ip[0] != 0x45 || !self.is_for_station(link) {
             return None;
         }
-        let tcp_flags = layer4(ip[9], total_length.checked_sub(20)?, packet, 20)?;
-        Some(V4 {
-            source,
-            destination,
-            protocol: ip[9],
-            ttl: ip[8],
+        // Total length, identification, fragment, TTL, protocol.
+        let middle = u64::from_le_bytes(array(ip, 2));
+        let total_length = (middle as u16).swap_bytes();
+        let whole = middle & 0xff3f << 32 == 0;
+        let (ttl, protocol) = ((middle >> 48) as u8, (middle >> 56) as u8);
+        let forwarded = FORWARDED[usize::from(ip[12])] & FORWARDED[usize::from(ip[16])];
+        if !(whole && forwarded && ttl > 1 && checksum::is_valid_header(ip)) {
+            return None;
+        }
+        let length = total_length.checked_sub(20)?;
+        let tcp_flags = match protocol {
+            protocol::UDP => udp(array(head, 20), length)?,
+            protocol::TCP => tcp(array(head, 20), length)?,
+            _ => return None,
+        };
+        (usize::from(total_length) <= frame.len() - L3).then_some(PlainV4 {
+            addresses: u64::from_be_bytes(array(ip, 12)),
+            ports: u32::from_be_bytes(array(head, 20)),
             total_length,
-            l4: 20,
-            fragment: FragmentPart::Whole,
-            dont_fragment: ip[6] & 0x40 != 0,
-            options: false,
-            source_port: be16(l4, 0),
-            destination_port: be16(l4, 2),
+            protocol,
             tcp_flags,
-            icmp_type: 0,
-            icmp_code: 0,
         })
     }
 
     /// The same for IPv6, without extension headers.
     #[inline(always)]
     pub fn parse_v6<const L3: usize>(self, frame: &[u8]) -> Option<V6> {
-        let packet = self.packet::<L3>(frame, [0x86, 0xdd])?;
-        let (ip, l4) = packet.first_chunk::<48>()?.split_first_chunk::<40>()?;
+        let (link, packet) = frame.split_first_chunk::<L3>()?;
+        let head = packet.first_chunk::<48>()?;
+        let ip = head.first_chunk::<40>()?;
+        if link[L3 - 2..] != [0x86, 0xdd] || ip[0] >> 4 != 6 || !self.is_for_station(link) {
+            return None;
+        }
         let (source, destination) = (be128(ip, 8), be128(ip, 24));
         let payload_length = be16(ip, 4);
-        let fits = ip[0] >> 4 == 6 && usize::from(payload_length) <= packet.len() - 40;
+        let fits = usize::from(payload_length) <= packet.len() - 40;
         if !(fits && is_global(source) && is_global(destination)) {
             return None;
         }
-        let tcp_flags = layer4(ip[6], payload_length, packet, 40)?;
+        let tcp_flags = match ip[6] {
+            protocol::UDP => udp(array(head, 40), payload_length)?,
+            protocol::TCP => tcp(*packet.get(40..)?.first_chunk()?, payload_length)?,
+            _ => return None,
+        };
         Some(V6 {
             source,
             destination,
@@ -85,40 +134,47 @@ impl Plain {
             identification: 0,
             extensions: false,
             hop_by_hop: false,
-            source_port: be16(l4, 0),
-            destination_port: be16(l4, 2),
+            source_port: be16(head, 40),
+            destination_port: be16(head, 42),
             tcp_flags,
             icmp_type: 0,
             icmp_code: 0,
         })
     }
 
-    /// What follows the link header, if the frame is for the station and of this EtherType.
+    /// True if a frame with this link header is for the station, and from one.
     #[inline(always)]
-    fn packet<const L3: usize>(self, frame: &[u8], ether_type: [u8; 2]) -> Option<&[u8]> {
-        let (start, _) = frame.split_first_chunk::<8>()?;
-        let packet = frame.get(L3..)?;
-        let ours = u64::from_le_bytes(*start) & Self::MASK == self.start;
-        (ours && frame[L3 - 2..L3] == ether_type).then_some(packet)
+    fn is_for_station<const L3: usize>(self, link: &[u8; L3]) -> bool {
+        u64::from_le_bytes(array(link, 0)) & Self::MASK == self.start
     }
 }
 
-/// TCP flags of a packet whose layer 4 begins at `l4` and is `length` bytes long; `None` if it is no whole TCP or UDP.
+/// The TCP flags of UDP, none, if `length` bytes that begin so are a whole datagram.
 #[inline(always)]
-fn layer4(protocol: u8, length: u16, packet: &[u8], l4: usize) -> Option<u8> {
-    let (least, said, flags) = match protocol {
-        protocol::UDP => (8, be16(packet.get(l4..l4 + 8)?, 4), 0),
-        protocol::TCP => {
-            let tcp = packet.get(l4..l4 + 20)?;
-            (20, u16::from(tcp[12] >> 4) * 4, tcp[13])
-        }
-        _ => return None,
-    };
-    (said >= least && said <= length).then_some(flags)
+fn udp(header: [u8; 8], length: u16) -> Option<u8> {
+    let said = be16(&header, 4);
+    (said >= 8 && said <= length).then_some(0)
 }
 
-/// True for unicast addresses that are neither of this network (0/8) nor of this host (127/8).
+/// The flags of a TCP segment of `length` bytes that begin so, if it has its whole header.
 #[inline(always)]
+fn tcp(header: [u8; 20], length: u16) -> Option<u8> {
+    let said = u16::from(header[12] >> 4) * 4;
+    (said >= 20 && said <= length).then_some(header[13])
+}
+
+/// By the first byte of an IPv4 address, whether it is [`is_forwarded`].
+static FORWARDED: [bool; 256] = {
+    let mut forwarded = [false; 256];
+    let mut first = 0;
+    while first < 256 {
+        forwarded[first] = is_forwarded((first as u32) << 24);
+        first += 1;
+    }
+    forwarded
+};
+
+/// True for unicast addresses that are neither of this network (0/8) nor of this host (127/8).
 const fn is_forwarded(address: u32) -> bool {
     let first = address >> 24;
     first.wrapping_sub(1) < 223 && first != 127
@@ -150,13 +206,20 @@ mod tests {
         (ours && usize::from(link.l3) == L3 && link.ether_type == ether_type).then_some(link)
     }
 
-    /// What the general steps say of a frame that is for the station and forwarded, and usual.
-    fn general(frame: &[u8]) -> Option<V4> {
+    /// What the general steps say of a frame that is for the station, may go on, and is usual.
+    fn general(frame: &[u8]) -> Option<PlainV4> {
         link(frame, eth::ether_type::IPV4)?;
         let ip = parse_v4(&frame[L3..]).ok()?;
         let usual =
             matches!(ip.protocol, protocol::TCP | protocol::UDP) && ip.fragment == FragmentPart::Whole && !ip.options;
-        (usual && !ip.is_martian() && !ip.is_multicast()).then_some(ip)
+        let goes_on = !ip.is_martian() && !ip.is_multicast() && ip.ttl > 1 && frame.len() >= L4 + 20;
+        (usual && goes_on).then_some(PlainV4 {
+            addresses: u64::from(ip.source) << 32 | u64::from(ip.destination),
+            ports: u32::from(ip.source_port) << 16 | u32::from(ip.destination_port),
+            total_length: ip.total_length,
+            protocol: ip.protocol,
+            tcp_flags: ip.tcp_flags,
+        })
     }
 
     /// The same for IPv6.
@@ -217,7 +280,8 @@ mod tests {
             let frame = checksummed(frame(tcp, payload, padding));
             let ip = Plain::to(STATION).parse_v4::<L3>(&frame).expect("usual");
             assert_eq!(Some(ip), general(&frame));
-            assert_eq!((ip.source_port, ip.destination_port), (4000, 80));
+            assert_eq!(ip.ports, 4000 << 16 | 80);
+            assert_eq!((ip.destination(), ip.destination_port()), (0xc000_0201, 80));
             assert_eq!(ip.tcp_flags, if tcp { 0x12 } else { 0 });
             let frame6 = over_v6(&frame, padding);
             let ip6 = Plain::to(STATION).parse_v6::<L3>(&frame6).expect("usual");

@@ -14,7 +14,7 @@ use crate::Prefix;
 
 pub use as_path::{AsPathMatcher, AsPathPattern, AsPathPatternError};
 pub use community::{Community, CommunityError, CommunityPattern};
-pub use term::{Change, Condition, MedChange, NextHopChange, Origin, RouteSource, SetKind, Then};
+pub use term::{Change, Condition, MedChange, NextHopChange, Origin, RouteSource, SetKind, Then, Validity};
 
 /// Every set and policy of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]

@@ -59,8 +59,28 @@ pub enum RouteSource {
     Ibgp,
     /// A prefix of `announce`.
     Announced,
+    /// A subnet of the gateway's.
+    Connected,
+    /// A static route.
+    Static,
+    /// A route of the kernel.
+    Kernel,
 }
-words!(RouteSource: "ebgp" = Ebgp, "ibgp" = Ibgp, "announced" = Announced);
+words!(RouteSource: "ebgp" = Ebgp, "ibgp" = Ibgp, "announced" = Announced, "connected" = Connected, "static" = Static,
+    "kernel" = Kernel);
+
+/// What the RPKI says of a route's origin (RFC 6811 section 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Validity {
+    /// Its AS may originate it.
+    Valid,
+    /// Others may, its AS may not, or not so long a prefix.
+    Invalid,
+    /// Nobody has said who may.
+    #[default]
+    NotFound,
+}
+words!(Validity: "valid" = Valid, "invalid" = Invalid, "not-found" = NotFound);
 
 /// What follows a term that matched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +139,8 @@ pub enum Condition {
     V4(bool),
     /// The route comes from one of these.
     Source(Vec<RouteSource>),
+    /// The RPKI says one of these of its origin.
+    Rpki(Vec<Validity>),
 }
 
 const V4: &str = "ipv4-unicast";
@@ -150,6 +172,7 @@ impl Condition {
             Self::Neighbor(_) => "neighbor",
             Self::V4(_) => "family",
             Self::Source(_) => "source",
+            Self::Rpki(_) => "rpki",
         }
     }
 
@@ -166,6 +189,7 @@ impl Condition {
             Self::Neighbor(addresses) => join(addresses),
             Self::V4(v4) => if *v4 { V4 } else { V6 }.to_owned(),
             Self::Source(sources) => join(sources),
+            Self::Rpki(validities) => join(validities),
         }
     }
 
@@ -185,6 +209,7 @@ impl Condition {
             "neighbor" => Self::Neighbor(split(value)?),
             "family" if value == V4 || value == V6 => Self::V4(value == V4),
             "source" => Self::Source(split(value)?),
+            "rpki" => Self::Rpki(split(value)?),
             _ => return None,
         })
     }

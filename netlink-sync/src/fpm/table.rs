@@ -1,45 +1,39 @@
 //! What FRR pushed: its routes and next-hop objects, and what of them is told. Sans-IO.
 //!
-//! Numbers of next-hop objects mean something within one connection only. When a connection ends its routes stay, as they
-//! were told, and are stale: FRR sends everything again on the next one, each route confirms itself or changes, and what
-//! nobody confirmed in time goes. So neither a restart of zebra nor a kill loses forwarding.
+//! A route names a next-hop object, and a change of the object is one change, whatever the number of its routes. FRR's numbers
+//! of objects mean something within one connection only, so each object is told under a number of our own. When a connection
+//! ends its routes stay, as they were told, and are stale, and the objects that they name with them: FRR sends everything
+//! again on the next one, each route confirms itself or changes, and what nobody confirmed in time goes. So neither a
+//! restart of zebra nor a kill loses forwarding.
 //!
 //! Changes are collected and told by [`Table::flush`], which is called between frames: FRR updates a route with a delete and
 //! an add in one frame.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use net::{Prefix, Route, RouteChange, RouteKind, Source, VrfId};
-use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use net::{NextHop, NextHopObject, NextHopObjectChange, Prefix, Route, RouteChange, Source, VrfId};
+use netlink_packet_route::route::{RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::packet_core::ParseableParametrized;
 
-use super::FpmStatus;
-use super::object::{Object, object, object_id};
 use super::stream::StreamError;
-use crate::KernelNextHop;
+use super::{FpmEvent, FpmStatus};
 use crate::frame::{Frame, Frames};
-use crate::heard::{ObservedNextHop, ObservedRoute, observe_route};
+use crate::heard::{DELETE_OBJECT, NEW_OBJECT, ObservedRoute, observe_route};
 use crate::inbound::{KERNELS_OWN, usable};
+use crate::object::{Object, object, object_id};
+use crate::objects::Objects;
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
-const RTM_NEWNEXTHOP: u16 = 104;
-const RTM_DELNEXTHOP: u16 = 105;
-/// Groups of groups: FRR makes none, and nobody can make us walk in circles.
-const DEPTH: u32 = 4;
-/// Next hops of one route; more are not used.
-const MOST: usize = 256;
-/// Objects looked at for one route: a group that lists itself a thousand times costs no more.
-const LOOKS: u32 = 1024;
 
 #[derive(Debug)]
 enum Ways {
-    /// As the route says itself.
-    Own(Option<Route>),
-    /// As this next-hop object says.
-    Object { id: u32, metric: u32 },
+    /// Of an ended connection: as it was told.
+    Kept(Option<Route>),
+    /// As this connection says.
+    Said(ObservedRoute),
 }
 
 #[derive(Debug)]
@@ -57,9 +51,17 @@ pub(super) struct Table {
     connection: u64,
     routes: HashMap<Prefix, Entry>,
     told: HashMap<Prefix, Route>,
-    objects: HashMap<u32, Object>,
-    /// Routes that name an object, and groups that have it as a member.
-    users: HashMap<u32, (HashSet<Prefix>, HashSet<u32>)>,
+    /// FRR's objects of this connection.
+    objects: Objects,
+    /// Under which number each is told.
+    numbers: HashMap<u32, u32>,
+    last_number: u32,
+    /// Routes that name an object of this connection.
+    users: HashMap<u32, HashSet<Prefix>>,
+    /// By number, how many of the told routes name it: those of ended connections go with the last.
+    named: HashMap<u32, usize>,
+    /// Objects that changed, by number, with their next hops.
+    ways: BTreeMap<u32, Vec<NextHop>>,
     changed: BTreeSet<Prefix>,
     sweep_at: Option<Instant>,
     messages: u64,
@@ -75,8 +77,12 @@ impl Table {
             connection: 0,
             routes: HashMap::new(),
             told: HashMap::new(),
-            objects: HashMap::new(),
+            objects: Objects::default(),
+            numbers: HashMap::new(),
+            last_number: 0,
             users: HashMap::new(),
+            named: HashMap::new(),
+            ways: BTreeMap::new(),
             changed: BTreeSet::new(),
             sweep_at: None,
             messages: 0,
@@ -98,10 +104,13 @@ impl Table {
 
     fn end_connection(&mut self, now: Instant) {
         for (prefix, entry) in &mut self.routes {
-            entry.ways = Ways::Own(self.told.get(prefix).cloned());
+            entry.ways = Ways::Kept(self.told.get(prefix).cloned());
         }
-        self.objects.clear();
+        self.objects = Objects::default();
         self.users.clear();
+        let ended = std::mem::take(&mut self.numbers).into_values();
+        let unused: Vec<u32> = ended.filter(|number| !self.named.contains_key(number)).collect();
+        self.ways.extend(unused.into_iter().map(|number| (number, Vec::new())));
         self.sweep_at = (!self.routes.is_empty()).then(|| now + self.keep_stale);
     }
 
@@ -140,27 +149,52 @@ impl Table {
         }
     }
 
-    /// What changed since the last call.
-    pub(super) fn flush(&mut self) -> Vec<RouteChange> {
-        let changed = std::mem::take(&mut self.changed);
-        let mut changes = Vec::new();
-        for prefix in changed {
+    /// What changed since the last call: objects first, then routes, then objects that no route names any more.
+    pub(super) fn flush(&mut self) -> Vec<FpmEvent> {
+        let object = |number: u32, next_hops: Vec<NextHop>| {
+            let object = fpm_object(number);
+            FpmEvent::NextHopObject(NextHopObjectChange { object, next_hops })
+        };
+        let (gone, came): (Vec<_>, Vec<_>) = std::mem::take(&mut self.ways)
+            .into_iter()
+            .partition(|(_, next_hops)| next_hops.is_empty());
+        let mut events: Vec<_> = came.into_iter().map(|(number, hops)| object(number, hops)).collect();
+        let mut unnamed = BTreeSet::new();
+        for prefix in std::mem::take(&mut self.changed) {
             let route = self.routes.get(&prefix).and_then(|e| self.resolve(&e.ways));
             if self.told.get(&prefix) == route.as_ref() {
                 continue;
             }
-            match &route {
+            if let Some(number) = route.as_ref().and_then(number_of) {
+                *self.named.entry(number).or_default() += 1;
+            }
+            let old = match &route {
                 Some(route) => self.told.insert(prefix, route.clone()),
                 None => self.told.remove(&prefix),
             };
-            changes.push(RouteChange {
+            unnamed.extend(old.as_ref().and_then(number_of).and_then(|number| self.release(number)));
+            events.push(FpmEvent::Route(RouteChange {
                 vrf: VrfId::DEFAULT,
                 prefix,
                 source: Source::Fpm,
                 route,
-            });
+            }));
         }
-        changes
+        unnamed.extend(gone.into_iter().map(|(number, _)| number));
+        events.extend(unnamed.into_iter().map(|number| object(number, Vec::new())));
+        events
+    }
+
+    /// One told route less names it; the number, if nobody will name it any more.
+    fn release(&mut self, number: u32) -> Option<u32> {
+        let count = self.named.get_mut(&number)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        self.named.remove(&number);
+        let current = self.numbers.values().any(|n| *n == number);
+        (!current).then_some(number)
     }
 
     /// Adds what this table knows to `status`.
@@ -189,11 +223,11 @@ impl Table {
                     _ => {}
                 }
             }
-            RTM_NEWNEXTHOP => {
+            NEW_OBJECT => {
                 let (id, object) = object(frame.body)?;
                 self.set_object(id, Some(object));
             }
-            RTM_DELNEXTHOP => {
+            DELETE_OBJECT => {
                 let id = object_id(frame.body)?;
                 self.set_object(id, None);
             }
@@ -209,28 +243,18 @@ impl Table {
         if !self.is_told(&route) {
             return Some(());
         }
-        let id = message.attributes.iter().find_map(|a| match a {
-            RouteAttribute::NhId(id) => Some(*id),
-            _ => None,
-        });
-        let ways = match id {
-            Some(id) if route.kind == RouteKind::Unicast => Ways::Object {
-                id,
-                metric: route.metric,
-            },
-            _ => Ways::Own(usable(&route)),
-        };
         self.remove_user(route.prefix);
-        if let Ways::Object { id, .. } = ways {
-            self.users.entry(id).or_default().0.insert(route.prefix);
+        if let Some(id) = route.object {
+            self.users.entry(id).or_default().insert(route.prefix);
         }
-        let entry = self.routes.entry(route.prefix).or_insert(Entry {
-            ways: Ways::Own(None),
+        let prefix = route.prefix;
+        let entry = self.routes.entry(prefix).or_insert(Entry {
+            ways: Ways::Kept(None),
             connection: 0,
         });
-        entry.ways = ways;
+        entry.ways = Ways::Said(route);
         entry.connection = self.connection;
-        self.changed.insert(route.prefix);
+        self.changed.insert(prefix);
         Some(())
     }
 
@@ -256,91 +280,53 @@ impl Table {
     }
 
     fn remove_user(&mut self, prefix: Prefix) {
-        let Some(Ways::Object { id, .. }) = self.routes.get(&prefix).map(|e| &e.ways) else {
+        let Some(Ways::Said(route)) = self.routes.get(&prefix).map(|e| &e.ways) else {
             return;
         };
-        if let Some((routes, _)) = self.users.get_mut(id) {
-            routes.remove(&prefix);
+        if let Some(users) = route.object.and_then(|id| self.users.get_mut(&id)) {
+            users.remove(&prefix);
         }
     }
 
     fn set_object(&mut self, id: u32, object: Option<Object>) {
-        if let Some(Object::Group(members)) = self.objects.get(&id) {
-            for (member, _) in members {
-                if let Some((_, groups)) = self.users.get_mut(member) {
-                    groups.remove(&id);
-                }
+        for effect in self.objects.set(id, object) {
+            if effect.nature {
+                self.changed.extend(self.users.get(&effect.id).into_iter().flatten());
             }
-        }
-        if let Some(Object::Group(members)) = &object {
-            for (member, _) in members {
-                self.users.entry(*member).or_default().1.insert(id);
+            if let Some(next_hops) = effect.ways {
+                let number = *self.numbers.entry(effect.id).or_insert_with(|| {
+                    self.last_number = self.last_number.wrapping_add(1);
+                    self.last_number
+                });
+                self.ways.insert(number, next_hops);
             }
-        }
-        match object {
-            Some(object) => self.objects.insert(id, object),
-            None => self.objects.remove(&id),
-        };
-        self.touch(id, 0);
-    }
-
-    /// Everything that depends on an object is looked at again.
-    fn touch(&mut self, id: u32, depth: u32) {
-        let Some((routes, groups)) = self.users.get(&id) else {
-            return;
-        };
-        self.changed.extend(routes);
-        if depth < DEPTH {
-            let groups: Vec<_> = groups.iter().copied().collect();
-            groups.into_iter().for_each(|group| self.touch(group, depth + 1));
         }
     }
 
     /// The route in the words of the RIB; `None` while no next hop of it is known.
     fn resolve(&self, ways: &Ways) -> Option<Route> {
         match ways {
-            Ways::Own(route) => route.clone(),
-            Ways::Object { id, metric } => {
-                let (mut next_hops, mut looks) = (Vec::new(), LOOKS);
-                let blackhole = self.expand(*id, 1, 0, &mut looks, &mut next_hops);
-                let kind = if next_hops.is_empty() && blackhole {
-                    RouteKind::Blackhole
-                } else {
-                    RouteKind::Unicast
-                };
-                usable(&ObservedRoute {
-                    table: self.kernel_table,
-                    protocol: 0,
-                    prefix: Prefix::DEFAULT_V4,
-                    metric: *metric,
-                    kind,
-                    next_hops,
-                })
-            }
+            Ways::Kept(route) => route.clone(),
+            Ways::Said(route) => usable(route, &self.objects, |id| {
+                fpm_object(self.numbers.get(&id).copied().unwrap_or_default())
+            }),
         }
     }
+}
 
-    /// Collects the next hops of an object; true if it is, or has, a blackhole.
-    fn expand(&self, id: u32, weight: u16, depth: u32, looks: &mut u32, into: &mut Vec<ObservedNextHop>) -> bool {
-        let Some(left) = looks.checked_sub(1) else {
-            return false;
-        };
-        *looks = left;
-        match self.objects.get(&id) {
-            Some(Object::Single(hop)) if into.len() < MOST => {
-                let hop = KernelNextHop { weight, ..*hop };
-                into.push(ObservedNextHop { hop, dead: false });
-                false
-            }
-            Some(Object::Blackhole) => true,
-            Some(Object::Group(members)) if depth < DEPTH => {
-                members.iter().fold(false, |blackhole, (member, share)| {
-                    self.expand(*member, *share, depth + 1, looks, into) || blackhole
-                })
-            }
-            _ => false,
-        }
-    }
+/// Our number of an object, in the words of the RIB.
+fn fpm_object(id: u32) -> NextHopObject {
+    let source = Source::Fpm;
+    NextHopObject { source, id }
+}
+
+/// The object that a route names.
+fn number_of(route: &Route) -> Option<u32> {
+    route
+        .next_hops
+        .iter()
+        .find_map(|hop| hop.object)
+        .map(|object| object.id)
 }
 
 /// Local, multicast and source-specific routes are understood and not used; a prefix that cannot be makes no sense.

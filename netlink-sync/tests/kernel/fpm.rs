@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use net::{Prefix, Route, Source};
-use netlink_sync::{FpmConfig, FpmServer, FpmStatus};
+use net::{NextHop, NextHopObject, Prefix, Route, Source};
+use netlink_sync::{FpmConfig, FpmEvent, FpmServer, FpmStatus};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -21,15 +21,18 @@ const KEEP: Duration = Duration::from_secs(3600);
 /// The server with the sum of what it tells.
 struct Fpm {
     server: FpmServer,
+    /// With the next hops of objects in their place.
     routes: BTreeMap<Prefix, Route>,
+    told: BTreeMap<Prefix, Route>,
+    objects: BTreeMap<NextHopObject, Vec<NextHop>>,
     /// Withdrawals seen.
     withdrawn: usize,
-    changes: mpsc::Receiver<Vec<net::RouteChange>>,
+    events: mpsc::Receiver<Vec<FpmEvent>>,
 }
 
 impl Fpm {
     async fn start(keep_stale: Duration) -> Self {
-        let (sender, changes) = mpsc::channel(64);
+        let (sender, events) = mpsc::channel(64);
         let config = FpmConfig {
             listen: "127.0.0.1:2620".parse().expect("address"),
             table: 254,
@@ -39,25 +42,20 @@ impl Fpm {
         Self {
             server,
             routes: BTreeMap::new(),
+            told: BTreeMap::new(),
+            objects: BTreeMap::new(),
             withdrawn: 0,
-            changes,
+            events,
         }
     }
 
     async fn until(&mut self, what: &str, settled: impl Fn(&BTreeMap<Prefix, Route>, &FpmStatus) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            while let Ok(batch) = self.changes.try_recv() {
-                for change in batch {
-                    assert_eq!(change.source, Source::Fpm);
-                    match change.route {
-                        Some(route) => drop(self.routes.insert(change.prefix, route)),
-                        None => {
-                            self.routes.remove(&change.prefix);
-                            self.withdrawn += 1;
-                        }
-                    }
-                }
+            while let Ok(batch) = self.events.try_recv() {
+                batch.into_iter().for_each(|event| self.take(event));
+                let told = self.told.iter();
+                self.routes = told.map(|(prefix, route)| (*prefix, self.expanded(route))).collect();
             }
             let status = self.server.status();
             if settled(&self.routes, &status) {
@@ -69,6 +67,34 @@ impl Fpm {
                 self.routes
             );
             sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn take(&mut self, event: FpmEvent) {
+        match event {
+            FpmEvent::Route(change) => {
+                assert_eq!(change.source, Source::Fpm);
+                match change.route {
+                    Some(route) => drop(self.told.insert(change.prefix, route)),
+                    None => {
+                        self.told.remove(&change.prefix);
+                        self.withdrawn += 1;
+                    }
+                }
+            }
+            FpmEvent::NextHopObject(change) if change.next_hops.is_empty() => drop(self.objects.remove(&change.object)),
+            FpmEvent::NextHopObject(change) => drop(self.objects.insert(change.object, change.next_hops)),
+        }
+    }
+
+    fn expanded(&self, route: &Route) -> Route {
+        let expand = |hop: &NextHop| match hop.object {
+            Some(object) => self.objects.get(&object).cloned().unwrap_or_default(),
+            None => vec![*hop],
+        };
+        Route {
+            next_hops: route.next_hops.iter().flat_map(expand).collect(),
+            ..route.clone()
         }
     }
 

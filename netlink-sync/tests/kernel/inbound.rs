@@ -87,27 +87,6 @@ fn what_is_there_at_start_and_what_comes_later_is_told() {
 }
 
 #[test]
-fn next_hop_objects_are_seen_through() {
-    in_namespace(|| async {
-        veth("va", "vb");
-        let mut world = World::start().await;
-        ip("nexthop add id 1 via 192.0.2.2 dev va");
-        ip("nexthop add id 2 via 192.0.2.3 dev va");
-        ip("nexthop add id 10 group 1/2");
-        ip("route add 10.0.0.0/8 nhid 10");
-        ip("route add 10.1.0.0/16 nhid 1");
-        world.until("both routes", |m| m.routes.len() == 2).await;
-        assert_eq!(world.model.route("10.0.0.0/8").map(|r| r.next_hops.len()), Some(2));
-        ip("nexthop del id 1");
-        world
-            .until("the object's removal to take its routes along", |m| {
-                m.route("10.1.0.0/16").is_none() && m.route("10.0.0.0/8").is_some_and(|r| r.next_hops.len() == 1)
-            })
-            .await;
-    });
-}
-
-#[test]
 fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
     in_namespace(|| async {
         veth("va", "vb");
@@ -138,6 +117,29 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
         assert!(
             world.model.link("vd").is_some_and(|l| !l.up),
             "its other end lost the carrier"
+        );
+    });
+}
+
+#[test]
+fn a_flood_that_the_buffer_holds_is_told_whole_without_help_of_audits() {
+    in_namespace(|| async {
+        veth("va", "vb");
+        let tuning = Tuning {
+            audit_interval: Duration::from_secs(3600),
+            ..Tuning::default()
+        };
+        let mut world = World::start_with(tuning, Duration::from_secs(3600)).await;
+        let batch: String = (0..3000)
+            .map(|n| format!("route add 10.{}.{}.0/24 via 192.0.2.2\n", n / 250, n % 250))
+            .collect();
+        ip_batch(&batch);
+        world.until("every route", |m| m.routes.len() == 3000).await;
+        let status = world.mirror.status();
+        assert_eq!(
+            (status.overruns, status.resyncs, status.audits),
+            (0, 0, 0),
+            "{status:?}"
         );
     });
 }
@@ -189,11 +191,10 @@ fn a_wanted_neighbor_is_resolved_and_its_loss_is_told() {
         world.until("the carrier", |m| m.link("va").is_some_and(|l| l.up)).await;
         let silent = "192.0.2.77".parse().expect("address");
         for address in ["192.0.2.2", "2001:db8::2"].map(|a| a.parse().expect("address")) {
+            let known =
+                move |m: &crate::world::Model| m.neighbors.get(&(a, address)).is_some_and(|n| n.mac().is_some());
             let deadline = Instant::now() + Duration::from_secs(60);
-            while !matches!(
-                world.model.neighbors.get(&(a, address)),
-                Some(NeighborState::Reachable(_))
-            ) {
+            while !known(&world.model) {
                 assert!(
                     Instant::now() < deadline,
                     "{address} was not resolved: {:?}",
@@ -203,7 +204,7 @@ fn a_wanted_neighbor_is_resolved_and_its_loss_is_told() {
                 world.mirror.request_neighbor(a, address);
                 let asked = Instant::now();
                 let reachable = move |m: &crate::world::Model| {
-                    matches!(m.neighbors.get(&(a, address)), Some(NeighborState::Reachable(_)))
+                    known(m)
                         || asked.elapsed() > Duration::from_secs(1)
                         || matches!(m.neighbors.get(&(a, address)), Some(NeighborState::Failed))
                 };
@@ -224,5 +225,59 @@ fn a_wanted_neighbor_is_resolved_and_its_loss_is_told() {
                 m.neighbors.get(&(a, address)) == Some(&NeighborState::Gone)
             })
             .await;
+    });
+}
+
+/// The kernel sees nothing of what the gateway sends to a neighbour, so it is asked to confirm it: then it is reachable again,
+/// or failed, and each of that is told by the kernel itself.
+#[test]
+fn a_stale_neighbor_that_is_asked_for_is_confirmed_or_lost() {
+    in_namespace(|| async {
+        let (a, _) = veth("va", "vb");
+        let peer = Peer::new();
+        peer.take("vb");
+        peer.ip("address add 192.0.2.2/24 dev vb");
+        peer.ip("link set vb up");
+        netlink_sync::prepare_host_interface("va").expect("sysctls");
+        for (setting, value) in [
+            ("base_reachable_time_ms", "400"),
+            ("delay_first_probe_time", "1"),
+            ("retrans_time_ms", "100"),
+        ] {
+            std::fs::write(format!("/proc/sys/net/ipv4/neigh/va/{setting}"), value)
+                .expect("a sysctl of this namespace");
+        }
+        let mut world = World::start().await;
+        let address = "192.0.2.2".parse().expect("address");
+        let state = move |m: &crate::world::Model| m.neighbors.get(&(a, address)).copied();
+        let stale = move |m: &crate::world::Model| matches!(state(m), Some(NeighborState::Stale(_)));
+        world.until("the carrier", |m| m.link("va").is_some_and(|l| l.up)).await;
+        world.mirror.request_neighbor(a, address);
+        world.until("it to be stale", stale).await;
+        // Asked for, it answers.
+        let seen = world.model.seen_neighbors.len();
+        world.mirror.request_neighbor(a, address);
+        world
+            .until("its confirmation", |m| {
+                let later = m.seen_neighbors.iter().skip(seen);
+                later
+                    .map(|(_, state)| state)
+                    .any(|state| matches!(state, NeighborState::Reachable(_)))
+            })
+            .await;
+        world.until("it to be stale again", stale).await;
+        // It is silent, while its link stays up.
+        peer.ip("link set vb arp off");
+        loop {
+            world.mirror.request_neighbor(a, address);
+            let asked = Instant::now();
+            let lost = move |m: &crate::world::Model| state(m) == Some(NeighborState::Failed);
+            world
+                .until("the loss", move |m| lost(m) || asked.elapsed() > Duration::from_secs(3))
+                .await;
+            if lost(&world.model) {
+                break;
+            }
+        }
     });
 }

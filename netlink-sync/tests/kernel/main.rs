@@ -5,5 +5,7 @@
 mod faults;
 mod fpm;
 mod inbound;
+mod objects;
 mod outbound;
+mod tables;
 mod world;

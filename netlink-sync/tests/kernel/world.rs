@@ -8,7 +8,7 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::Duration;
 
-use net::{IfIndex, KernelEvent, LinkChange, NeighborState, Prefix, Route, RouteKind, VrfId};
+use net::{IfIndex, KernelEvent, LinkChange, NeighborState, NextHop, NextHopObject, Prefix, Route, RouteKind, VrfId};
 use netlink_sync::{KernelNextHop, KernelRoute, Mirror, MirrorConfig, Status, Tuning};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
@@ -45,6 +45,11 @@ pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
 /// `ip` in the namespace of this thread; panics with its words if it fails.
 pub(crate) fn ip(arguments: &str) -> String {
     run(Command::new("ip").args(arguments.split_whitespace()), "")
+}
+
+/// `bridge` of iproute2 in the namespace of this thread.
+pub(crate) fn bridge(arguments: &str) {
+    run(Command::new("bridge").args(arguments.split_whitespace()), "");
 }
 
 /// `ip -batch` with these lines.
@@ -196,6 +201,10 @@ pub(crate) struct Model {
     /// Every neighbour event, in order.
     pub(crate) seen_neighbors: Vec<((IfIndex, IpAddr), NeighborState)>,
     pub(crate) routes: BTreeMap<(VrfId, Prefix), Route>,
+    pub(crate) objects: BTreeMap<NextHopObject, Vec<NextHop>>,
+    pub(crate) fdb: BTreeMap<(IfIndex, String), IpAddr>,
+    /// Events of routes.
+    pub(crate) route_events: usize,
     pub(crate) synced: usize,
     pub(crate) events: usize,
 }
@@ -212,20 +221,46 @@ impl Model {
                 self.seen_neighbors.push(((n.interface, n.address), n.state));
                 self.neighbors.insert((n.interface, n.address), n.state);
             }
-            KernelEvent::Route(r) => match r.route {
-                Some(route) => drop(self.routes.insert((r.vrf, r.prefix), route)),
-                None => assert!(
-                    self.routes.remove(&(r.vrf, r.prefix)).is_some(),
-                    "withdrawn twice: {}",
-                    r.prefix
-                ),
-            },
+            KernelEvent::Route(r) => {
+                self.route_events += 1;
+                match r.route {
+                    Some(route) => drop(self.routes.insert((r.vrf, r.prefix), route)),
+                    None => assert!(
+                        self.routes.remove(&(r.vrf, r.prefix)).is_some(),
+                        "withdrawn twice: {}",
+                        r.prefix
+                    ),
+                }
+            }
+            KernelEvent::NextHopObject(change) if change.next_hops.is_empty() => {
+                assert!(self.objects.remove(&change.object).is_some(), "{change:?}");
+            }
+            KernelEvent::NextHopObject(change) => drop(self.objects.insert(change.object, change.next_hops)),
+            KernelEvent::Fdb(change) => {
+                let key = (change.interface, change.mac.to_string());
+                match change.vtep {
+                    Some(vtep) => drop(self.fdb.insert(key, vtep)),
+                    None => assert!(self.fdb.remove(&key).is_some(), "forgotten twice: {key:?}"),
+                }
+            }
             KernelEvent::Synced => self.synced += 1,
         }
     }
 
     pub(crate) fn route(&self, to: &str) -> Option<&Route> {
         self.routes.get(&(VrfId::DEFAULT, prefix(to)))
+    }
+
+    /// Gateways of a route, those of an object in its place.
+    pub(crate) fn gateways(&self, to: &str) -> Vec<String> {
+        let expand = |hop: &NextHop| match hop.object {
+            Some(object) => self.objects.get(&object).cloned().unwrap_or_default(),
+            None => vec![*hop],
+        };
+        let hops = self.route(to).into_iter().flat_map(|r| &r.next_hops).flat_map(expand);
+        hops.filter_map(|hop| hop.gateway)
+            .map(|gateway| gateway.to_string())
+            .collect()
     }
 
     pub(crate) fn link(&self, name: &str) -> Option<&LinkChange> {

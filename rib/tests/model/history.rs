@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use net::{
-    IfIndex, InterfaceId, IpNet, Mac, NeighborState, NextHop, PortId, Prefix, Route, RouteChange, RouteKind, Source,
-    VlanId, Vni, VrfId, VxlanNextHop,
+    IfIndex, InterfaceId, IpNet, Mac, NeighborState, NextHop, NextHopObject, PortId, Prefix, Route, RouteChange,
+    RouteKind, Source, VlanId, Vni, VrfId, VxlanNextHop,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -20,6 +20,7 @@ pub(crate) enum Event {
     Neighbor(IfIndex, IpAddr, NeighborState),
     Route(RouteChange),
     Fdb(InterfaceId, Mac, Option<IpAddr>),
+    Object(NextHopObject, Vec<NextHop>),
     Publish,
 }
 
@@ -152,11 +153,24 @@ pub(crate) fn next_hops() -> impl Strategy<Value = NextHop> {
     ]
 }
 
+fn objects() -> impl Strategy<Value = NextHopObject> {
+    let source = select(vec![Source::Kernel, Source::Fpm]);
+    (source, 1..4u32).prop_map(|(source, id)| NextHopObject { source, id })
+}
+
+fn weighted(
+    hops: impl Strategy<Value = NextHop>,
+    count: std::ops::Range<usize>,
+) -> impl Strategy<Value = Vec<NextHop>> {
+    let weigh = |(hop, weight)| NextHop { weight, ..hop };
+    prop::collection::vec((hops, 1..3u16).prop_map(weigh), count)
+}
+
 pub(crate) fn routes() -> impl Strategy<Value = Option<Route>> {
     let special =
         select(vec![RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit]).prop_map(Route::special);
-    let unicast = prop::collection::vec((next_hops(), 1..3u16), 1..4)
-        .prop_map(|hops| Route::multipath(hops.into_iter().map(|(hop, weight)| NextHop { weight, ..hop })));
+    let hops = prop_oneof![5 => next_hops(), 1 => objects().prop_map(NextHop::of_object)];
+    let unicast = weighted(hops, 1..4).prop_map(Route::multipath);
     let route = prop_oneof![8 => unicast, 1 => special];
     let route =
         (route, prop::option::of(0..3u8), 0..2u32).prop_map(|(r, distance, metric)| Route { distance, metric, ..r });
@@ -174,7 +188,8 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
     ]);
     let change = ((0..3u16).prop_map(VrfId), parsed::<Prefix>(&PREFIXES), source, routes());
     let state = prop_oneof![
-        4 => macs().prop_map(NeighborState::Reachable),
+        3 => macs().prop_map(NeighborState::Reachable),
+        2 => macs().prop_map(NeighborState::Stale),
         1 => Just(NeighborState::Incomplete),
         1 => Just(NeighborState::Failed),
         1 => Just(NeighborState::Gone),
@@ -188,6 +203,7 @@ pub(crate) fn events() -> impl Strategy<Value = Event> {
         6 => (host(), parsed::<IpAddr>(&GATEWAYS), state).prop_map(|(h, a, s)| Event::Neighbor(h, a, s)),
         14 => change.prop_map(|(vrf, prefix, source, route)| Event::Route(RouteChange { vrf, prefix, source, route })),
         2 => (macs(), vtep).prop_map(|(mac, vtep)| Event::Fdb(InterfaceId(3), mac, vtep)),
+        4 => (objects(), weighted(next_hops().prop_filter("a gateway", |hop| hop.gateway.is_some()), 0..4)).prop_map(|(object, hops)| Event::Object(object, hops)),
         6 => Just(Event::Publish),
     ]
 }

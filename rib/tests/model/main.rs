@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use net::{
-    AddressChange, Drop, KernelEvent, LinkChange, NeighborChange, NextHopId, Prefix, Route, RouteKind, Source, VrfId,
+    AddressChange, Drop, KernelEvent, LinkChange, NeighborChange, NextHopId, NextHopObjectChange, Prefix, Route,
+    RouteKind, Source, VrfId,
 };
 use proptest::prelude::*;
 use rib::{Adjacency, AdjacencyKind, Lookup, Reader, ResolvedHop, Rib, RibConfig, RouteView, Tables};
@@ -66,6 +67,7 @@ impl Check {
                     mac: None,
                     mtu: 1500,
                     up,
+                    vni: None,
                     present: true,
                 };
                 self.rib.kernel(KernelEvent::Link(link));
@@ -86,6 +88,9 @@ impl Check {
             }
             Event::Route(change) => self.rib.route(change),
             Event::Fdb(interface, mac, vtep) => self.rib.fdb(interface, mac, vtep),
+            Event::Object(object, next_hops) => {
+                self.rib.next_hop_object(NextHopObjectChange { object, next_hops });
+            }
             Event::Publish => self.publish(),
         }
     }
@@ -163,8 +168,8 @@ impl Check {
                         IpAddr::V6(a) => tables.resolve_v6(vrf, a.into(), hash << 5),
                     };
                     let burst: [Lookup; Tables::BURST] = match address {
-                        IpAddr::V4(a) => tables.resolve_v4_burst(1, |_| (vrf, a.into(), hash << 5)),
-                        IpAddr::V6(a) => tables.resolve_v6_burst(1, |_| (vrf, a.into(), hash << 5)),
+                        IpAddr::V4(a) => tables.resolve_v4_burst(1, |_| (vrf, a.into()), |_| hash << 5),
+                        IpAddr::V6(a) => tables.resolve_v6_burst(1, |_| (vrf, a.into()), |_| hash << 5),
                     };
                     let (end, id) = match found {
                         Ok(r) => {
@@ -232,6 +237,7 @@ impl Check {
     ) {
         let (vrf, address, _) = probe;
         let Some(before) = self.seen.get(&probe) else { return };
+        // A connection without a way is looked at with each generation.
         let Some(old) = before.0 else { return };
         let listed = |(v, p): &(VrfId, Prefix)| (*v == vrf || before.1 != vrf) && p.contains(address);
         let told = delta.everything || delta.next_hops.contains(&old) || delta.prefixes.iter().any(listed);

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use net::{IfIndex, InterfaceId, IpNet, Mac, NeighborState, NextHop, Prefix, Route, RouteKind, Source, VlanId, VrfId};
+use net::{
+    IfIndex, InterfaceId, IpNet, Mac, NeighborState, NextHop, NextHopObject, Prefix, Route, RouteKind, Source, VlanId,
+    VrfId,
+};
 use rib::{Adjacency, AdjacencyKind, Attachment, Interface};
 
 use crate::history::Event;
@@ -37,6 +40,7 @@ pub(crate) struct Reference {
     neighbors: BTreeMap<(IfIndex, IpAddr), NeighborState>,
     fdb: BTreeMap<(InterfaceId, Mac), IpAddr>,
     routes: BTreeMap<(VrfId, Prefix, Source), Route>,
+    objects: BTreeMap<NextHopObject, Vec<NextHop>>,
 }
 
 impl Reference {
@@ -62,7 +66,27 @@ impl Reference {
                     None => drop(self.routes.remove(&key)),
                 }
             }
+            Event::Object(object, next_hops) => drop(self.objects.insert(object, next_hops)),
             Event::Publish => {}
+        }
+    }
+
+    /// The route with each object's next hops in its place.
+    fn without_objects(&self, route: &Route) -> Route {
+        let expand = |hop: &NextHop| match hop.object {
+            None => vec![*hop],
+            Some(object) => {
+                let inner = self.objects.get(&object).map_or(&[][..], Vec::as_slice);
+                let share = |inner: &NextHop| NextHop {
+                    weight: inner.weight * hop.weight,
+                    ..*inner
+                };
+                inner.iter().map(share).collect()
+            }
+        };
+        Route {
+            next_hops: route.next_hops.iter().flat_map(expand).collect(),
+            ..route.clone()
         }
     }
 
@@ -81,7 +105,7 @@ impl Reference {
         let mut all: BTreeMap<Key, Vec<Candidate>> = BTreeMap::new();
         for ((vrf, prefix, source), route) in &self.routes {
             let distance = route.distance.unwrap_or(source.default_distance());
-            let candidate = (distance, route.metric, 2 + *source as u8, route.clone());
+            let candidate = (distance, route.metric, 2 + *source as u8, self.without_objects(route));
             all.entry((*vrf, *prefix)).or_default().push(candidate);
         }
         let mut local = BTreeSet::new();
@@ -229,7 +253,7 @@ impl Reference {
 
     pub(crate) fn mac(&self, interface: &Interface, address: IpAddr) -> Option<Mac> {
         match self.neighbors.get(&(interface.host?, address))? {
-            NeighborState::Reachable(mac) => Some(*mac),
+            NeighborState::Reachable(mac) | NeighborState::Stale(mac) => Some(*mac),
             _ => None,
         }
     }

@@ -180,3 +180,45 @@ fn revalidation_finds_the_next_hop_of_an_unaffected_flow_where_it_was() {
         assert_eq!(found.next_hop == id, gateway != ip(&all[0]), "{gateway}");
     }
 }
+
+/// A group that ten thousand routes name changes: one set of next hops is resolved, and no prefix is touched.
+#[test]
+fn an_object_that_changes_is_one_change_whatever_names_it() {
+    let mut b = Bench::new();
+    let object = NextHopObject {
+        source: Source::Kernel,
+        id: 7,
+    };
+    let told = |gateways: &[&str]| NextHopObjectChange {
+        object,
+        next_hops: gateways.iter().map(|gateway| NextHop::via(ip(gateway))).collect(),
+    };
+    for i in 0..10_000u32 {
+        let prefix = format!("30.{}.{}.0/24", i / 250, i % 250);
+        b.announce(VRF, &prefix, Source::Kernel, Route::unicast(NextHop::of_object(object)));
+    }
+    b.publish();
+    assert_eq!(b.way(VRF, "30.0.0.1"), Err(Drop::NoRoute));
+    assert_eq!(b.reason("30.0.0.0/24", Source::Kernel), Some(Reason::ObjectUnknown));
+
+    b.rib.kernel(KernelEvent::NextHopObject(told(&["10.0.0.2"])));
+    assert_eq!(b.publish().effort.leaves, 10_000, "they become usable");
+    assert_eq!(b.way(VRF, "30.0.0.1"), forward("10.0.0.2"));
+
+    b.rib.kernel(KernelEvent::NextHopObject(told(&["10.0.1.2"])));
+    let published = b.publish();
+    assert_eq!((published.changes, published.effort.resolutions), (1, 1));
+    assert_eq!(published.effort.leaves, 0);
+    assert!(published.effort.elections < 10, "{:?}", published.effort);
+    assert_eq!(
+        (published.delta.prefixes.len(), published.delta.next_hops.len()),
+        (0, 1)
+    );
+    assert_eq!(b.way(VRF, "30.39.249.9"), forward("10.0.1.2"));
+
+    b.rib.kernel(KernelEvent::NextHopObject(told(&["10.0.1.2"])));
+    assert_eq!(b.rib.pending(), 0, "nothing new");
+    b.rib.kernel(KernelEvent::NextHopObject(told(&[])));
+    b.publish();
+    assert_eq!(b.way(VRF, "30.0.0.1"), Err(Drop::NoRoute));
+}

@@ -32,6 +32,10 @@ fn every_reason_is_reached() {
         ..via("10.0.0.2")
     };
     let metric = |metric| Route { metric, ..far.clone() };
+    let object = Route::unicast(NextHop::of_object(NextHopObject {
+        source: Source::Fpm,
+        id: 1,
+    }));
     let on_link = |host| Route::unicast(NextHop::on_link(IfIndex(host)));
     b.announce(VRF, "66.0.0.0/8", Source::Static, Route::special(RouteKind::Blackhole));
     b.announce(VRF, "20.0.0.0/8", Source::Static, via("10.0.0.2"));
@@ -48,6 +52,7 @@ fn every_reason_is_reached() {
         (Reason::InterfaceUnknown, "34.0.0.0/8", on_link(77)),
         (Reason::InterfaceDown, "35.0.0.0/8", on_link(OTHER.0)),
         (Reason::VxlanUnknown, "36.0.0.0/8", tunnel(101)),
+        (Reason::ObjectUnknown, "37.0.0.0/8", object),
     ];
     b.announce(VRF, "32.0.0.0/7", Source::Static, via("10.0.0.2"));
     b.link(OTHER, false);

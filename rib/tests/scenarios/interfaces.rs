@@ -240,3 +240,93 @@ fn interfaces_are_found_by_what_they_sit_on() {
     );
     assert_eq!(tables.vrf_interface(VrfId(1)), None);
 }
+
+/// The kernel's VXLAN device of a network says where MACs are; what a worker learned later is believed, and not taken back.
+#[test]
+fn the_forwarding_database_of_a_kernel_device_is_that_of_its_network() {
+    let mut b = Bench::new();
+    b.announce(VRF, "198.51.100.0/24", Source::Static, via("10.0.0.2"));
+    let device = IfIndex(40);
+    let link = |b: &mut Bench, vni: Option<u32>| {
+        b.rib.kernel(KernelEvent::Link(LinkChange {
+            index: device,
+            name: "vxlan100".into(),
+            mac: None,
+            mtu: 1450,
+            up: true,
+            present: vni.is_some(),
+            vni: vni.map(|vni| Vni::new(vni).expect("valid")),
+        }));
+    };
+    let entry = |b: &mut Bench, vtep: Option<&str>| {
+        b.rib.kernel(KernelEvent::Fdb(FdbChange {
+            interface: device,
+            mac: mac(9),
+            vtep: vtep.map(ip),
+        }));
+        b.publish();
+    };
+    let tenant = VrfId(1);
+    b.rib.set_interface(vxlan(3, TENANT, tenant, 100));
+    b.address(TENANT, "10.9.0.1/24", true);
+    b.neighbor(TENANT, "10.9.0.2", NeighborState::Reachable(mac(9)));
+    let vtep = |b: &Bench| {
+        let (_, adjacency) = b.lookup(tenant, "10.9.0.2").expect("routed");
+        match adjacency.kind {
+            AdjacencyKind::Vxlan => adjacency.rewrite()[adjacency.rewrite().len() - 34..][..4]
+                .try_into()
+                .ok(),
+            _ => None::<[u8; 4]>,
+        }
+    };
+    entry(&mut b, Some("198.51.100.7"));
+    assert_eq!(vtep(&b), None, "nobody knows yet whose device it is");
+    link(&mut b, Some(100));
+    b.publish();
+    assert_eq!(vtep(&b), Some([198, 51, 100, 7]));
+    entry(&mut b, Some("198.51.100.8"));
+    assert_eq!(vtep(&b), Some([198, 51, 100, 8]));
+    entry(&mut b, None);
+    assert_eq!(vtep(&b), None);
+
+    entry(&mut b, Some("198.51.100.8"));
+    b.rib.fdb(InterfaceId(3), mac(9), Some(ip("198.51.100.9")));
+    entry(&mut b, None);
+    assert_eq!(vtep(&b), Some([198, 51, 100, 9]), "a worker learned it since");
+    entry(&mut b, Some("198.51.100.8"));
+    link(&mut b, None);
+    b.publish();
+    assert_eq!(vtep(&b), None, "the device is gone");
+}
+
+#[test]
+fn a_stale_neighbour_is_sent_to_and_a_failed_one_is_not() {
+    let mut b = Bench::new();
+    b.announce(VRF, "20.0.0.0/8", Source::Static, via("10.0.0.2"));
+    b.publish();
+    assert!(b.rib.sends_to(HOST, ip("10.0.0.2")));
+    assert!(!b.rib.sends_to(HOST, ip("10.0.0.99")));
+    let reachable = mac(0x20);
+    for state in [NeighborState::Stale(reachable), NeighborState::Reachable(reachable)] {
+        b.neighbor(HOST, "10.0.0.2", state);
+        assert_eq!(b.rib.pending(), 0, "{state:?} changes nothing for workers");
+        assert_eq!(b.way(VRF, "20.0.0.1"), forward("10.0.0.2"));
+    }
+    b.neighbor(HOST, "10.0.0.2", NeighborState::Stale(mac(0x77)));
+    b.publish();
+    assert_eq!(b.lookup(VRF, "20.0.0.1").expect("routed").1.rewrite()[..6], mac(0x77).0);
+    b.neighbor(HOST, "10.0.0.2", NeighborState::Failed);
+    let published = b.publish();
+    assert_eq!(published.wanted, [(HOST, ip("10.0.0.2"))]);
+    assert_eq!(
+        b.way(VRF, "20.0.0.1"),
+        Ok((AdjacencyKind::Incomplete, Some(ip("10.0.0.2"))))
+    );
+    // A route to a neighbour that is stale already has it asked for once.
+    b.neighbor(HOST, "10.0.0.3", NeighborState::Stale(mac(3)));
+    let published = b.publish();
+    assert_eq!(published.wanted, [(HOST, ip("10.0.0.3"))]);
+    b.announce(VRF, "21.0.0.0/8", Source::Static, via("10.0.0.3"));
+    assert_eq!(b.publish().wanted, []);
+    assert_eq!(b.way(VRF, "21.0.0.1"), forward("10.0.0.3"));
+}

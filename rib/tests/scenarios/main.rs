@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 use net::{
-    AddressChange, Drop, Generation, IfIndex, InterfaceId, KernelEvent, LinkChange, Mac, NeighborChange, NeighborState,
-    NextHop, NextHopId, PortId, Prefix, Revision, Route, RouteChange, RouteKind, Source, VlanId, Vni, VpcId, VrfId,
-    VxlanNextHop,
+    AddressChange, Drop, FdbChange, Generation, IfIndex, InterfaceId, KernelEvent, LinkChange, Mac, NeighborChange,
+    NeighborState, NextHop, NextHopId, NextHopObject, NextHopObjectChange, PortId, Prefix, Revision, Route,
+    RouteChange, RouteKind, Source, VlanId, Vni, VpcId, VrfId, VxlanNextHop,
 };
 use rib::{Adjacency, AdjacencyKind, Attachment, Interface, Lookup, Published, Reader, Reason, Rib, RibConfig};
 
@@ -75,6 +75,7 @@ impl Bench {
             mac: None,
             mtu: 1500,
             up,
+            vni: None,
             present: true,
         };
         self.rib.kernel(KernelEvent::Link(link));

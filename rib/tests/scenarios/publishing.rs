@@ -49,6 +49,32 @@ fn deltas_add_up_until_they_are_forgotten() {
     }
 }
 
+/// What used the covering prefix is found by where it goes, and what the more specific one does not hold is left alone.
+#[test]
+fn a_more_specific_route_that_comes_or_goes_touches_what_it_holds() {
+    let mut b = Bench::new();
+    b.announce(VRF, "20.0.0.0/8", Source::Static, via("10.0.0.2"));
+    b.publish();
+    let touched = |delta: &nat::Delta, destination: [u8; 4]| delta.touches_v4(VRF, u32::from_be_bytes(destination));
+    for come in [true, false] {
+        match come {
+            true => b.announce(VRF, "20.1.0.0/16", Source::Static, via("10.0.1.2")),
+            false => b.withdraw(VRF, "20.1.0.0/16", Source::Static),
+        }
+        let delta = b.publish().delta;
+        assert_eq!(
+            b.way(VRF, "20.1.2.3"),
+            forward(if come { "10.0.1.2" } else { "10.0.0.2" })
+        );
+        assert!(touched(&delta, [20, 1, 2, 3]), "its way changed: {delta:?}");
+        assert!(
+            !touched(&delta, [20, 2, 2, 3]),
+            "it stays with the covering route: {delta:?}"
+        );
+        assert_eq!(delta.prefixes.len(), 1, "{delta:?}");
+    }
+}
+
 #[test]
 fn a_delta_too_long_to_list_says_everything() {
     let (rib, reader) = Rib::new(RibConfig {
@@ -91,7 +117,9 @@ fn a_burst_is_the_same_as_its_lookups() {
         })
         .collect();
     let bursts = queries.chunks(Tables::BURST);
-    let found = bursts.flat_map(|burst| tables.resolve_v4_burst(burst.len(), |i| burst[i])[..burst.len()].to_vec());
+    let found = bursts.flat_map(|burst| {
+        tables.resolve_v4_burst(burst.len(), |i| (burst[i].0, burst[i].1), |i| burst[i].2)[..burst.len()].to_vec()
+    });
     for (query, found) in queries.iter().zip(found) {
         let single = tables.resolve_v4(query.0, query.1, query.2);
         assert_eq!(
@@ -103,8 +131,8 @@ fn a_burst_is_the_same_as_its_lookups() {
             }
         );
     }
-    let queries = [(VRF, 0x2001_0db8 << 96 | 1, 0), (VRF, 1, 0)];
-    let found = tables.resolve_v6_burst(queries.len(), |i| queries[i]);
+    let queries = [(VRF, 0x2001_0db8 << 96 | 1), (VRF, 1)];
+    let found = tables.resolve_v6_burst(queries.len(), |i| queries[i], |_| 0);
     assert_eq!(tables.adjacency(found[0].next_hop).gateway, Some(ip("10.0.0.2")));
     assert_eq!(found[1].next_hop, Lookup::NO_ROUTE.next_hop);
 }

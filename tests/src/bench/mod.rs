@@ -1,10 +1,9 @@
-//! The benchmark harness: what `make bench`, `make bench-nat`, `make bench-peers`, `make bench-bgp` and
-//! `make bench-instructions` run.
+//! The benchmark harness: what `make bench` and its relatives (`make help`) run.
 //!
 //! Owns: the traffic of each scenario, the measurement of the real worker loop between a generator and a sink, the
-//! comparison with another program in one wiring, and the rows that come of it.
+//! comparison with another program in one wiring, the tables alone, and the rows that come of it.
 //!
-//! Never does: time a forwarding thread that is not saturated. A row with one dropped packet is an error, not a figure.
+//! Never does: time packets but of a saturated worker. A row with one dropped packet is an error, not a figure.
 //!
 //! Read first: `scenario.rs` for the rows, then `gateway.rs` for what is measured and `measure.rs` for how.
 //! `docs/benchmarks.md` explains the method to a reader of the figures.
@@ -25,3 +24,4 @@ pub mod random;
 pub mod report;
 pub mod routes;
 pub mod scenario;
+pub mod table;

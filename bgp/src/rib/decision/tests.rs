@@ -65,6 +65,17 @@ fn weigh(path: &mut Path, weight: u32) {
     }));
 }
 
+/// Tags a path as one with a longer way to its next hop, or not.
+fn far(path: &mut Path, far: bool) {
+    path.changed = Some(Arc::new(Changed {
+        attributes: Arc::clone(&path.received),
+        marks: Marks {
+            tag: u32::from(far),
+            ..path.marks()
+        },
+    }));
+}
+
 fn as_path(ases: &[u32]) -> AsPath {
     AsPath {
         segments: vec![AsPathSegment::AsSequence(ases.to_vec())],
@@ -72,8 +83,17 @@ fn as_path(ases: &[u32]) -> AsPath {
 }
 
 /// The standings after a decision, by host.
-fn standings(mut paths: Vec<Path>, multipath: u8) -> Vec<Standing> {
-    decide(&mut paths, multipath);
+fn standings(paths: Vec<Path>, multipath: u8) -> Vec<Standing> {
+    let rules = Rules {
+        multipath,
+        ..Rules::default()
+    };
+    ruled(paths, rules)
+}
+
+/// The same by any rules; an odd tag is a longer way.
+fn ruled(mut paths: Vec<Path>, rules: Rules) -> Vec<Standing> {
+    decide(&mut paths, rules, |path| path.marks().tag % 2);
     paths.sort_by_key(address);
     paths.into_iter().map(|path| path.standing).collect()
 }
@@ -81,10 +101,11 @@ fn standings(mut paths: Vec<Path>, multipath: u8) -> Vec<Standing> {
 #[test]
 fn each_step_decides_and_names_itself() {
     // The second path is the better one in each case, and worse in all later steps.
+    let cost = |path: &Path| u32::from(path.marks().tag == 1);
     let second_wins = |step, first: Path, second: Path| {
         let mut paths = [first, second];
         for _ in 0..2 {
-            decide(&mut paths, 1);
+            decide(&mut paths, Rules::default(), cost);
             paths.sort_by_key(|path| path.standing == Standing::Best);
             assert_eq!(
                 [paths[0].standing, paths[1].standing],
@@ -125,6 +146,9 @@ fn each_step_decides_and_names_itself() {
         path(2, false, |a| (a.as_path, a.med) = (as_path(&[7]), Some(1))),
     );
     second_wins(Step::External, path(1, false, |_| ()), path(2, true, |_| ()));
+    let mut distant = path(1, true, |_| ());
+    far(&mut distant, true);
+    second_wins(Step::IgpCost, distant, path(2, true, |_| ()));
     second_wins(
         Step::RouterId,
         path(1, false, |a| a.originator_id = Some(Ipv4Addr::new(10, 0, 0, 9))),
@@ -155,6 +179,66 @@ fn med_of_different_neighbours_is_not_compared() {
         path(2, true, |a| (a.as_path, a.med) = (as_path(&[8]), Some(1))),
     ];
     assert_eq!(standings(paths, 1), [Standing::Best, Standing::Lost(Step::RouterId)]);
+}
+
+#[test]
+fn med_of_all_neighbours_is_compared_if_asked_for() {
+    let mut paths = [
+        path(1, true, |a| (a.as_path, a.med) = (as_path(&[7]), Some(50))),
+        path(2, true, |a| (a.as_path, a.med) = (as_path(&[8]), Some(1))),
+    ];
+    let rules = Rules {
+        always_compare_med: true,
+        ..Rules::default()
+    };
+    decide(&mut paths, rules, |_| 0);
+    assert_eq!(
+        paths.map(|path| path.standing),
+        [Standing::Lost(Step::Med), Standing::Best]
+    );
+}
+
+#[test]
+fn the_external_path_in_use_stays_if_asked_for() {
+    let oldest = Rules {
+        prefer_oldest: true,
+        ..Rules::default()
+    };
+    let standings = |rules, in_use: Path, new: Path| {
+        let mut paths = vec![in_use];
+        decide(&mut paths, rules, |_| 0);
+        paths.push(new);
+        decide(&mut paths, rules, |_| 0);
+        [paths[0].standing, paths[1].standing]
+    };
+    let external = |host| path(host, true, |_| ());
+    let stays = [Standing::Best, Standing::Lost(Step::Oldest)];
+    assert_eq!(standings(oldest, external(2), external(1)), stays);
+    let goes = [Standing::Lost(Step::RouterId), Standing::Best];
+    assert_eq!(standings(Rules::default(), external(2), external(1)), goes);
+    // What is better before the tie breaks is taken, and internal paths have no such privilege.
+    let better = path(1, true, |a| a.local_pref = Some(200));
+    let outdone = [Standing::Lost(Step::LocalPref), Standing::Best];
+    assert_eq!(standings(oldest, external(2), better), outdone);
+    let internal = |host| path(host, false, |_| ());
+    assert_eq!(standings(oldest, internal(2), internal(1)), goes);
+}
+
+#[test]
+fn internal_paths_are_used_side_by_side_if_equally_far() {
+    let internal = |host| path(host, false, |_| ());
+    let mut paths = [internal(1), internal(2), internal(3)];
+    let rules = Rules {
+        multipath_internal: 4,
+        ..Rules::default()
+    };
+    let cost = |path: &Path| u32::from(path.is_from(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 3))));
+    decide(&mut paths, rules, cost);
+    let far = Standing::Lost(Step::IgpCost);
+    assert_eq!(
+        paths.map(|path| path.standing),
+        [Standing::Best, Standing::Multipath, far]
+    );
 }
 
 #[test]
@@ -222,15 +306,19 @@ proptest! {
                         a.med = med.map(u32::from);
                     });
                     weigh(&mut path, u32::from(weight));
+                    far(&mut path, host % 2 == 0 && neighbor != 1);
                     path
                 })
                 .collect();
             (Just(paths.clone()), Just(paths).prop_shuffle())
         }),
         multipath in 0u8..4,
+        multipath_internal in 0u8..4,
+        always_compare_med in any::<bool>(),
     ) {
-        let expected = standings(paths, multipath);
-        prop_assert_eq!(&expected, &standings(shuffled, multipath));
+        let rules = Rules { multipath, multipath_internal, always_compare_med, prefer_oldest: false };
+        let expected = ruled(paths, rules);
+        prop_assert_eq!(&expected, &ruled(shuffled, rules));
         prop_assert_eq!(expected.iter().filter(|standing| **standing == Standing::Best).count(), 1);
     }
 }

@@ -190,3 +190,65 @@ fn a_policy_that_changes_while_the_peer_restarts_leaves_its_paths_stale() {
     rib.stale_expired(one.address, &Family::ALL);
     assert_eq!(rib.take_changes()[0].route, None);
 }
+
+#[test]
+fn offered_routes_are_announced_as_a_policy_for_their_source_says() {
+    let mut rib = rib();
+    let queue = rib.peer_up(peer(1, true));
+    queue.take(100);
+    let net = |n: u8| prefix(&format!("10.{n}.0.0/16"));
+    let offers = [
+        (net(1), Some(RouteSource::Static)),
+        (net(2), Some(RouteSource::Kernel)),
+        (net(3), Some(RouteSource::Connected)),
+    ];
+    rib.offer(offers);
+    assert_eq!(told(&mut rib), []);
+    assert!(queue.is_empty(), "nothing without a policy");
+
+    let condition = vec![Condition::Source(vec![RouteSource::Static])];
+    let set = program(condition, vec![Change::Med(MedChange::Set(9))], Then::Accept);
+    let policies = |set: &Policy| {
+        BTreeMap::from([
+            (RouteSource::Static, set.clone()),
+            (RouteSource::Kernel, Policy::Accept),
+        ])
+    };
+    rib.set_redistribution(&policies(&set));
+    assert_eq!(told(&mut rib), [], "the gateway knows its own routes");
+    let mut announced: Vec<_> = take(&queue, 100)
+        .into_iter()
+        .map(|outgoing| match outgoing {
+            Outgoing::Announce(a, prefixes) => (prefixes, a.med, a.origin_word()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    announced.sort_by_key(|(prefixes, ..)| prefixes.clone());
+    let incomplete = net::policy::Origin::Incomplete;
+    assert_eq!(
+        announced,
+        [(vec![net(1)], Some(9), incomplete), (vec![net(2)], None, incomplete)]
+    );
+
+    // Announced outright it comes first; what a peer tells comes after.
+    rib.set_originated(&[net(1)]);
+    let one = peer(2, true);
+    rib.peer_up(one.clone());
+    rib.update(one.address, announce(&one, &["10.1.0.0/16"]))
+        .expect("within limits");
+    rib.take_changes();
+    let route = rib.view(Some(&net(1))).remove(0);
+    let sources: Vec<_> = route
+        .paths
+        .iter()
+        .map(|path| (path.source.as_str(), path.best))
+        .collect();
+    assert_eq!(sources, [("announced", true), ("static", false), ("ebgp", false)]);
+
+    assert_eq!(take(&queue, 100).len(), 1, "its origin is another");
+    rib.set_originated(&[]);
+    rib.offer([(net(1), None), (net(2), None)]);
+    assert_eq!(told(&mut rib), [(net(1), Source::Ebgp, Some(vec![one.address]))]);
+    assert_eq!(take(&queue, 100), [Outgoing::Withdraw(vec![net(1), net(2)])]);
+    assert_eq!(rib.offered(), [(net(3), Some(RouteSource::Connected))]);
+}

@@ -189,3 +189,26 @@ fn a_reset_with_a_pause_keeps_the_peer_out_for_as_long() {
         assert_eq!(bench.state(), if passive { State::Active } else { State::Connect });
     }
 }
+
+/// A machine that slept: every timer is late by a day at once.
+#[test]
+fn a_clock_that_jumps_by_a_day_ends_the_session_once_and_it_comes_back() {
+    for state in [State::Connect, State::OpenSent, State::OpenConfirm, State::Established] {
+        let mut bench = Bench::in_state(state);
+        bench.now += Duration::from_secs(86_400);
+        bench.feed(Event::Timeout);
+        let expired = if state >= State::OpenSent {
+            vec![(code::HOLD_TIMER, 0)]
+        } else {
+            vec![]
+        };
+        assert_eq!(bench.notifications(OUT), expired, "{state}");
+        assert!(bench.sent(OUT).len() <= 1, "no keepalive for each one missed");
+        // Nothing is due now, so that the driver does not spin.
+        assert!(bench.session.poll_timeout().is_some_and(|at| at > bench.now), "{state}");
+        if state >= State::OpenSent {
+            bench.expire();
+        }
+        assert_eq!(bench.state(), State::Connect, "{state}");
+    }
+}

@@ -32,6 +32,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 pub struct FullTable {
     /// From the first byte of the feeds until the receiver was told the better path of every prefix, seconds.
     pub load: f64,
+    /// Processor time of the program meanwhile, seconds: what is left of `load` where other programs have the cores.
+    pub load_cpu: f64,
     /// Resident memory beyond that with empty tables, bytes for each path of the feeds.
     pub bytes_per_path: f64,
     /// 99th percentile from announcement to receiver with nothing else to do, milliseconds.
@@ -40,6 +42,8 @@ pub struct FullTable {
     pub loaded: f64,
     /// From the first byte of the withdrawals until the receiver has no prefix, seconds.
     pub withdraw: f64,
+    /// Processor time of the program meanwhile, seconds.
+    pub withdraw_cpu: f64,
 }
 
 /// What a fan-out cost.
@@ -142,7 +146,7 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
     thread::sleep(SETTLE);
     let empty = resident(&bed.process)?;
 
-    let start = Instant::now();
+    let (start, before) = (Instant::now(), bed.process.processor_time());
     let mut loading = Vec::new();
     for (stream, feed) in feeds.into_iter().zip(0..) {
         loading.push(send(stream?, table, announcements, feed));
@@ -177,6 +181,7 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
     });
     converged.store(true, Ordering::Relaxed);
     let end = end.map_err(|error| format!("{error}\n{}", bed.process.log_tail()))?;
+    let load_cpu = (bed.process.processor_time() - before).as_secs_f64();
     let sent = prober.join().map_err(|_| "the probe panicked".to_owned())?;
     let feeds: Vec<_> = loading.into_iter().map(joined).collect::<Result<_, _>>()?;
     let last = 0x12_0000 + sent.len() as u32 - 1;
@@ -206,7 +211,7 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
         thread::sleep(Duration::from_millis(2));
     }
 
-    let withdrawn = Instant::now();
+    let (withdrawn, before) = (Instant::now(), bed.process.processor_time());
     let feeds = feeds.into_iter().zip(0..);
     let leaving: Vec<_> = feeds
         .map(|(stream, feed)| send(stream, table, withdrawals, feed))
@@ -215,15 +220,18 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
         Sighting::Empty(at) => Some(at),
         _ => None,
     })?;
+    let withdraw_cpu = (bed.process.processor_time() - before).as_secs_f64();
     for thread in leaving {
         joined(thread)?;
     }
     Ok(FullTable {
         load: end.duration_since(start).as_secs_f64(),
+        load_cpu,
         bytes_per_path: bytes as f64 / paths as f64,
         idle: percentile_99(delays),
         loaded,
         withdraw: gone.duration_since(withdrawn).as_secs_f64(),
+        withdraw_cpu,
     })
 }
 

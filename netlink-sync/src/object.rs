@@ -8,6 +8,9 @@ use crate::KernelNextHop;
 
 /// Length of `struct nhmsg`.
 const HEADER: usize = 8;
+/// Where the flags are in it, and `RTNH_F_DEAD`.
+const FLAGS: usize = 4;
+const DEAD: u32 = 1;
 const NHA_ID: u16 = 1;
 const NHA_GROUP: u16 = 2;
 const NHA_BLACKHOLE: u16 = 4;
@@ -17,10 +20,10 @@ const NHA_GATEWAY: u16 = 6;
 const TYPE: u16 = 0x3fff;
 
 /// What a next-hop object stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Object {
-    /// One way out.
-    Single(KernelNextHop),
+    /// One way out, that the kernel does not use while it is dead: its interface is down.
+    Single { hop: KernelNextHop, dead: bool },
     /// Nowhere.
     Blackhole,
     /// Several objects, each with its weight.
@@ -46,11 +49,14 @@ pub(crate) fn object(body: &[u8]) -> Option<(u32, Object)> {
     } else if !group.is_empty() {
         Object::Group(group)
     } else if gateway.is_some() || interface.is_some() {
-        Object::Single(KernelNextHop {
-            gateway,
-            interface,
-            weight: 1,
-        })
+        Object::Single {
+            hop: KernelNextHop {
+                gateway,
+                interface,
+                weight: 1,
+            },
+            dead: flags(body)? & DEAD != 0,
+        }
     } else {
         return None;
     };
@@ -76,6 +82,10 @@ fn attributes(body: &[u8]) -> Option<Vec<(u16, &[u8])>> {
     Some(found)
 }
 
+fn flags(body: &[u8]) -> Option<u32> {
+    number(body.get(FLAGS..HEADER)?)
+}
+
 fn number(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.try_into().ok()?))
 }
@@ -96,13 +106,13 @@ fn members(value: &[u8]) -> Option<Vec<(u32, u16)>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// The body of a message with these attributes.
-    pub(in crate::fpm) fn body(attributes: &[(u16, &[u8])]) -> Vec<u8> {
+    pub(crate) fn body(attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut body = vec![0; HEADER];
         for (kind, value) in attributes {
             body.extend(u16::try_from(value.len() + 4).expect("short").to_ne_bytes());
@@ -114,7 +124,7 @@ pub(super) mod tests {
     }
 
     /// The body of a single object.
-    pub(in crate::fpm) fn single(id: u32, gateway: [u8; 4], interface: u32) -> Vec<u8> {
+    pub(crate) fn single(id: u32, gateway: [u8; 4], interface: u32) -> Vec<u8> {
         body(&[
             (NHA_ID, &id.to_ne_bytes()),
             (NHA_GATEWAY, &gateway),
@@ -123,7 +133,7 @@ pub(super) mod tests {
     }
 
     /// The body of a group.
-    pub(in crate::fpm) fn group(id: u32, members: &[(u32, u8)]) -> Vec<u8> {
+    pub(crate) fn group(id: u32, members: &[(u32, u8)]) -> Vec<u8> {
         let mut value = Vec::new();
         for (member, weight) in members {
             value.extend(member.to_ne_bytes());
@@ -140,7 +150,7 @@ pub(super) mod tests {
             interface: Some(IfIndex(3)),
             weight: 1,
         };
-        assert_eq!((id, object_found), (14, Object::Single(hop)));
+        assert_eq!((id, object_found), (14, Object::Single { hop, dead: false }));
         let members = group(15, &[(14, 1), (16, 200)]);
         assert_eq!(object(&members), Some((15, Object::Group(vec![(14, 1), (16, 200)]))));
         assert_eq!(object_id(&members), Some(15));

@@ -1,0 +1,95 @@
+//! What the tables hold, for whoever watches them: each change of the adj-rib-ins with the attributes before and after
+//! policy (RFC 7854), and everything that there is (RFC 6396).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use net::Prefix;
+
+use super::{Path, Rib, Standing};
+use crate::mrt::{Entry, Snapshot, Table};
+use crate::wire::Attributes;
+
+/// The path of a peer to a prefix, or its absence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Learned {
+    /// The peer.
+    pub peer: IpAddr,
+    /// The prefix.
+    pub prefix: Prefix,
+    /// The attributes as they came; `None`: there is no path any more.
+    pub received: Option<Arc<Attributes>>,
+    /// The attributes after policy; `None`: there is no path, or it takes no part in the decision process.
+    pub accepted: Option<Arc<Attributes>>,
+}
+
+impl Learned {
+    pub(super) fn new(peer: IpAddr, prefix: Prefix, path: &Path) -> Self {
+        Self {
+            peer,
+            prefix,
+            received: Some(Arc::clone(&path.received)),
+            accepted: path.is_eligible().then(|| Arc::clone(path.attributes())),
+        }
+    }
+
+    pub(super) const fn gone(peer: IpAddr, prefix: Prefix) -> Self {
+        Self {
+            peer,
+            prefix,
+            received: None,
+            accepted: None,
+        }
+    }
+}
+
+impl Rib {
+    /// From now on changes are kept for [`Rib::take_learned`], or not any more.
+    pub fn watch(&mut self, watched: bool) {
+        self.learned = watched.then(Vec::new);
+    }
+
+    /// The changes since it was asked last, oldest first; none of a peer whose session ended with all its paths.
+    pub fn take_learned(&mut self) -> Vec<Learned> {
+        self.learned.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The paths of a table.
+    pub fn snapshot(&self, table: Table) -> Snapshot {
+        let paths = self
+            .table
+            .iter()
+            .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)));
+        let wanted = |path: &Path| match table {
+            Table::AdjRibIn => path.peer.is_some(),
+            Table::LocRib => path.standing == Standing::Best,
+        };
+        let entry = |(prefix, path): (Prefix, &Path)| Entry {
+            prefix,
+            peer: path.peer.clone(),
+            attributes: Arc::clone(match table {
+                Table::AdjRibIn => &path.received,
+                Table::LocRib => path.attributes(),
+            }),
+        };
+        Snapshot {
+            table,
+            asn: self.asn,
+            router_id: self.router_id,
+            entries: paths.filter(|(_, path)| wanted(path)).map(entry).collect(),
+        }
+    }
+
+    /// Every path of every peer, or of one.
+    pub fn every_learned(&self, of: Option<IpAddr>) -> Vec<Learned> {
+        let paths = self
+            .table
+            .iter()
+            .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)));
+        let learned = |(prefix, path): (Prefix, &Path)| {
+            let peer = path.peer.as_ref()?.address;
+            of.is_none_or(|of| of == peer).then(|| Learned::new(peer, prefix, path))
+        };
+        paths.filter_map(learned).collect()
+    }
+}

@@ -1,0 +1,84 @@
+//! Validation of origins (RFC 6811): each path has its validity, and is looked at again when the RPKI says something else.
+
+use std::sync::Arc;
+
+use net::Prefix;
+use net::policy::Validity;
+
+use super::{Changed, Path, Rib, mark};
+use crate::policy::Marks;
+use crate::rpki::{self, VrpSet};
+use crate::wire::Attributes;
+
+impl Rib {
+    /// Takes what the RPKI says now; `None` while it says nothing. Paths of which it says something else go through import
+    /// policy again, and where they are best through export policies.
+    pub fn set_vrps(&mut self, vrps: Option<Arc<VrpSet>>) {
+        if self.vrps == vrps {
+            return;
+        }
+        self.vrps = vrps;
+        let differs = |prefix: &Prefix, path: &Path| self.validity(prefix, &path.received) != path.marks().validity;
+        let touched = self
+            .table
+            .iter()
+            .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)))
+            .filter(|(prefix, path)| differs(prefix, path))
+            .map(|(prefix, path)| (prefix, path.peer.clone(), Arc::clone(&path.received), path.stale));
+        for (prefix, peer, received, stale) in touched.collect::<Vec<_>>() {
+            // Its policies may have changed since the path was told.
+            let info = peer.map(|peer| {
+                let current = self.peers.get(&peer.address);
+                current.map_or(peer, |current| Arc::clone(&current.info))
+            });
+            match info {
+                Some(info) => {
+                    let path = Path {
+                        stale,
+                        ..self.import(&info, prefix, &received)
+                    };
+                    self.insert(&info, prefix, path);
+                }
+                None => self.validate_own(&prefix),
+            }
+        }
+        self.attributes.sweep();
+    }
+
+    /// What the RPKI says of a route.
+    pub(super) fn validity(&self, prefix: &Prefix, attributes: &Attributes) -> Validity {
+        self.vrps.as_ref().map_or(Validity::NotFound, |vrps| {
+            vrps.validate(prefix, rpki::origin(attributes, self.asn))
+        })
+    }
+
+    /// What it says, for dry runs.
+    pub fn vrps(&self) -> Option<&VrpSet> {
+        self.vrps.as_deref()
+    }
+
+    fn validate_own(&mut self, prefix: &Prefix) {
+        let Some(at) = self.table.position(prefix) else {
+            return;
+        };
+        let own = self.table.at(at).paths.iter().find(|path| path.peer.is_none());
+        let Some(changed) = own.map(|path| self.own_marks(prefix, &path.received)) else {
+            return;
+        };
+        let entry = self.table.at_mut(at);
+        for path in entry.paths.iter_mut().filter(|path| path.peer.is_none()) {
+            path.changed.clone_from(&changed);
+        }
+        mark(&mut self.dirty, at, entry);
+    }
+
+    /// What validation attaches to a path that the speaker originates.
+    pub(super) fn own_marks(&self, prefix: &Prefix, attributes: &Arc<Attributes>) -> Option<Arc<Changed>> {
+        let marks = Marks {
+            validity: self.validity(prefix, attributes),
+            ..Marks::default()
+        };
+        let attributes = Arc::clone(attributes);
+        (marks != Marks::default()).then(|| Arc::new(Changed { attributes, marks }))
+    }
+}
