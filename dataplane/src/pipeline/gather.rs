@@ -17,7 +17,7 @@ impl Pipeline {
         };
         match self.fragments.gather(&fragment, Packet { mbuf, meta }, self.now) {
             Gathered::Ports(ports, packet) if meta.ip.fragment == FragmentPart::First => {
-                self.walk_v4(tables, packet);
+                self.walk_v4(tables, with_ports(packet, ports));
                 let waited = self.fragments.released(&fragment.datagram);
                 self.gathered
                     .extend(waited.into_iter().map(|packet| with_ports(packet, ports)));

@@ -298,6 +298,7 @@ impl Scene {
         for connection in &all {
             let _ = next.restore(connection, 0);
         }
+        next.expire(self.now, 0, &mut |_, _| {});
         self.now.0 += 1_000_000_000;
         for mut engine in [self.engine, next] {
             engine.expire(self.now, usize::MAX, &mut |_, _| {});
