@@ -22,7 +22,7 @@ pub struct Summary {
     pub host: HostView,
     pub vpcs: Vec<VpcView>,
     pub bgp: BgpSummary,
-    pub kernel: netlink_sync::Status,
+    pub kernel: KernelSummary,
     pub routes: usize,
     pub memory: MemoryView,
     pub connections: u64,
@@ -127,6 +127,19 @@ pub struct VpcView {
 pub struct BgpSummary {
     pub configured: usize,
     pub established: usize,
+}
+
+/// What [`netlink_sync::Status`] says of our routes; the whole is `show kernel`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct KernelSummary {
+    pub installed: usize,
+    pub pending: usize,
+    pub refused: usize,
+    pub held: usize,
 }
 
 /// `show bgp`.

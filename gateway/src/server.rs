@@ -24,8 +24,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::api::{
-    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, KernelView, MemoryView, NeighborRow, Offloads,
-    PeerView, PortView, RouteRow, Summary, VpcView, WorkerView,
+    Bgp, BgpSummary, ConnectionRow, DropRow, Generations, HostView, KernelSummary, KernelView, MemoryView, NeighborRow,
+    Offloads, PeerView, PortView, RouteRow, Summary, VpcView, WorkerView,
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
@@ -238,6 +238,7 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
     for worker in 0..shared.workers() {
         connections += u64::from(shared.ask_worker(worker, |engine| engine.stats().connections).await?);
     }
+    let kernel = shared.mirror.status();
     let stats = shared.ask(|manager| manager.rib.stats()).await?;
     let routes = stats.prefixes_v4 + stats.prefixes_v6;
     // Readers have one copy while the other is written.
@@ -263,7 +264,12 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
             configured: known,
             established,
         },
-        kernel: shared.mirror.status(),
+        kernel: KernelSummary {
+            installed: kernel.installed,
+            pending: kernel.pending,
+            refused: kernel.refused,
+            held: kernel.held,
+        },
         routes,
         memory: MemoryView {
             rib_bytes: stats.rib_bytes,
