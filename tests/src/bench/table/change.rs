@@ -188,7 +188,10 @@ fn read(reader: &Reader, keys: &[IpAddr], stop: &AtomicBool, saw: impl Fn(u64)) 
         .collect();
     let (start, mut lookups, mut last) = (thread_time(), 0u64, 0);
     let mut bursts = keys.chunks(Tables::BURST).cycle();
-    while !stop.load(Ordering::Acquire) {
+    // One round in any case: a thread that was not let run in time still has a rate.
+    let mut running = true;
+    while running {
+        running = !stop.load(Ordering::Acquire);
         for burst in bursts.by_ref().take(BURSTS) {
             let Some(tables) = reader.enter() else { return 0.0 };
             let found = tables.resolve_v4_burst(burst.len(), |i| (VrfId::DEFAULT, burst[i]), |_| 7);
