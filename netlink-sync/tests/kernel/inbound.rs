@@ -1,8 +1,9 @@
 //! What the kernel has is told.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use net::{NeighborState, RouteKind, VrfId};
+use net::{IfIndex, NeighborState, RouteKind, VrfId};
 use netlink_sync::Tuning;
 use tokio::time::Instant;
 
@@ -228,6 +229,33 @@ fn a_wanted_neighbor_is_resolved_and_its_loss_is_told() {
     });
 }
 
+/// Asks for a neighbour as the gateway does, again and again, until the kernel has told of a state that is wanted.
+async fn ask_until(
+    world: &mut World,
+    interface: IfIndex,
+    address: IpAddr,
+    what: &str,
+    wanted: impl Fn(NeighborState) -> bool,
+) {
+    let seen = world.model.seen_neighbors.len();
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !world
+        .model
+        .seen_neighbors
+        .iter()
+        .skip(seen)
+        .any(|(key, state)| *key == (interface, address) && wanted(*state))
+    {
+        assert!(
+            Instant::now() < deadline,
+            "waited in vain for {what}: {:?}",
+            world.model.seen_neighbors
+        );
+        world.mirror.request_neighbor(interface, address);
+        world.take_for(Duration::from_millis(500)).await;
+    }
+}
+
 /// The kernel sees nothing of what the gateway sends to a neighbour, so it is asked to confirm it: then it is reachable again,
 /// or failed, and each of that is told by the kernel itself.
 #[test]
@@ -249,35 +277,17 @@ fn a_stale_neighbor_that_is_asked_for_is_confirmed_or_lost() {
         }
         let mut world = World::start().await;
         let address = "192.0.2.2".parse().expect("address");
-        let state = move |m: &crate::world::Model| m.neighbors.get(&(a, address)).copied();
-        let stale = move |m: &crate::world::Model| matches!(state(m), Some(NeighborState::Stale(_)));
         world.until("the carrier", |m| m.link("va").is_some_and(|l| l.up)).await;
-        world.mirror.request_neighbor(a, address);
-        world.until("it to be stale", stale).await;
+        let stale = |state: NeighborState| matches!(state, NeighborState::Stale(_));
+        let reachable = |state: NeighborState| matches!(state, NeighborState::Reachable(_));
+        ask_until(&mut world, a, address, "it to be stale", stale).await;
         // Asked for, it answers.
-        let seen = world.model.seen_neighbors.len();
-        world.mirror.request_neighbor(a, address);
-        world
-            .until("its confirmation", |m| {
-                let later = m.seen_neighbors.iter().skip(seen);
-                later
-                    .map(|(_, state)| state)
-                    .any(|state| matches!(state, NeighborState::Reachable(_)))
-            })
-            .await;
-        world.until("it to be stale again", stale).await;
+        ask_until(&mut world, a, address, "its confirmation", reachable).await;
         // It is silent, while its link stays up.
         peer.ip("link set vb arp off");
-        loop {
-            world.mirror.request_neighbor(a, address);
-            let asked = Instant::now();
-            let lost = move |m: &crate::world::Model| state(m) == Some(NeighborState::Failed);
-            world
-                .until("the loss", move |m| lost(m) || asked.elapsed() > Duration::from_secs(3))
-                .await;
-            if lost(&world.model) {
-                break;
-            }
-        }
+        ask_until(&mut world, a, address, "the loss", |state| {
+            state == NeighborState::Failed
+        })
+        .await;
     });
 }

@@ -317,6 +317,17 @@ impl World {
         }
     }
 
+    /// Takes the events of a while.
+    pub(crate) async fn take_for(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while let Ok(batch) = timeout_at(deadline, self.events.recv()).await {
+            batch
+                .expect("the mirror stopped")
+                .into_iter()
+                .for_each(|e| self.model.take(e));
+        }
+    }
+
     /// Takes events while it waits for the mirror's own state.
     pub(crate) async fn until_status(&mut self, what: &str, settled: impl Fn(&Status) -> bool) {
         let deadline = Instant::now() + PATIENCE;
