@@ -1,3 +1,5 @@
+//! BFD between two engines over a link that loses and delays, and between an engine and packets that are none.
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
