@@ -22,7 +22,7 @@ use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
-use crate::rib::{Delivery, Rib};
+use crate::rib::{Delivery, Excess, PATHS_OF_PREFIX, Rib};
 use crate::rpki::{Caches, RpkiState};
 use crate::session::{Ending, State as SessionState};
 use crate::wire::{Cease, Context, Notification};
@@ -279,7 +279,7 @@ impl Core {
                     opened: *opened,
                     context: Context {
                         four_octet_as: true,
-                        ..info.context.clone()
+                        ..info.context.as_received()
                     },
                     since: bmp::now(),
                 };
@@ -308,11 +308,20 @@ impl Core {
                         warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
                     }
                     handle.warned = received >= max.warn;
-                    if excess.is_some() {
-                        warn!(%peer, received, limit = max.limit, "too many prefixes");
-                        // A task that has ended needs no order.
-                        let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
-                    }
+                }
+                if let Some(excess) = excess {
+                    let pause = match excess {
+                        Excess::Prefixes { received, limit } => {
+                            warn!(%peer, received, limit, "too many prefixes");
+                            handle.config.max_prefixes.and_then(|max| max.restart)
+                        }
+                        Excess::Paths(prefix) => {
+                            warn!(%peer, %prefix, limit = PATHS_OF_PREFIX, "too many paths of one prefix");
+                            None
+                        }
+                    };
+                    // A task that has ended needs no order.
+                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, pause));
                 }
                 if let Some(family) = end_of_rib {
                     self.held.push(Event::EndOfRib { peer, family });
