@@ -351,6 +351,7 @@ impl Peer {
             enforce_first_as: self.config.enforce_first_as,
             role: self.config.role,
             max_prefixes: self.config.max_prefixes.map(|max| max.limit),
+            send_paths: self.config.add_path.send,
             local,
         };
         // A peer that restarts does not tell its table before it has ours.

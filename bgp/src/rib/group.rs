@@ -1,12 +1,12 @@
 //! Update groups: peers that are told the same share one adj-rib-out, one computation of each change and one encoding.
 //!
 //! Two peers are in one group if nothing that decides about an announcement tells them apart: kind of session,
-//! negotiated families and encodings, export policy, our addresses towards them. What is still different between them is
+//! negotiated families and encodings, how many paths of a prefix, export policy, our addresses towards them. What is still different between them is
 //! what a peer must not get back: routes that it told itself, and routes with its AS in the path (RFC 4271 section 9.1.3
 //! allows to leave those out). Such routes are excluded for that peer; for a batch in which it has one, what it is told is composed
 //! for it alone. Every peer is told in the same bytes as if it were alone in its group.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -15,18 +15,22 @@ use net::Prefix;
 use smallvec::SmallVec;
 
 use super::intern::Interner;
+use super::next_hops::NextHops;
 use super::out_queue::{Batch, Delivery, OutQueue, Words};
+use super::path_ids::PathIds;
 use super::table::{Entry, Table};
-use super::{PeerInfo, Standing, export};
+use super::{Path, PeerInfo, Rules, Standing, decision, export};
 use crate::policy::{Marks, Policy};
-use crate::wire::{AsPathSegment, Attributes, Context};
-use crate::{Family, Role};
+use crate::wire::{AsPathSegment, Attributes, Context, Nlri};
+use crate::{Family, Role, SendPaths};
 
 /// What decides about announcements to a peer, but for exclusions.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Audience {
     pub(super) ebgp: bool,
+    /// As far as what is sent is concerned.
     pub(super) context: Context,
+    pub(super) send_paths: SendPaths,
     pub(super) export: Policy,
     pub(super) advertise_learned: bool,
     pub(super) role: Option<Role>,
@@ -43,7 +47,8 @@ impl Audience {
     pub(super) fn of(info: &PeerInfo) -> Self {
         Self {
             ebgp: info.ebgp,
-            context: info.context.clone(),
+            context: info.context.as_sent(),
+            send_paths: info.send_paths,
             export: info.export.clone(),
             advertise_learned: info.advertise_learned,
             role: info.role,
@@ -54,9 +59,29 @@ impl Audience {
             neighbor: info.export.asks_for_neighbor().then_some(info.address),
         }
     }
+
+    /// Of a prefix of the family it is told several paths, by their identifiers.
+    fn sends_several(&self, family: Family) -> bool {
+        self.send_paths != SendPaths::None && self.context.sends_path_ids(family)
+    }
+
+    /// The same of any family.
+    pub(super) fn sends_any_several(&self) -> bool {
+        Family::ALL.into_iter().any(|family| self.sends_several(family))
+    }
 }
 
-/// What is told of a prefix.
+/// What announcements are made with.
+#[derive(Debug)]
+pub(super) struct Exporting<'a> {
+    pub(super) interner: &'a mut Interner<Attributes>,
+    pub(super) local_as: u32,
+    pub(super) rules: Rules,
+    pub(super) next_hops: &'a NextHops,
+    pub(super) path_ids: &'a PathIds,
+}
+
+/// A path that is told of a prefix.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) attributes: Arc<Attributes>,
@@ -79,17 +104,20 @@ impl PartialEq for Told {
 
 type Counts = [u32; Family::ALL.len()];
 
+/// Announcements remembered where several paths are told.
+const MEMOS: usize = 8;
+
 #[derive(Debug)]
 struct Member {
     asn: u32,
     queue: Arc<OutQueue>,
-    /// Prefixes that are told to the group and not to this peer.
+    /// Paths that are told to the group and not to this peer.
     excluded: Counts,
 }
 
 #[derive(Debug)]
 struct Change {
-    prefix: Prefix,
+    nlri: Nlri,
     before: Option<Told>,
     after: Option<Told>,
 }
@@ -103,7 +131,7 @@ pub struct GroupWork {
     pub batches: u64,
 }
 
-/// The last announcement computed: neighbouring prefixes often share their attributes.
+/// An announcement computed: neighbouring prefixes often share their attributes.
 #[derive(Debug)]
 struct Memo {
     attributes: Arc<Attributes>,
@@ -121,48 +149,51 @@ pub(super) struct Group {
     asns: HashMap<u32, SmallVec<[IpAddr; 1]>, RandomState>,
     /// By position in the table.
     told: Vec<Option<Told>>,
+    /// The same where several paths are told, each with its identifier.
+    several: Vec<Vec<(u32, Told)>>,
     counts: Counts,
-    /// Prefixes that members are not told, summed over the members.
+    /// Paths that members are not told, summed over the members.
     exclusions: u32,
     changes: Vec<Change>,
     /// Members with an exclusion in the changes.
     irregular: BTreeSet<IpAddr>,
-    memo: Option<Memo>,
+    /// The last few.
+    memos: VecDeque<Memo>,
     pub(super) work: GroupWork,
 }
 
 impl Group {
     /// A group without members, that knows what it would be told.
-    pub(super) fn new(audience: Audience, table: &Table, interner: &mut Interner<Attributes>, local_as: u32) -> Self {
+    pub(super) fn new(audience: Audience, table: &Table, exporting: &mut Exporting<'_>) -> Self {
         let mut group = Self {
             audience,
             members: BTreeMap::new(),
             asns: HashMap::default(),
             told: Vec::new(),
+            several: Vec::new(),
             counts: Counts::default(),
             exclusions: 0,
             changes: Vec::new(),
             irregular: BTreeSet::new(),
-            memo: None,
+            memos: VecDeque::new(),
             work: GroupWork::default(),
         };
         for (at, entry) in table.iter() {
-            group.advertise(at, entry, interner, local_as);
+            group.advertise(at, entry, exporting);
         }
         group.changes.clear();
-        group.memo = None;
+        group.memos.clear();
         group
     }
 
     /// Adds a peer with its queue, which is not touched.
     pub(super) fn join(&mut self, info: &PeerInfo, queue: Arc<OutQueue>, table: &Table) {
         let mut excluded = Counts::default();
-        for (at, told) in (0..).zip(&self.told) {
-            if told
-                .as_ref()
-                .is_some_and(|told| self.excludes(told, info.address, info.asn))
-            {
-                excluded[Family::of(&table.at(at).prefix).index()] += 1;
+        for at in self.positions() {
+            for (_, told) in self.all_told(at) {
+                if self.excludes(told, info.address, info.asn) {
+                    excluded[Family::of(&table.at(at).prefix).index()] += 1;
+                }
             }
         }
         self.exclusions += excluded.iter().sum::<u32>();
@@ -194,18 +225,27 @@ impl Group {
         self.members.len()
     }
 
-    /// What a peer with this address and AS is told of the prefix at a position, were it a member.
-    pub(super) fn told(&self, at: u32, address: IpAddr, asn: u32) -> Option<&Arc<Attributes>> {
-        let told = self.told.get(at as usize)?.as_ref()?;
-        (!self.excludes(told, address, asn)).then_some(&told.attributes)
+    /// What a peer with this address and AS is told of the prefix at a position, were it a member: paths by identifier, or one
+    /// under 0.
+    pub(super) fn told(&self, at: u32, address: IpAddr, asn: u32) -> impl Iterator<Item = (u32, &Arc<Attributes>)> {
+        let told = self.all_told(at);
+        let visible = told.filter(move |(_, told)| !self.excludes(told, address, asn));
+        visible.map(|(id, told)| (id, &told.attributes))
+    }
+
+    /// What is told of the prefix at a position.
+    fn all_told(&self, at: u32) -> impl Iterator<Item = (u32, &Told)> {
+        let one = self.told.get(at as usize).into_iter().flatten();
+        let several = self.several.get(at as usize).into_iter().flatten();
+        one.map(|told| (0, told)).chain(several.map(|(id, told)| (*id, told)))
     }
 
     /// Positions that may have been told of.
     pub(super) fn positions(&self) -> std::ops::Range<u32> {
-        0..u32::try_from(self.told.len()).unwrap_or(u32::MAX)
+        0..u32::try_from(self.told.len().max(self.several.len())).unwrap_or(u32::MAX)
     }
 
-    /// Prefixes of a family that a member has been told.
+    /// Paths of a family that a member has been told.
     pub(super) fn count(&self, address: IpAddr, family: Family) -> u32 {
         let excluded = self
             .members
@@ -215,8 +255,12 @@ impl Group {
     }
 
     /// Brings what the group was told of a prefix up to date. The members hear of it with [`Group::flush`].
-    pub(super) fn advertise(&mut self, at: u32, entry: &Entry, interner: &mut Interner<Attributes>, local_as: u32) {
-        let wanted = self.wanted(entry, interner, local_as);
+    pub(super) fn advertise(&mut self, at: u32, entry: &Entry, exporting: &mut Exporting<'_>) {
+        if self.audience.sends_several(Family::of(&entry.prefix)) {
+            return self.advertise_several(at, entry, exporting);
+        }
+        let best = entry.paths.iter().find(|path| path.standing == Standing::Best);
+        let wanted = best.and_then(|best| self.announcement(&entry.prefix, best, exporting));
         let position = at as usize;
         if self.told.len() <= position {
             if wanted.is_none() {
@@ -228,7 +272,46 @@ impl Group {
             return;
         }
         let before = std::mem::replace(&mut self.told[position], wanted.clone());
-        let family = Family::of(&entry.prefix).index();
+        self.change(entry.prefix.into(), before, wanted);
+    }
+
+    /// The same for several paths: each is announced, replaced and withdrawn by its identifier.
+    fn advertise_several(&mut self, at: u32, entry: &Entry, exporting: &mut Exporting<'_>) {
+        let wanted = self.wanted(at, entry, exporting);
+        let position = at as usize;
+        if self.several.len() <= position {
+            if wanted.is_empty() {
+                return;
+            }
+            self.several.resize(position + 1, Vec::new());
+        }
+        if self.several[position] == wanted {
+            return;
+        }
+        let before = std::mem::replace(&mut self.several[position], wanted.clone());
+        let prefix = entry.prefix;
+        let told = |told: &[(u32, Told)], id| {
+            told.iter()
+                .find(|(known, _)| *known == id)
+                .map(|(_, told)| told.clone())
+        };
+        for (path_id, gone) in &before {
+            if told(&wanted, *path_id).is_none() {
+                let path_id = *path_id;
+                self.change(Nlri { prefix, path_id }, Some(gone.clone()), None);
+            }
+        }
+        for (path_id, new) in wanted {
+            let before = told(&before, path_id);
+            if before.as_ref() != Some(&new) {
+                self.change(Nlri { prefix, path_id }, before, Some(new));
+            }
+        }
+    }
+
+    /// What is told of a path has changed.
+    fn change(&mut self, nlri: Nlri, before: Option<Told>, wanted: Option<Told>) {
+        let family = Family::of(&nlri.prefix).index();
         self.counts[family] = self.counts[family] + u32::from(wanted.is_some()) - u32::from(before.is_some());
         // Most groups exclude nothing from anybody: then there is no need to look at paths that nobody thinks of any more.
         if let Some(told) = before.as_ref().filter(|_| self.exclusions > 0) {
@@ -242,13 +325,13 @@ impl Group {
             }
         }
         self.changes.push(Change {
-            prefix: entry.prefix,
+            nlri,
             before,
             after: wanted,
         });
     }
 
-    /// Counts one prefix more, or less, that a member is not told.
+    /// Counts one path more, or less, that a member is not told.
     fn exclude(&mut self, address: IpAddr, family: usize, more: bool) {
         if let Some(member) = self.members.get_mut(&address) {
             let counts = [&mut member.excluded[family], &mut self.exclusions];
@@ -266,7 +349,7 @@ impl Group {
 
     /// What the members have to be told of the changes, each in its queue.
     pub(super) fn flush(&mut self, deliveries: &mut Vec<Delivery>) {
-        self.memo = None;
+        self.memos.clear();
         if self.changes.is_empty() {
             return;
         }
@@ -299,50 +382,83 @@ impl Group {
         for change in &self.changes {
             let (before, after) = (visible(&change.before), visible(&change.after));
             if before.as_ref().map(Arc::as_ptr) != after.as_ref().map(Arc::as_ptr) {
-                words.add(change.prefix, after);
+                words.add(change.nlri, after);
                 prefixes += 1;
             }
         }
         Batch::new(words.into_updates(), prefixes, self.audience.context.clone())
     }
 
-    /// What the group is to be told of a prefix.
-    fn wanted(&mut self, entry: &Entry, interner: &mut Interner<Attributes>, local_as: u32) -> Option<Told> {
-        let best = entry.paths.iter().find(|path| path.standing == Standing::Best)?;
+    /// Which paths the group is to be told of a prefix, each with its identifier, and as what.
+    fn wanted(&mut self, at: u32, entry: &Entry, exporting: &mut Exporting<'_>) -> Vec<(u32, Told)> {
+        let ids = exporting.path_ids;
+        let mut wanted = Vec::new();
+        let mut told = |group: &mut Self, path: &Path, exporting: &mut Exporting<'_>| {
+            let told = group.announcement(&entry.prefix, path, exporting);
+            wanted.extend(ids.of(at, path).zip(told));
+            wanted.len()
+        };
+        match self.audience.send_paths {
+            SendPaths::None => {}
+            SendPaths::All => {
+                for path in entry.paths.iter().filter(|path| path.is_eligible()) {
+                    told(self, path, exporting);
+                }
+            }
+            SendPaths::Best(most) => {
+                let next_hops = exporting.next_hops;
+                let cost = |path: &Path| next_hops.cost(path.attributes().next_hop);
+                for path in decision::ranked(&entry.paths, exporting.rules, cost) {
+                    if told(self, path, exporting) == usize::from(most.get()) {
+                        break;
+                    }
+                }
+            }
+        }
+        wanted
+    }
+
+    /// As what the group is to be told of a path, if at all.
+    fn announcement(&mut self, prefix: &Prefix, path: &Path, exporting: &mut Exporting<'_>) -> Option<Told> {
         let audience = &self.audience;
-        if !audience.context.families.contains(&Family::of(&entry.prefix)) {
+        let family = Family::of(prefix);
+        if !audience.context.families.contains(&family) {
             return None;
         }
-        if best
+        if path
             .peer
             .as_ref()
             .is_some_and(|from| !audience.advertise_learned || !from.ebgp)
         {
             return None;
         }
-        let (v4, marks) = (entry.prefix.is_v4(), best.marks());
-        let uniform = audience.export.of(&entry.prefix).is_uniform();
-        if uniform
-            && let Some(memo) = &self.memo
-            && Arc::ptr_eq(&memo.attributes, best.attributes())
-            && memo.from.as_ref().map(Arc::as_ptr) == best.peer.as_ref().map(Arc::as_ptr)
-            && (memo.v4, memo.marks) == (v4, marks)
-        {
+        let (v4, marks) = (prefix.is_v4(), path.marks());
+        let uniform = audience.export.of(prefix).is_uniform();
+        let known = |memo: &&Memo| {
+            Arc::ptr_eq(&memo.attributes, path.attributes())
+                && memo.from.as_ref().map(Arc::as_ptr) == path.peer.as_ref().map(Arc::as_ptr)
+                && (memo.v4, memo.marks) == (v4, marks)
+        };
+        if uniform && let Some(memo) = self.memos.iter().find(known) {
             return memo.result.clone();
         }
         self.work.exports += 1;
-        let attributes = export::export(audience, local_as, &entry.prefix, best);
+        let attributes = export::export(audience, exporting.local_as, prefix, path);
         let result = attributes.map(|attributes| Told {
-            attributes: interner.intern(attributes),
-            from: best.peer.clone(),
+            attributes: exporting.interner.intern(attributes),
+            from: path.peer.clone(),
         });
-        self.memo = uniform.then(|| Memo {
-            attributes: Arc::clone(best.attributes()),
-            from: best.peer.clone(),
-            marks,
-            v4,
-            result: result.clone(),
-        });
+        let most = if audience.sends_several(family) { MEMOS } else { 1 };
+        self.memos.truncate(most - 1);
+        if uniform {
+            self.memos.push_front(Memo {
+                attributes: Arc::clone(path.attributes()),
+                from: path.peer.clone(),
+                marks,
+                v4,
+                result: result.clone(),
+            });
+        }
         result
     }
 

@@ -5,6 +5,7 @@
 //! message type (RFC 4271 section 6.1), notifications with the data that the RFC asks for, attributes in one shape for
 //! the decision process, and the RFC 7606 outcome of an UPDATE as one value.
 
+mod add_path;
 mod attributes;
 mod notification;
 mod open;
@@ -13,6 +14,7 @@ mod update;
 use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire as library;
 
+pub use add_path::{AddPathFamily, Nlri};
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use net::{IpNet, Prefix};
 use rustbgpd_wire as library;
 
-use super::{Attributes, NextHop, Notification, PathAttribute, code};
+use super::{AddPathFamily, Attributes, NextHop, Nlri, Notification, PathAttribute, code};
 use crate::Family;
 
 /// What the session knows that decoding and encoding need.
@@ -25,9 +25,55 @@ pub struct Context {
     pub ipv6_next_hop_for_ipv4: bool,
     /// The peer takes messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
+    /// Families whose prefixes have path identifiers, in which direction (RFC 7911).
+    pub add_path: Vec<AddPathFamily>,
 }
 
 impl Context {
+    /// Prefixes of a family that the peer tells have path identifiers.
+    pub fn receives_path_ids(&self, family: Family) -> bool {
+        self.add_path
+            .iter()
+            .any(|entry| entry.family == family && entry.receive)
+    }
+
+    /// Prefixes of a family that the peer is told have path identifiers.
+    pub fn sends_path_ids(&self, family: Family) -> bool {
+        self.add_path.iter().any(|entry| entry.family == family && entry.send)
+    }
+
+    /// As far as UPDATEs to the peer are concerned.
+    #[must_use]
+    pub fn as_sent(&self) -> Self {
+        let sent = |entry: &AddPathFamily| AddPathFamily {
+            receive: false,
+            ..*entry
+        };
+        Self {
+            add_path: self.add_path.iter().filter(|entry| entry.send).map(sent).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// As UPDATEs of the peer are written: for whoever passes on what came.
+    #[must_use]
+    pub fn as_received(&self) -> Self {
+        let turned = |entry: &AddPathFamily| AddPathFamily {
+            send: entry.receive,
+            ..*entry
+        };
+        Self {
+            add_path: self.add_path.iter().map(turned).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What [`Context::receives_path_ids`] says, as the library takes it.
+    fn library_families(&self) -> Vec<(library::Afi, library::Safi)> {
+        let received = self.add_path.iter().filter(|entry| entry.receive);
+        received.map(|entry| super::family_to_library(entry.family)).collect()
+    }
+
     /// Longest UPDATE that may be sent, octets.
     const fn longest(&self) -> u16 {
         if self.extended_messages {
@@ -68,14 +114,14 @@ pub struct Announcement {
     /// The attributes, next hop included.
     pub attributes: Attributes,
     /// The prefixes.
-    pub prefixes: Vec<Prefix>,
+    pub prefixes: Vec<Nlri>,
 }
 
 /// What an UPDATE asks of the adj-rib-in. Withdrawals come first (RFC 4271 section 3.1: a prefix in both is announced).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// Prefixes to remove.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
     /// Prefixes to add or replace.
     pub announced: Vec<Announcement>,
     /// The family whose first full table ends here (RFC 4724 section 2).
@@ -102,7 +148,12 @@ impl RawUpdate {
     pub fn interpret(&self, context: &Context) -> Result<Update, Notification> {
         let parsed = self
             .0
-            .parse_revised(context.four_octet_as, context.ibgp, false, &[])
+            .parse_revised(
+                context.four_octet_as,
+                context.ibgp,
+                context.receives_path_ids(Family::Ipv4Unicast),
+                &context.library_families(),
+            )
             .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
         faults.extend(parsed.update.attributes.iter().filter_map(zero_only_to_customer));
@@ -139,26 +190,22 @@ impl RawUpdate {
         let negotiated = |family| context.families.contains(&family);
         let ipv4 = negotiated(Family::Ipv4Unicast);
         if ipv4 {
-            update
-                .withdrawn
-                .extend(withdrawn.iter().map(|entry| prefix_v4(entry.prefix)));
+            update.withdrawn.extend(withdrawn.iter().map(nlri_v4));
         }
         if let Some(unreach) = unreach
             && super::family_from_library(unreach.afi, unreach.safi).is_some_and(negotiated)
         {
-            update
-                .withdrawn
-                .extend(unreach.withdrawn.iter().map(|entry| prefix(entry.prefix)));
+            update.withdrawn.extend(unreach.withdrawn.iter().map(nlri));
         }
 
-        let body: Vec<Prefix> = if ipv4 {
-            announced.iter().map(|entry| prefix_v4(entry.prefix)).collect()
+        let body: Vec<Nlri> = if ipv4 {
+            announced.iter().map(nlri_v4).collect()
         } else {
             Vec::new()
         };
         let reach = reach.filter(|reach| super::family_from_library(reach.afi, reach.safi).is_some_and(negotiated));
-        let multiprotocol: Vec<Prefix> = reach
-            .map(|reach| reach.announced.iter().map(|entry| prefix(entry.prefix)).collect())
+        let multiprotocol: Vec<Nlri> = reach
+            .map(|reach| reach.announced.iter().map(nlri).collect())
             .unwrap_or_default();
 
         let has_routes = !body.is_empty() || !multiprotocol.is_empty();
@@ -358,7 +405,7 @@ const MP_OVERHEAD: usize = 4 + 3 + 1 + 32 + 1;
 /// [`EncodeError`] if the attributes do not fit or have no form on the wire.
 pub fn encode_announcement(
     attributes: &Attributes,
-    prefixes: &[Prefix],
+    prefixes: &[Nlri],
     context: &Context,
 ) -> Result<Vec<Bytes>, EncodeError> {
     let mut list = attributes.to_list();
@@ -366,19 +413,20 @@ pub fn encode_announcement(
     library::attribute::encode_path_attributes(&list, &mut measured, context.four_octet_as, false)
         .map_err(|error| EncodeError::Unrepresentable(error.to_string()))?;
     let body_next_hop = match attributes.next_hop.address {
-        IpAddr::V4(address) if prefixes.iter().all(Prefix::is_v4) => Some(address),
+        IpAddr::V4(address) if all_v4(prefixes) => Some(address),
         _ => None,
     };
     let room = usize::from(context.longest())
         .checked_sub(UPDATE_OVERHEAD + MP_OVERHEAD + measured.len())
         .ok_or(EncodeError::TooLong(measured.len()))?;
-    let chunks = chunks(prefixes, room).ok_or(EncodeError::TooLong(measured.len()))?;
+    let with_ids = ids_sent(prefixes, context);
+    let chunks = chunks(prefixes, room, with_ids).ok_or(EncodeError::TooLong(measured.len()))?;
     if let Some(address) = body_next_hop {
         list.push(PathAttribute::NextHop(address));
         list.sort_by_key(PathAttribute::type_code);
         return chunks
             .into_iter()
-            .map(|chunk| build(&entries_v4(chunk), &[], &list, context))
+            .map(|chunk| build(&entries_v4(chunk), &[], &list, with_ids, context))
             .collect();
     }
     // RFC 7606 section 5.1: MP_REACH_NLRI is the first attribute.
@@ -387,7 +435,7 @@ pub fn encode_announcement(
         .into_iter()
         .map(|chunk| {
             list[0] = PathAttribute::MpReachNlri(Box::new(mp_reach(attributes.next_hop, chunk)));
-            build(&[], &[], &list, context)
+            build(&[], &[], &list, with_ids, context)
         })
         .collect()
 }
@@ -422,18 +470,20 @@ pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u
 }
 
 /// Writes withdrawals of `prefixes`, all of one family, in as few messages as they need.
-pub fn encode_withdrawal(prefixes: &[Prefix], context: &Context) -> Vec<Bytes> {
+pub fn encode_withdrawal(prefixes: &[Nlri], context: &Context) -> Vec<Bytes> {
     let room = usize::from(context.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD;
-    let chunks = chunks(prefixes, room).expect("an empty message has room for a prefix");
-    let encode = |chunk: &[Prefix]| {
-        if chunk.iter().all(Prefix::is_v4) {
-            build(&[], &entries_v4(chunk), &[], context)
+    let with_ids = ids_sent(prefixes, context);
+    let chunks = chunks(prefixes, room, with_ids).expect("an empty message has room for a prefix");
+    let encode = |chunk: &[Nlri]| {
+        if all_v4(chunk) {
+            build(&[], &entries_v4(chunk), &[], with_ids, context)
         } else {
             let family = library::Afi::Ipv6;
             build(
                 &[],
                 &[],
                 &[PathAttribute::MpUnreachNlri(Box::new(mp_unreach(family, chunk)))],
+                with_ids,
                 context,
             )
         }
@@ -453,19 +503,20 @@ pub fn encode_end_of_rib(family: Family, context: &Context) -> Bytes {
             &[],
         )))],
     };
-    build(&[], &[], &list, context).expect("an empty UPDATE encodes")
+    build(&[], &[], &list, false, context).expect("an empty UPDATE encodes")
 }
 
 fn build(
     announced: &[library::Ipv4NlriEntry],
     withdrawn: &[library::Ipv4NlriEntry],
     attributes: &[PathAttribute],
+    with_ids: bool,
     context: &Context,
 ) -> Result<Bytes, EncodeError> {
     let unrepresentable = |error: library::EncodeError| EncodeError::Unrepresentable(error.to_string());
     let mode = library::Ipv4UnicastMode::Body;
     let message =
-        library::UpdateMessage::try_build(announced, withdrawn, attributes, context.four_octet_as, false, mode)
+        library::UpdateMessage::try_build(announced, withdrawn, attributes, context.four_octet_as, with_ids, mode)
             .map_err(unrepresentable)?;
     let mut buffer = BytesMut::with_capacity(message.encoded_len());
     message
@@ -474,12 +525,24 @@ fn build(
     Ok(buffer.freeze())
 }
 
+fn all_v4(prefixes: &[Nlri]) -> bool {
+    prefixes.iter().all(|nlri| nlri.prefix.is_v4())
+}
+
+/// Whether prefixes, all of one family, are written with their path identifiers.
+fn ids_sent(prefixes: &[Nlri], context: &Context) -> bool {
+    prefixes
+        .first()
+        .is_some_and(|nlri| context.sends_path_ids(Family::of(&nlri.prefix)))
+}
+
 /// Cuts the list into runs whose NLRI take at most `room` octets; `None` if one prefix alone does not fit.
-fn chunks(prefixes: &[Prefix], room: usize) -> Option<Vec<&[Prefix]>> {
+fn chunks(prefixes: &[Nlri], room: usize, with_ids: bool) -> Option<Vec<&[Nlri]>> {
+    let id = if with_ids { size_of::<u32>() } else { 0 };
     let mut runs = Vec::new();
     let (mut start, mut used) = (0, 0);
-    for (i, prefix) in prefixes.iter().enumerate() {
-        let size = 1 + usize::from(prefix.len().div_ceil(8));
+    for (i, nlri) in prefixes.iter().enumerate() {
+        let size = id + 1 + usize::from(nlri.prefix.len().div_ceil(8));
         if size > room {
             return None;
         }
@@ -495,23 +558,29 @@ fn chunks(prefixes: &[Prefix], room: usize) -> Option<Vec<&[Prefix]>> {
     Some(runs)
 }
 
-fn prefix_v4(prefix: library::Ipv4Prefix) -> Prefix {
-    Prefix::containing(IpAddr::V4(prefix.addr), prefix.len).expect("the library bounds IPv4 prefix lengths")
-}
-
-fn prefix(prefix: library::Prefix) -> Prefix {
-    match prefix {
-        library::Prefix::V4(v4) => prefix_v4(v4),
-        library::Prefix::V6(v6) => {
-            Prefix::containing(IpAddr::V6(v6.addr), v6.len).expect("the library bounds IPv6 prefix lengths")
-        }
+fn nlri_v4(entry: &library::Ipv4NlriEntry) -> Nlri {
+    let address = IpAddr::V4(entry.prefix.addr);
+    Nlri {
+        prefix: Prefix::containing(address, entry.prefix.len).expect("the library bounds IPv4 prefix lengths"),
+        path_id: entry.path_id,
     }
 }
 
-fn entries_v4(prefixes: &[Prefix]) -> Vec<library::Ipv4NlriEntry> {
-    let entry = |prefix: &Prefix| match prefix.net() {
+fn nlri(entry: &library::NlriEntry) -> Nlri {
+    let path_id = entry.path_id;
+    match entry.prefix {
+        library::Prefix::V4(prefix) => nlri_v4(&library::Ipv4NlriEntry { path_id, prefix }),
+        library::Prefix::V6(v6) => Nlri {
+            prefix: Prefix::containing(IpAddr::V6(v6.addr), v6.len).expect("the library bounds IPv6 prefix lengths"),
+            path_id,
+        },
+    }
+}
+
+fn entries_v4(prefixes: &[Nlri]) -> Vec<library::Ipv4NlriEntry> {
+    let entry = |nlri: &Nlri| match nlri.prefix.net() {
         IpNet::V4(v4) => Some(library::Ipv4NlriEntry {
-            path_id: 0,
+            path_id: nlri.path_id,
             prefix: library::Ipv4Prefix::new(v4.addr(), v4.prefix_len()),
         }),
         IpNet::V6(_) => None,
@@ -519,19 +588,20 @@ fn entries_v4(prefixes: &[Prefix]) -> Vec<library::Ipv4NlriEntry> {
     prefixes.iter().filter_map(entry).collect()
 }
 
-fn entries(prefixes: &[Prefix]) -> Vec<library::NlriEntry> {
-    let entry = |prefix: &Prefix| {
-        let prefix = match prefix.net() {
+fn entries(prefixes: &[Nlri]) -> Vec<library::NlriEntry> {
+    let entry = |nlri: &Nlri| {
+        let prefix = match nlri.prefix.net() {
             IpNet::V4(v4) => library::Prefix::V4(library::Ipv4Prefix::new(v4.addr(), v4.prefix_len())),
             IpNet::V6(v6) => library::Prefix::V6(library::Ipv6Prefix::new(v6.addr(), v6.prefix_len())),
         };
-        library::NlriEntry { path_id: 0, prefix }
+        let path_id = nlri.path_id;
+        library::NlriEntry { path_id, prefix }
     };
     prefixes.iter().map(entry).collect()
 }
 
-fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
-    let ipv4 = prefixes.iter().all(Prefix::is_v4);
+fn mp_reach(next_hop: NextHop, prefixes: &[Nlri]) -> library::MpReachNlri {
+    let ipv4 = all_v4(prefixes);
     library::MpReachNlri {
         afi: if ipv4 { library::Afi::Ipv4 } else { library::Afi::Ipv6 },
         safi: library::Safi::Unicast,
@@ -551,7 +621,7 @@ fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
     }
 }
 
-fn mp_unreach(afi: library::Afi, prefixes: &[Prefix]) -> library::MpUnreachNlri {
+fn mp_unreach(afi: library::Afi, prefixes: &[Nlri]) -> library::MpUnreachNlri {
     library::MpUnreachNlri {
         afi,
         safi: library::Safi::Unicast,
