@@ -19,6 +19,7 @@ mod redistribute;
 mod refresh;
 mod restart;
 mod table;
+mod told;
 mod validation;
 mod view;
 
@@ -36,6 +37,7 @@ use next_hops::NextHops;
 use path_ids::PathIds;
 use redistribute::Redistribution;
 use table::{Entry, Table};
+use told::Announcer;
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
 use crate::rpki::VrpSet;
@@ -354,15 +356,14 @@ impl Rib {
             let cost = |path: &Path| self.next_hops.cost(path.attributes().next_hop);
             decision::decide(&mut entry.paths, self.rules, cost);
             self.path_ids.update(at, entry);
-            let mut exporting = Exporting {
-                interner: &mut self.attributes,
+            let exporting = Exporting {
                 local_as: self.asn,
                 rules: self.rules,
                 next_hops: &self.next_hops,
                 path_ids: &self.path_ids,
             };
             for group in self.groups.values_mut() {
-                group.advertise(at, entry, &mut exporting);
+                group.advertise(at, entry, &exporting);
                 if group.unheard() >= BATCH {
                     group.flush(&mut self.held);
                 }
@@ -436,7 +437,7 @@ impl Rib {
 
     /// Peers of each update group, and the work that was done once for all of them.
     pub fn groups(&self) -> impl Iterator<Item = (usize, GroupWork)> {
-        self.groups.values().map(|group| (group.len(), group.work))
+        self.groups.values().map(|group| (group.len(), group.work()))
     }
 
     /// Puts a peer into the group of those that are told the same; returns its number.
@@ -449,14 +450,13 @@ impl Rib {
         let number = match known {
             Some((number, _)) => *number,
             None => {
-                let mut exporting = Exporting {
-                    interner: &mut self.attributes,
+                let exporting = Exporting {
                     local_as: self.asn,
                     rules: self.rules,
                     next_hops: &self.next_hops,
                     path_ids: &self.path_ids,
                 };
-                let group = Group::new(audience, &self.table, &mut exporting);
+                let group = Group::new(audience, &self.table, &exporting);
                 let number = self.next_group;
                 self.next_group += 1;
                 self.groups.insert(number, group);
@@ -464,7 +464,7 @@ impl Rib {
             }
         };
         if let Some(group) = self.groups.get_mut(&number) {
-            group.join(info, Arc::clone(queue), &self.table);
+            group.join(info, Arc::clone(queue), &self.table, self.asn);
         }
         number
     }
@@ -492,19 +492,18 @@ impl Rib {
         let new = self.join(info, &queue);
         if let (Some(before), Some(after)) = (self.groups.get(&old), self.groups.get(&new)) {
             let positions = before.positions().start..before.positions().end.max(after.positions().end);
+            let mut announcers = [Announcer::default(), Announcer::default()];
             queue.put(positions.flat_map(|at| {
-                let told = |group: &'_ Group| -> Vec<(u32, Arc<Attributes>)> {
-                    let told = group.told(at, info.address, info.asn);
-                    told.map(|(id, attributes)| (id, Arc::clone(attributes))).collect()
-                };
-                let (before, after) = (told(before), told(after));
+                // Where nobody was told there may be no prefix.
+                let prefix = self.table.at(at).prefix;
+                let [old, new] = &mut announcers;
+                let before = before.told(at, &prefix, info, self.asn, old);
+                let after = after.told(at, &prefix, info, self.asn, new);
                 let gone = before.iter().map(|(id, _)| *id);
                 let gone = gone.filter(|id| after.iter().all(|(known, _)| known != id));
                 let mut changes: Vec<_> = gone.map(|id| (id, None)).collect();
                 let differs = |told: &(u32, Arc<Attributes>)| !before.contains(told);
                 changes.extend(after.into_iter().filter(differs).map(|(id, told)| (id, Some(told))));
-                // Where nobody was told there may be no prefix.
-                let prefix = self.table.at(at).prefix;
                 changes
                     .into_iter()
                     .map(move |(path_id, told)| (Nlri { prefix, path_id }, told))
@@ -531,12 +530,12 @@ impl Rib {
         info: &'a PeerInfo,
     ) -> Option<impl Iterator<Item = (Nlri, Option<Arc<Attributes>>)> + 'a> {
         let group = self.groups.get(&group)?;
+        let mut announcer = Announcer::default();
         Some(group.positions().flat_map(move |at| {
-            let told = group.told(at, info.address, info.asn);
-            told.map(move |(path_id, attributes)| {
-                let prefix = self.table.at(at).prefix;
-                (Nlri { prefix, path_id }, Some(Arc::clone(attributes)))
-            })
+            let prefix = self.table.at(at).prefix;
+            let told = group.told(at, &prefix, info, self.asn, &mut announcer);
+            told.into_iter()
+                .map(move |(path_id, attributes)| (Nlri { prefix, path_id }, Some(attributes)))
         }))
     }
 
@@ -569,8 +568,9 @@ impl Rib {
                 Some(std::mem::replace(known, path))
             }
             None => {
-                // Most prefixes have as many paths as there are uplinks, for good.
-                entry.paths.reserve_exact(1);
+                if entry.paths.len() >= entry.paths.inline_size() {
+                    entry.paths.reserve_exact(1);
+                }
                 entry.paths.push(path);
                 self.paths += 1;
                 None

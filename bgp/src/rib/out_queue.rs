@@ -67,23 +67,17 @@ impl Batch {
     fn encode(&self) -> (Bytes, u64) {
         let (mut bytes, mut count) = (BytesMut::new(), 0);
         for update in &self.updates {
-            let messages = match update {
+            count += match update {
                 Outgoing::Announce(attributes, prefixes) => {
                     // What cannot be written is withdrawn, so that the peers do not keep what they had before.
-                    wire::encode_announcement(attributes, prefixes, &self.context).unwrap_or_else(|error| {
+                    wire::write_announcement(attributes, prefixes, &self.context, &mut bytes).unwrap_or_else(|error| {
                         warn!(prefix = %prefixes[0], prefixes = prefixes.len(), %error, "routes cannot be announced");
-                        wire::encode_withdrawal(prefixes, &self.context)
+                        wire::write_withdrawal(prefixes, &self.context, &mut bytes)
                     })
                 }
-                Outgoing::Withdraw(prefixes) => wire::encode_withdrawal(prefixes, &self.context),
-                Outgoing::EndOfRib(_) | Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) | Outgoing::Batch(_) => {
-                    continue;
-                }
+                Outgoing::Withdraw(prefixes) => wire::write_withdrawal(prefixes, &self.context, &mut bytes),
+                Outgoing::EndOfRib(_) | Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) | Outgoing::Batch(_) => 0,
             };
-            for message in messages {
-                bytes.extend_from_slice(&message);
-                count += 1;
-            }
         }
         (bytes.freeze(), count)
     }

@@ -10,6 +10,7 @@ mod attributes;
 mod notification;
 mod open;
 mod update;
+mod write;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire as library;
@@ -19,9 +20,9 @@ pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop,
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{
-    Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_announcement, encode_end_of_rib,
-    encode_for_dump, encode_withdrawal,
+    Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_end_of_rib, encode_for_dump,
 };
+pub use write::{encode_announcement, encode_withdrawal, write_announcement, write_withdrawal};
 
 use crate::Family;
 

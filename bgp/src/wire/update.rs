@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
-use net::{IpNet, Prefix};
+use net::Prefix;
 use rustbgpd_wire as library;
 
 use super::{AddPathFamily, Attributes, NextHop, Nlri, Notification, PathAttribute, code};
@@ -75,7 +75,7 @@ impl Context {
     }
 
     /// Longest UPDATE that may be sent, octets.
-    const fn longest(&self) -> u16 {
+    pub(super) const fn longest(&self) -> u16 {
         if self.extended_messages {
             super::EXTENDED_MAX_MESSAGE
         } else {
@@ -394,52 +394,6 @@ pub enum EncodeError {
     Unrepresentable(String),
 }
 
-/// Octets of an UPDATE that are not attributes and not NLRI.
-const UPDATE_OVERHEAD: usize = super::HEADER + 4;
-/// MP_REACH_NLRI around its prefixes: attribute header, AFI, SAFI, next hop length, two addresses, reserved octet.
-const MP_OVERHEAD: usize = 4 + 3 + 1 + 32 + 1;
-
-/// Writes announcements of `prefixes`, all of one family, in as few messages as they need.
-///
-/// # Errors
-/// [`EncodeError`] if the attributes do not fit or have no form on the wire.
-pub fn encode_announcement(
-    attributes: &Attributes,
-    prefixes: &[Nlri],
-    context: &Context,
-) -> Result<Vec<Bytes>, EncodeError> {
-    let mut list = attributes.to_list();
-    let mut measured = Vec::new();
-    library::attribute::encode_path_attributes(&list, &mut measured, context.four_octet_as, false)
-        .map_err(|error| EncodeError::Unrepresentable(error.to_string()))?;
-    let body_next_hop = match attributes.next_hop.address {
-        IpAddr::V4(address) if all_v4(prefixes) => Some(address),
-        _ => None,
-    };
-    let room = usize::from(context.longest())
-        .checked_sub(UPDATE_OVERHEAD + MP_OVERHEAD + measured.len())
-        .ok_or(EncodeError::TooLong(measured.len()))?;
-    let with_ids = ids_sent(prefixes, context);
-    let chunks = chunks(prefixes, room, with_ids).ok_or(EncodeError::TooLong(measured.len()))?;
-    if let Some(address) = body_next_hop {
-        list.push(PathAttribute::NextHop(address));
-        list.sort_by_key(PathAttribute::type_code);
-        return chunks
-            .into_iter()
-            .map(|chunk| build(&entries_v4(chunk), &[], &list, with_ids, context))
-            .collect();
-    }
-    // RFC 7606 section 5.1: MP_REACH_NLRI is the first attribute.
-    list.insert(0, PathAttribute::Origin(attributes.origin));
-    chunks
-        .into_iter()
-        .map(|chunk| {
-            list[0] = PathAttribute::MpReachNlri(Box::new(mp_reach(attributes.next_hop, chunk)));
-            build(&[], &[], &list, with_ids, context)
-        })
-        .collect()
-}
-
 /// Writes the attributes of one path to `prefix` for a table dump: AS numbers of 4 octets, and of MP_REACH_NLRI the next hop
 /// alone (RFC 6396 section 4.3.4); `None` if they have no form on the wire.
 pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u8>> {
@@ -469,93 +423,25 @@ pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u
     u16::try_from(written.len()).is_ok().then_some(written)
 }
 
-/// Writes withdrawals of `prefixes`, all of one family, in as few messages as they need.
-pub fn encode_withdrawal(prefixes: &[Nlri], context: &Context) -> Vec<Bytes> {
-    let room = usize::from(context.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD;
-    let with_ids = ids_sent(prefixes, context);
-    let chunks = chunks(prefixes, room, with_ids).expect("an empty message has room for a prefix");
-    let encode = |chunk: &[Nlri]| {
-        if all_v4(chunk) {
-            build(&[], &entries_v4(chunk), &[], with_ids, context)
-        } else {
-            let family = library::Afi::Ipv6;
-            build(
-                &[],
-                &[],
-                &[PathAttribute::MpUnreachNlri(Box::new(mp_unreach(family, chunk)))],
-                with_ids,
-                context,
-            )
-        }
-    };
-    chunks
-        .into_iter()
-        .map(|chunk| encode(chunk).expect("withdrawals hold no attribute values"))
-        .collect()
-}
-
 /// Writes the end-of-RIB marker of a family (RFC 4724 section 2).
 pub fn encode_end_of_rib(family: Family, context: &Context) -> Bytes {
     let list = match family {
         Family::Ipv4Unicast => Vec::new(),
-        Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(
-            library::Afi::Ipv6,
-            &[],
-        )))],
+        Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(library::Afi::Ipv6)))],
     };
-    build(&[], &[], &list, false, context).expect("an empty UPDATE encodes")
+    build(&list, context).expect("an empty UPDATE encodes")
 }
 
-fn build(
-    announced: &[library::Ipv4NlriEntry],
-    withdrawn: &[library::Ipv4NlriEntry],
-    attributes: &[PathAttribute],
-    with_ids: bool,
-    context: &Context,
-) -> Result<Bytes, EncodeError> {
+fn build(attributes: &[PathAttribute], context: &Context) -> Result<Bytes, EncodeError> {
     let unrepresentable = |error: library::EncodeError| EncodeError::Unrepresentable(error.to_string());
     let mode = library::Ipv4UnicastMode::Body;
-    let message =
-        library::UpdateMessage::try_build(announced, withdrawn, attributes, context.four_octet_as, with_ids, mode)
-            .map_err(unrepresentable)?;
+    let message = library::UpdateMessage::try_build(&[], &[], attributes, context.four_octet_as, false, mode)
+        .map_err(unrepresentable)?;
     let mut buffer = BytesMut::with_capacity(message.encoded_len());
     message
         .encode_with_limit(&mut buffer, context.longest())
         .map_err(unrepresentable)?;
     Ok(buffer.freeze())
-}
-
-fn all_v4(prefixes: &[Nlri]) -> bool {
-    prefixes.iter().all(|nlri| nlri.prefix.is_v4())
-}
-
-/// Whether prefixes, all of one family, are written with their path identifiers.
-fn ids_sent(prefixes: &[Nlri], context: &Context) -> bool {
-    prefixes
-        .first()
-        .is_some_and(|nlri| context.sends_path_ids(Family::of(&nlri.prefix)))
-}
-
-/// Cuts the list into runs whose NLRI take at most `room` octets; `None` if one prefix alone does not fit.
-fn chunks(prefixes: &[Nlri], room: usize, with_ids: bool) -> Option<Vec<&[Nlri]>> {
-    let id = if with_ids { size_of::<u32>() } else { 0 };
-    let mut runs = Vec::new();
-    let (mut start, mut used) = (0, 0);
-    for (i, nlri) in prefixes.iter().enumerate() {
-        let size = id + 1 + usize::from(nlri.prefix.len().div_ceil(8));
-        if size > room {
-            return None;
-        }
-        if used + size > room {
-            runs.push(&prefixes[start..i]);
-            (start, used) = (i, 0);
-        }
-        used += size;
-    }
-    if start < prefixes.len() {
-        runs.push(&prefixes[start..]);
-    }
-    Some(runs)
 }
 
 fn nlri_v4(entry: &library::Ipv4NlriEntry) -> Nlri {
@@ -577,55 +463,11 @@ fn nlri(entry: &library::NlriEntry) -> Nlri {
     }
 }
 
-fn entries_v4(prefixes: &[Nlri]) -> Vec<library::Ipv4NlriEntry> {
-    let entry = |nlri: &Nlri| match nlri.prefix.net() {
-        IpNet::V4(v4) => Some(library::Ipv4NlriEntry {
-            path_id: nlri.path_id,
-            prefix: library::Ipv4Prefix::new(v4.addr(), v4.prefix_len()),
-        }),
-        IpNet::V6(_) => None,
-    };
-    prefixes.iter().filter_map(entry).collect()
-}
-
-fn entries(prefixes: &[Nlri]) -> Vec<library::NlriEntry> {
-    let entry = |nlri: &Nlri| {
-        let prefix = match nlri.prefix.net() {
-            IpNet::V4(v4) => library::Prefix::V4(library::Ipv4Prefix::new(v4.addr(), v4.prefix_len())),
-            IpNet::V6(v6) => library::Prefix::V6(library::Ipv6Prefix::new(v6.addr(), v6.prefix_len())),
-        };
-        let path_id = nlri.path_id;
-        library::NlriEntry { path_id, prefix }
-    };
-    prefixes.iter().map(entry).collect()
-}
-
-fn mp_reach(next_hop: NextHop, prefixes: &[Nlri]) -> library::MpReachNlri {
-    let ipv4 = all_v4(prefixes);
-    library::MpReachNlri {
-        afi: if ipv4 { library::Afi::Ipv4 } else { library::Afi::Ipv6 },
-        safi: library::Safi::Unicast,
-        next_hop: match next_hop.address {
-            // RFC 4291 section 2.5.5.2: the form an IPv4 address takes where only an IPv6 next hop fits.
-            IpAddr::V4(v4) if !ipv4 => IpAddr::V6(v4.to_ipv6_mapped()),
-            address => address,
-        },
-        link_local_next_hop: next_hop.link_local,
-        announced: entries(prefixes),
-        flowspec_announced: Vec::new(),
-        evpn_announced: Vec::new(),
-        bgpls_announced: Vec::new(),
-        vpn_announced: Vec::new(),
-        labeled_announced: Vec::new(),
-        rtc_announced: Vec::new(),
-    }
-}
-
-fn mp_unreach(afi: library::Afi, prefixes: &[Nlri]) -> library::MpUnreachNlri {
+fn mp_unreach(afi: library::Afi) -> library::MpUnreachNlri {
     library::MpUnreachNlri {
         afi,
         safi: library::Safi::Unicast,
-        withdrawn: entries(prefixes),
+        withdrawn: Vec::new(),
         flowspec_withdrawn: Vec::new(),
         evpn_withdrawn: Vec::new(),
         bgpls_withdrawn: Vec::new(),

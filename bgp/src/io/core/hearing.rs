@@ -16,6 +16,10 @@ use crate::{Error, Family};
 
 impl Core {
     pub(super) fn message(&mut self, Message { peer, serial, news }: Message) {
+        news.into_iter().for_each(|news| self.news(peer, serial, news));
+    }
+
+    fn news(&mut self, peer: IpAddr, serial: u64, news: News) {
         if matches!(news, News::Up(..)) {
             // What a peer begins with is up to date.
             self.flush();
