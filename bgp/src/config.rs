@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use net::policy::RouteSource;
@@ -196,7 +197,7 @@ impl Distance {
     }
 }
 
-/// How many prefixes a peer may announce, and what happens when it announces more.
+/// How many prefixes a peer may announce, and what happens when it announces more. With add-path each path counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPrefixes {
     /// More end the session (Cease, Maximum Number of Prefixes Reached).
@@ -205,6 +206,27 @@ pub struct MaxPrefixes {
     pub warn: u32,
     /// Pause before the session may come back; `None` is the usual one, which grows with each failure.
     pub restart: Option<Duration>,
+}
+
+/// What is done with several paths of a prefix on one session (RFC 7911), if the peer is for it, in every family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AddPath {
+    /// The peer may tell several.
+    pub receive: bool,
+    /// The peer is told several.
+    pub send: SendPaths,
+}
+
+/// Which paths of a prefix a peer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendPaths {
+    /// The best, without an identifier.
+    #[default]
+    None,
+    /// Every one that may be used.
+    All,
+    /// So many, the best ones first; those that must not be announced to the peer do not count.
+    Best(NonZeroU8),
 }
 
 /// What graceful restart (RFC 4724, 8538) is used for with a peer.
@@ -260,6 +282,8 @@ pub struct PeerConfig {
     pub next_hop_v6: Option<Ipv6Addr>,
     /// Most prefixes to take from the peer.
     pub max_prefixes: Option<MaxPrefixes>,
+    /// Several paths of a prefix.
+    pub add_path: AddPath,
     /// Whose routes are kept over a restart.
     pub graceful_restart: RestartMode,
     /// Restart time to announce, seconds: how long the peer is asked to keep our routes; at most 4095.
@@ -393,6 +417,7 @@ impl PeerConfig {
             next_hop_v4: None,
             next_hop_v6: None,
             max_prefixes: None,
+            add_path: AddPath::default(),
             graceful_restart: RestartMode::default(),
             restart_time: 120,
             stale_time: Duration::from_secs(360),

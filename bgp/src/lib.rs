@@ -32,8 +32,8 @@ pub mod wire;
 
 pub use bmp::{BmpConfig, BmpView};
 pub use config::{
-    DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RemoteAs, RestartMode, SpeakerConfig,
-    UnnumberedPeer,
+    AddPath, DEFAULT_PORT, Distance, DynamicPeers, MaxPrefixes, Password, PeerConfig, RemoteAs, RestartMode, SendPaths,
+    SpeakerConfig, UnnumberedPeer,
 };
 pub use error::Error;
 pub use family::Family;

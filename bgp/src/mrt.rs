@@ -1,4 +1,7 @@
 //! MRT table dumps, version 2 (RFC 6396 section 4.3): a [`Snapshot`] of the tables becomes a sequence of records.
+//!
+//! Of a prefix of which a peer has told several paths, all paths are in a record that says their identifiers (RFC 8050 section
+//! 4); that of a path that came without one is 0.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,6 +20,9 @@ const TABLE_DUMP_V2: u16 = 13;
 const PEER_INDEX_TABLE: u16 = 1;
 const RIB_IPV4_UNICAST: u16 = 2;
 const RIB_IPV6_UNICAST: u16 = 4;
+/// The same with path identifiers (RFC 8050).
+const RIB_IPV4_UNICAST_ADDPATH: u16 = 8;
+const RIB_IPV6_UNICAST_ADDPATH: u16 = 10;
 /// Flags of a peer: its address is IPv6, its AS number has 4 octets.
 const PEER_IPV6: u8 = 1;
 const PEER_AS4: u8 = 2;
@@ -37,6 +43,8 @@ pub(crate) struct Entry {
     pub(crate) prefix: Prefix,
     /// `None` for a prefix that the speaker originates.
     pub(crate) peer: Option<Arc<PeerInfo>>,
+    /// 0 without add-path.
+    pub(crate) path_id: u32,
     pub(crate) attributes: Arc<Attributes>,
 }
 
@@ -55,9 +63,12 @@ pub struct TableDump {
     at: u32,
     peers: Option<Bytes>,
     /// In order; those of one prefix are neighbours.
-    rows: std::iter::Peekable<std::vec::IntoIter<(Prefix, u16, Arc<Attributes>)>>,
+    rows: std::iter::Peekable<std::vec::IntoIter<(Prefix, Row)>>,
     sequence: u32,
 }
+
+/// A path: position of its peer, identifier, attributes.
+type Row = (u16, u32, Arc<Attributes>);
 
 /// What makes two sessions with one address the same peer.
 type Identity = (IpAddr, u32, Ipv4Addr);
@@ -94,9 +105,9 @@ impl TableDump {
                     index
                 }
             };
-            rows.push((entry.prefix, index, entry.attributes));
+            rows.push((entry.prefix, (index, entry.path_id, entry.attributes)));
         }
-        rows.sort_by_key(|(prefix, index, _)| (*prefix, *index));
+        rows.sort_by_key(|(prefix, (index, path_id, _))| (*prefix, *index, *path_id));
         // The field ends in 2106.
         let at = since_1970.as_secs() as u32;
         let view = match table {
@@ -119,16 +130,19 @@ impl Iterator for TableDump {
         if let Some(peers) = self.peers.take() {
             return Some(peers);
         }
-        let (prefix, index, attributes) = self.rows.next()?;
-        let mut paths = vec![(index, attributes)];
-        while let Some((_, index, attributes)) = self.rows.next_if(|(next, ..)| *next == prefix) {
-            paths.push((index, attributes));
+        let (prefix, row) = self.rows.next()?;
+        let mut paths = vec![row];
+        while let Some((_, row)) = self.rows.next_if(|(next, _)| *next == prefix) {
+            paths.push(row);
         }
-        let body = rib(self.sequence, &prefix, &paths);
+        let with_ids = paths.iter().any(|(_, path_id, _)| *path_id != 0);
+        let body = rib(self.sequence, &prefix, &paths, with_ids);
         self.sequence = self.sequence.wrapping_add(1);
-        let kind = match Family::of(&prefix) {
-            Family::Ipv4Unicast => RIB_IPV4_UNICAST,
-            Family::Ipv6Unicast => RIB_IPV6_UNICAST,
+        let kind = match (Family::of(&prefix), with_ids) {
+            (Family::Ipv4Unicast, false) => RIB_IPV4_UNICAST,
+            (Family::Ipv4Unicast, true) => RIB_IPV4_UNICAST_ADDPATH,
+            (Family::Ipv6Unicast, false) => RIB_IPV6_UNICAST,
+            (Family::Ipv6Unicast, true) => RIB_IPV6_UNICAST_ADDPATH,
         };
         Some(record(self.at, kind, &body))
     }
@@ -163,7 +177,7 @@ fn peer_index(router_id: Ipv4Addr, view: &str, peers: &[Identity]) -> BytesMut {
 }
 
 /// A prefix with its paths. One whose attributes have no form on the wire is left out; received ones always have one.
-fn rib(sequence: u32, prefix: &Prefix, paths: &[(u16, Arc<Attributes>)]) -> BytesMut {
+fn rib(sequence: u32, prefix: &Prefix, paths: &[Row], with_ids: bool) -> BytesMut {
     let mut body = BytesMut::new();
     body.put_u32(sequence);
     body.put_u8(prefix.len());
@@ -172,14 +186,17 @@ fn rib(sequence: u32, prefix: &Prefix, paths: &[(u16, Arc<Attributes>)]) -> Byte
         IpAddr::V4(v4) => body.put_slice(&v4.octets()[..octets]),
         IpAddr::V6(v6) => body.put_slice(&v6.octets()[..octets]),
     }
-    let written: Vec<(u16, Vec<u8>)> = paths
+    let written: Vec<(u16, u32, Vec<u8>)> = paths
         .iter()
-        .filter_map(|(index, attributes)| Some((*index, wire::encode_for_dump(attributes, prefix)?)))
+        .filter_map(|(index, id, attributes)| Some((*index, *id, wire::encode_for_dump(attributes, prefix)?)))
         .collect();
     body.put_u16(written.len() as u16);
-    for (index, attributes) in written {
+    for (index, path_id, attributes) in written {
         body.put_u16(index);
         body.put_u32(0); // when it came is not kept
+        if with_ids {
+            body.put_u32(path_id);
+        }
         body.put_u16(attributes.len() as u16);
         body.put_slice(&attributes);
     }
@@ -200,6 +217,7 @@ mod tests {
         let entry = |of: &str| Entry {
             prefix: prefix(of),
             peer: None,
+            path_id: 0,
             attributes: Arc::clone(&attributes),
         };
         let snapshot = Snapshot {

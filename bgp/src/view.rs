@@ -105,7 +105,7 @@ pub struct NotificationView {
     pub data: String,
 }
 
-/// Prefix counts of one family of a peer.
+/// Prefix counts of one family of a peer; with add-path (RFC 7911) each path counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FamilyCounters {
     /// The family.
@@ -132,6 +132,9 @@ pub struct RouteView {
 pub struct PathView {
     /// Peer it came from; `None` for a prefix that the speaker originates.
     pub peer: Option<IpAddr>,
+    /// What tells it from other paths of this peer to the prefix, if the peer may tell several (RFC 7911).
+    #[serde(default)]
+    pub path_id: Option<u32>,
     /// The one best path.
     pub best: bool,
     /// Used beside the best path (equal up to the tie breaks).

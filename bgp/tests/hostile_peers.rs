@@ -159,6 +159,7 @@ fn context() -> Context {
         families: vec![Family::Ipv4Unicast],
         ipv6_next_hop_for_ipv4: false,
         extended_messages: false,
+        add_path: Vec::new(),
     }
 }
 
@@ -168,7 +169,7 @@ fn announcement(path: &[u32]) -> Bytes {
     attributes.as_path = AsPath {
         segments: vec![AsPathSegment::AsSequence(path.to_vec())],
     };
-    encode_announcement(&attributes, &[prefix("10.0.0.0/8")], &context())
+    encode_announcement(&attributes, &[prefix("10.0.0.0/8").into()], &context())
         .expect("fits")
         .remove(0)
 }

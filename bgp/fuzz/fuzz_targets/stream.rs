@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bgp::session::{Config, ConnectionId, Direction, Event, Output, Session};
-use bgp::wire::{Capabilities, GracefulRestart};
+use bgp::wire::{AddPathFamily, Capabilities, GracefulRestart};
 use bgp::{Family, RemoteAs, Role};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
@@ -60,6 +60,13 @@ fn config() -> Config {
                 families: Vec::new(),
             }),
             long_lived: Some(Vec::new()),
+            add_path: Family::ALL
+                .map(|family| AddPathFamily {
+                    family,
+                    receive: true,
+                    send: true,
+                })
+                .to_vec(),
             roles: vec![Role::Provider.value()],
         },
         stale_time: Duration::from_secs(360),

@@ -1,10 +1,11 @@
-//! The body of an UPDATE, read as from an external and an internal peer, with AS numbers of both widths. What is understood
+//! The body of an UPDATE, read as from an external and an internal peer, with AS numbers of both widths, with and without path
+//! identifiers. What is understood
 //! reads the same once more when it is written again.
 #![no_main]
 
 use bgp::Family;
 use bgp::wire::{
-    Attributes, Context, EXTENDED_MAX_MESSAGE, Message, Outcome, PathAttribute, Update, decode, encode_announcement,
+    AddPathFamily, Attributes, Context, EXTENDED_MAX_MESSAGE, Message, Nlri, Outcome, PathAttribute, Update, decode, encode_announcement,
     encode_withdrawal, split_message,
 };
 use bytes::{Bytes, BytesMut};
@@ -24,13 +25,24 @@ fuzz_target!(|body: &[u8]| {
     let Ok(Some(message)) = split_message(&mut message, EXTENDED_MAX_MESSAGE) else {
         return;
     };
-    for (ibgp, four_octet_as) in [(false, true), (true, true), (false, false)] {
+    let numbered = Family::ALL.map(|family| AddPathFamily {
+        family,
+        receive: true,
+        send: true,
+    });
+    for (ibgp, four_octet_as, add_path) in [
+        (false, true, &[][..]),
+        (true, true, &[]),
+        (false, false, &[]),
+        (false, true, &numbered),
+    ] {
         let context = Context {
             four_octet_as,
             ibgp,
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: true,
             extended_messages: true,
+            add_path: add_path.to_vec(),
         };
         let Some(update) = update(message.clone(), &context) else {
             continue;
@@ -40,7 +52,7 @@ fuzz_target!(|body: &[u8]| {
         }
         if !update.withdrawn.is_empty() {
             for family in Family::ALL {
-                let of = |prefix: &&_| Family::of(prefix) == family;
+                let of = |nlri: &&Nlri| Family::of(&nlri.prefix) == family;
                 let prefixes: Vec<_> = update.withdrawn.iter().filter(of).copied().collect();
                 let again = encode_withdrawal(&prefixes, &context).into_iter();
                 let again: Vec<_> = again

@@ -6,12 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use net::Prefix;
 
 use super::message::{self, Counts, Ended, Identity, Opened, Stage, Stamp};
 use crate::Family;
 use crate::rib::Learned;
-use crate::wire::{self, Attributes, Context};
+use crate::wire::{self, Attributes, Context, Nlri};
 
 /// Messages about peers that may wait: as many come of peers that flap while nobody reads.
 const NOTICES: usize = 65_536;
@@ -57,7 +56,7 @@ pub(crate) struct Feed {
     peers: HashMap<IpAddr, Arc<Watched>>,
     /// Written messages, sent before any route.
     notices: VecDeque<Bytes>,
-    routes: BTreeMap<(IpAddr, Prefix), Waiting>,
+    routes: BTreeMap<(IpAddr, Nlri), Waiting>,
     ends: BTreeSet<(IpAddr, Family)>,
     unencodable: u64,
 }
@@ -101,7 +100,7 @@ impl Feed {
                         accepted: learned.accepted.clone(),
                         at,
                     };
-                    self.routes.insert((learned.peer, learned.prefix), waiting);
+                    self.routes.insert((learned.peer, learned.nlri), waiting);
                 }
             }
             Item::EndOfRib(address, family) => {
@@ -136,9 +135,9 @@ impl Feed {
         let mut messages: Vec<Bytes> = self.notices.drain(..).collect();
         // Attributes are interned, so those at one address are equal and equal ones are at one address.
         type Key = (IpAddr, Stage, Stamp, Family, Option<*const Attributes>);
-        let mut groups: HashMap<Key, (Option<Arc<Attributes>>, Vec<Prefix>)> = HashMap::new();
+        let mut groups: HashMap<Key, (Option<Arc<Attributes>>, Vec<Nlri>)> = HashMap::new();
         for _ in 0..limit {
-            let Some(((peer, prefix), waiting)) = self.routes.pop_first() else {
+            let Some(((peer, nlri), waiting)) = self.routes.pop_first() else {
                 break;
             };
             for stage in &self.stages {
@@ -150,11 +149,11 @@ impl Feed {
                     peer,
                     *stage,
                     waiting.at,
-                    Family::of(&prefix),
+                    Family::of(&nlri.prefix),
                     attributes.as_ref().map(Arc::as_ptr),
                 );
                 let group = groups.entry(key).or_insert_with(|| (attributes.clone(), Vec::new()));
-                group.1.push(prefix);
+                group.1.push(nlri);
             }
         }
         for ((peer, stage, at, _, _), (attributes, prefixes)) in groups {

@@ -8,7 +8,7 @@ use net::Prefix;
 use super::feed::Feed;
 use super::message::Stage;
 use super::*;
-use crate::wire::{self, Attributes, Context, Message, Notification, Update};
+use crate::wire::{self, Attributes, Context, Message, Nlri, Notification, Update};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -19,6 +19,7 @@ fn context() -> Context {
         families: Family::ALL.to_vec(),
         ipv6_next_hop_for_ipv4: true,
         extended_messages: false,
+        add_path: Vec::new(),
     }
 }
 
@@ -54,7 +55,7 @@ fn prefix(text: &str) -> Prefix {
 fn learned(of: &str, attributes: Option<&Arc<Attributes>>, accepted: bool) -> Learned {
     Learned {
         peer: PEER,
-        prefix: prefix(of),
+        nlri: prefix(of).into(),
         received: attributes.cloned(),
         accepted: attributes.filter(|_| accepted).cloned(),
     }
@@ -139,7 +140,7 @@ fn routes_are_told_before_and_after_policy_and_then_end_of_rib() {
     let told = updates(&mut feed);
     assert!(feed.is_empty());
     let announced = |after: bool| {
-        let mut prefixes: Vec<Prefix> = told
+        let mut prefixes: Vec<Nlri> = told
             .iter()
             .filter(|(of, _)| *of == after)
             .flat_map(|(_, update)| &update.announced)

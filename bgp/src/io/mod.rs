@@ -12,9 +12,11 @@ mod first_message;
 mod listener;
 mod offer;
 mod options;
+mod parcel;
 mod peer;
 mod socket;
 mod unnumbered;
+mod unsent;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
 //! What a session offers: from the configuration of the speaker and of a peer to that of the state machine.
 
 use crate::session::Config;
-use crate::wire::{Capabilities, GracefulRestart, LongLivedFamily, RestartFamily};
-use crate::{Family, PeerConfig, RestartMode, Role, SpeakerConfig};
+use crate::wire::{AddPathFamily, Capabilities, GracefulRestart, LongLivedFamily, RestartFamily};
+use crate::{Family, PeerConfig, RestartMode, Role, SendPaths, SpeakerConfig};
 
 /// The session with `peer` as its state machine is to run it.
 pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
@@ -20,6 +20,7 @@ pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
             ipv6_next_hop_for_ipv4: families.contains(&Family::Ipv4Unicast),
             graceful_restart: graceful_restart(peer, &families),
             long_lived: long_lived(peer, &families),
+            add_path: add_path(peer, &families),
             families,
             route_refresh: true,
             enhanced_route_refresh: true,
@@ -34,6 +35,17 @@ pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
         signed: peer.password.is_some(),
         send_hold_time: peer.send_hold_time,
     }
+}
+
+/// Nothing of add-path at all if it is not wanted in any direction.
+fn add_path(peer: &PeerConfig, families: &[Family]) -> Vec<AddPathFamily> {
+    let (receive, send) = (peer.add_path.receive, peer.add_path.send != SendPaths::None);
+    let entry = |family: &Family| AddPathFamily {
+        family: *family,
+        receive,
+        send,
+    };
+    families.iter().filter(|_| receive || send).map(entry).collect()
 }
 
 /// What the first OPEN says: a speaker that starts has restarted, and its forwarding began anew.

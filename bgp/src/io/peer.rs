@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
@@ -20,7 +20,8 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use super::first_message::FirstMessage;
-use super::{offer, socket};
+use super::unsent::Unsent;
+use super::{offer, parcel, socket};
 use crate::bmp::{Ended, Opened};
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
 use crate::session::{ConnectionId, Direction, Ending, Event, Negotiated, Output, Session, State, Statistics};
@@ -42,7 +43,8 @@ pub(super) struct Message {
     pub(super) peer: IpAddr,
     /// The task that sends; messages of a task that was replaced are ignored.
     pub(super) serial: u64,
-    pub(super) news: News,
+    /// Oldest first.
+    pub(super) news: Vec<News>,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,7 @@ pub(super) struct Status {
 struct Socket {
     id: ConnectionId,
     stream: TcpStream,
-    unsent: BytesMut,
+    unsent: Unsent,
     /// The first message each way: sent, received.
     opens: [FirstMessage; 2],
 }
@@ -227,15 +229,7 @@ impl Peer {
                     self.connecting = None;
                     self.session.handle(Event::ConnectFailed(error.to_string()), now());
                 }
-                Turn::CoreReady(Some(permit)) => {
-                    if let Some(news) = self.backlog.pop_front() {
-                        permit.send(Message {
-                            peer: self.config.address,
-                            serial: self.serial,
-                            news,
-                        });
-                    }
-                }
+                Turn::CoreReady(Some(permit)) => permit.send(self.parcel()),
                 Turn::SocketReady(Ready::Read(i)) => self.read(i),
                 Turn::SocketReady(Ready::Write(i)) => self.write(i),
                 Turn::Wake => {}
@@ -287,7 +281,7 @@ impl Peer {
                 Output::Send(id, bytes) => {
                     if let Some(socket) = self.sockets.iter_mut().find(|socket| socket.id == id) {
                         socket.opens[0].feed(&bytes);
-                        socket.unsent.extend_from_slice(&bytes);
+                        socket.unsent.push(bytes);
                     }
                 }
                 Output::Close(id) => {
@@ -351,6 +345,7 @@ impl Peer {
             enforce_first_as: self.config.enforce_first_as,
             role: self.config.role,
             max_prefixes: self.config.max_prefixes.map(|max| max.limit),
+            send_paths: self.config.add_path.send,
             local,
         };
         // A peer that restarts does not tell its table before it has ours.
@@ -401,15 +396,19 @@ impl Peer {
 
     /// Hands the core as much as it takes without waiting.
     fn pass_on(&mut self) {
+        let core = self.core.clone();
         while !self.backlog.is_empty() {
-            let Ok(permit) = self.core.try_reserve() else { return };
-            if let Some(news) = self.backlog.pop_front() {
-                permit.send(Message {
-                    peer: self.config.address,
-                    serial: self.serial,
-                    news,
-                });
-            }
+            let Ok(permit) = core.try_reserve() else { return };
+            permit.send(self.parcel());
+        }
+    }
+
+    /// The next of the news.
+    fn parcel(&mut self) -> Message {
+        Message {
+            peer: self.config.address,
+            serial: self.serial,
+            news: parcel::take(&mut self.backlog),
         }
     }
 
@@ -466,7 +465,7 @@ impl Peer {
         self.sockets.push(Socket {
             id,
             stream,
-            unsent: BytesMut::new(),
+            unsent: Unsent::default(),
             opens: Default::default(),
         });
         self.session.handle(Event::Connected(id, direction), now());
@@ -489,7 +488,7 @@ impl Peer {
 
     fn write(&mut self, i: usize) {
         let socket = &mut self.sockets[i];
-        match socket.stream.try_write(&socket.unsent) {
+        match socket.stream.try_write_vectored(&socket.unsent.slices()) {
             Ok(n) => {
                 socket.unsent.advance(n);
                 let event = Event::Sent(socket.id, socket.unsent.len());
@@ -543,7 +542,9 @@ async fn ready(sockets: &[Socket], read: bool) -> Ready {
 /// reset the connection and may take the NOTIFICATION with it.
 async fn close(mut socket: Socket) {
     let farewell = async {
-        socket.stream.write_all(&socket.unsent).await?;
+        for piece in socket.unsent.into_pieces() {
+            socket.stream.write_all(&piece).await?;
+        }
         socket.stream.shutdown().await?;
         let mut rest = [0; 4096];
         while socket.stream.read(&mut rest).await? > 0 {}

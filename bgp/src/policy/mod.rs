@@ -114,6 +114,25 @@ impl Policy {
         }
     }
 
+    /// True if it may change the AS path of what it accepts.
+    pub fn changes_as_path(&self) -> bool {
+        match self {
+            Self::Program(program) => program.changes_as_path(),
+            Self::PerFamily { ipv4, ipv6 } => ipv4.changes_as_path() || ipv6.changes_as_path(),
+            _ => false,
+        }
+    }
+
+    /// True if it accepts nothing on a session of this kind.
+    pub fn is_silent(&self, ebgp: bool) -> bool {
+        match self {
+            Self::Unset => ebgp,
+            Self::Deny => true,
+            Self::PerFamily { ipv4, ipv6 } => ipv4.is_silent(ebgp) && ipv6.is_silent(ebgp),
+            Self::Accept | Self::PrefixList(_) | Self::Program(_) => false,
+        }
+    }
+
     /// What decided about `prefix`, with the names of the configuration.
     pub fn explain(&self, prefix: &Prefix, decision: Decision) -> String {
         match (self.of(prefix), decision) {

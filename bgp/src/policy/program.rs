@@ -91,6 +91,12 @@ impl Program {
         tests.any(|test| matches!(test, Test::Neighbor(_)))
     }
 
+    /// True if a term may change the AS path.
+    pub(super) fn changes_as_path(&self) -> bool {
+        let mut changes = self.data.terms.iter().flat_map(|term| &term.changes);
+        changes.any(|change| matches!(change, Change::Prepend { .. }))
+    }
+
     /// Sends a route through the terms, which may change it. With a trace, says what each term did.
     pub fn evaluate(&self, route: &mut PolicyRoute<'_>, mut trace: Option<&mut Vec<TermTrace>>) -> Verdict {
         let mut facts = Facts::default();

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use net::Prefix;
 use net::policy::{Community, NextHopChange};
 
-use super::Path;
 use super::group::Audience;
+use super::told::Told;
 use crate::policy::PolicyRoute;
 use crate::wire::{Attributes, NextHop, PathAttribute};
 
@@ -36,8 +36,8 @@ fn next_hop_self(audience: &Audience, prefix: &Prefix) -> Option<NextHop> {
 ///
 /// Export policy sees the route as the decision process does, without our AS, and with the MED only if that may leave;
 /// what it sets is what the peers get.
-pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: &Path) -> Option<Attributes> {
-    let attributes = &**path.attributes();
+pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, told: &Told) -> Option<Attributes> {
+    let attributes = &**told.attributes();
     if stays(attributes, audience.ebgp) || audience.role.is_some_and(|role| role.withholds(attributes)) {
         return None;
     }
@@ -56,9 +56,9 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
     let mut route = PolicyRoute {
         prefix: *prefix,
         attributes,
-        marks: path.marks(),
+        marks: told.marks(),
         neighbor: audience.neighbor,
-        source: path.source,
+        source: told.source(),
         local_as,
         next_hop: None,
     };
@@ -67,11 +67,11 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
     }
     let next_hop = match route.next_hop {
         Some(NextHopChange::Address(_)) => route.attributes.next_hop,
-        Some(NextHopChange::Unchanged) if path.peer.is_some() => route.attributes.next_hop,
+        Some(NextHopChange::Unchanged) if told.origin().is_some() => route.attributes.next_hop,
         _ => next_hop_self(audience, prefix)?,
     };
     let attributes = route.attributes;
-    let mut told = Attributes {
+    let mut announced = Attributes {
         origin: attributes.origin,
         as_path: if audience.ebgp {
             attributes.prepended(local_as)
@@ -87,9 +87,9 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
         other: attributes.other.iter().map(with_partial).collect(),
     };
     if let Some(role) = audience.role {
-        role.mark_sent(local_as, &mut told);
+        role.mark_sent(local_as, &mut announced);
     }
-    Some(told)
+    Some(announced)
 }
 
 /// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.

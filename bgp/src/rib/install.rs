@@ -20,13 +20,16 @@ pub(super) fn installed(paths: &[Path]) -> Option<(Source, Route)> {
         route.metric = metric;
         return Some((source, route));
     }
-    let others = paths.iter().filter(|path| path.standing == Standing::Multipath);
-    let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
-    if used.len() == 1 {
+    let mut others = paths
+        .iter()
+        .filter(|path| path.standing == Standing::Multipath)
+        .peekable();
+    if others.peek().is_none() {
         let mut route = Route::unicast(next_hop(best));
         route.metric = metric;
         return Some((source, route));
     }
+    let used: Vec<&Path> = std::iter::once(best).chain(others).collect();
     let weights = weights(&used);
     let mut next_hops: Vec<NextHop> = Vec::new();
     for (path, weight) in used.into_iter().zip(weights) {

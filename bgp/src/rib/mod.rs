@@ -14,10 +14,12 @@ mod monitor;
 mod next_hops;
 mod out_queue;
 mod path;
+mod path_ids;
 mod redistribute;
 mod refresh;
 mod restart;
 mod table;
+mod told;
 mod validation;
 mod view;
 
@@ -26,18 +28,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use group::{Audience, Group};
+use group::{Audience, Exporting, Group};
 use install::installed;
 use intern::Interner;
 use net::policy::RouteSource;
 use net::{Prefix, Route, RouteChange, Source, VrfId};
 use next_hops::NextHops;
+use path_ids::PathIds;
 use redistribute::Redistribution;
 use table::{Entry, Table};
+use told::Announcer;
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
 use crate::rpki::VrpSet;
-use crate::wire::{self, Attributes, Update};
+use crate::wire::{self, Attributes, Nlri, Update};
 use crate::{Family, FamilyCounters};
 
 pub use decision::{Rules, decide};
@@ -46,14 +50,22 @@ pub use monitor::Learned;
 pub use out_queue::{Batch, Delivery, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
 
-/// The peer announced more prefixes than it may.
+/// The peer announced more than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooManyPrefixes {
-    /// Prefixes in its adj-rib-in.
-    pub received: u32,
-    /// What it may announce.
-    pub limit: u32,
+pub enum Excess {
+    /// More paths than it is configured to.
+    Prefixes {
+        /// Paths in its adj-rib-in.
+        received: u32,
+        /// What it may announce.
+        limit: u32,
+    },
+    /// More than [`PATHS_OF_PREFIX`] paths of one prefix.
+    Paths(Prefix),
 }
+
+/// Most paths of one prefix that a peer may announce (RFC 7911): each is compared with all others whenever one changes.
+pub const PATHS_OF_PREFIX: usize = 1024;
 
 /// Changes of a group that are told together at most.
 const BATCH: usize = 4096;
@@ -90,6 +102,7 @@ pub struct Rib {
     peers: BTreeMap<IpAddr, Peer>,
     groups: BTreeMap<u32, Group>,
     next_group: u32,
+    path_ids: PathIds,
     attributes: Interner<Attributes>,
     routes: Interner<(Source, Route)>,
     /// Positions to decide, in order of arrival.
@@ -118,6 +131,7 @@ impl Rib {
             peers: BTreeMap::new(),
             groups: BTreeMap::new(),
             next_group: 0,
+            path_ids: PathIds::default(),
             attributes: Interner::default(),
             routes: Interner::default(),
             dirty: Vec::new(),
@@ -220,8 +234,8 @@ impl Rib {
     /// Takes an UPDATE of an established peer; one from any other is ignored.
     ///
     /// # Errors
-    /// [`TooManyPrefixes`]; the update has been taken, the session has to end.
-    pub fn update(&mut self, address: IpAddr, update: Update) -> Result<(), TooManyPrefixes> {
+    /// [`Excess`]; the update has been taken, the session has to end.
+    pub fn update(&mut self, address: IpAddr, update: Update) -> Result<(), Excess> {
         let Some(info) = self
             .peers
             .get(&address)
@@ -230,27 +244,31 @@ impl Rib {
         else {
             return Ok(());
         };
-        for prefix in &update.withdrawn {
-            self.remove(prefix, |path| path.is_from(address));
+        for nlri in &update.withdrawn {
+            self.remove(&nlri.prefix, |path| path.is_told(address, nlri.path_id));
         }
+        let mut crowded = None;
         for mut announcement in update.announced {
             if let Some(role) = info.role {
                 role.mark_received(info.asn, &mut announcement.attributes);
             }
             let attributes = self.attributes.intern(announcement.attributes);
             let mut made: Option<Path> = None;
-            for prefix in announcement.prefixes {
+            for nlri in announcement.prefixes {
+                let prefix = nlri.prefix;
                 let validity = self.validity(&prefix, &attributes);
                 let path = match &made {
-                    Some(path) if path.marks().validity == validity => path.clone(),
+                    Some(path) if path.marks().validity == validity => path.clone().with_path_id(nlri.path_id),
                     _ => {
-                        let path = self.import(&info, prefix, &attributes);
+                        let path = self.import(&info, nlri, &attributes);
                         // All of one family.
                         made = info.import.of(&prefix).is_uniform().then(|| path.clone());
                         path
                     }
                 };
-                self.insert(&info, prefix, path);
+                if self.insert(&info, prefix, path) > PATHS_OF_PREFIX {
+                    crowded = Some(prefix);
+                }
             }
         }
         if let Some(family) = update.end_of_rib {
@@ -258,12 +276,12 @@ impl Rib {
         }
         let received = self.received(address);
         match info.max_prefixes {
-            Some(limit) if received > limit => Err(TooManyPrefixes { received, limit }),
-            _ => Ok(()),
+            Some(limit) if received > limit => Err(Excess::Prefixes { received, limit }),
+            _ => crowded.map_or(Ok(()), |prefix| Err(Excess::Paths(prefix))),
         }
     }
 
-    /// Prefixes in the adj-rib-in of a peer.
+    /// Paths in the adj-rib-in of a peer.
     pub fn received(&self, address: IpAddr) -> u32 {
         self.peers.get(&address).map_or(0, |peer| peer.received.iter().sum())
     }
@@ -282,16 +300,14 @@ impl Rib {
         });
         peer.info = Arc::clone(&info);
         if old.import != *import {
-            let theirs = self.table.iter().filter_map(|(_, entry)| {
-                let path = entry.paths.iter().find(|path| path.is_from(address))?;
-                Some((entry.prefix, Arc::clone(&path.received), path.stale))
-            });
-            for (prefix, received, stale) in theirs.collect::<Vec<_>>() {
+            let theirs = self.paths_from(address);
+            let theirs = theirs.map(|(nlri, path)| (nlri, Arc::clone(&path.received), path.stale));
+            for (nlri, received, stale) in theirs.collect::<Vec<_>>() {
                 let path = Path {
                     stale,
-                    ..self.import(&info, prefix, &received)
+                    ..self.import(&info, nlri, &received)
                 };
-                self.insert(&info, prefix, path);
+                self.insert(&info, nlri.prefix, path);
             }
         } else {
             for path in self.table.iter_mut().flat_map(|(_, entry)| &mut entry.paths) {
@@ -306,14 +322,15 @@ impl Rib {
         self.attributes.sweep();
     }
 
-    /// The route to `prefix` as a peer announced it, before policy.
+    /// The route to `prefix` as a peer announced it, before policy; of several the one that stands best.
     pub fn received_route(&self, address: IpAddr, prefix: &Prefix) -> Option<(&Attributes, RouteSource)> {
-        let path = self
+        let theirs = self
             .table
             .get(prefix)?
             .paths
             .iter()
-            .find(|path| path.is_from(address))?;
+            .filter(|path| path.is_from(address));
+        let path = theirs.min_by_key(|path| (view::rank(path.standing), path.path_id()))?;
         Some((&path.received, path.source))
     }
 
@@ -322,7 +339,7 @@ impl Rib {
         let Some(peer) = self.peers.get(&address) else { return };
         if let Some(Out { group, queue }) = &peer.out {
             let again = self.all_told(*group, &peer.info).into_iter().flatten();
-            let again = again.filter(|(prefix, _)| Family::of(prefix) == family);
+            let again = again.filter(|(nlri, _)| Family::of(&nlri.prefix) == family);
             queue.put_again(family, peer.info.enhanced_refresh, again);
         }
     }
@@ -338,9 +355,16 @@ impl Rib {
             entry.dirty = false;
             let cost = |path: &Path| self.next_hops.cost(path.attributes().next_hop);
             decision::decide(&mut entry.paths, self.rules, cost);
+            self.path_ids.update(at, entry);
+            let exporting = Exporting {
+                local_as: self.asn,
+                rules: self.rules,
+                next_hops: &self.next_hops,
+                path_ids: &self.path_ids,
+            };
             for group in self.groups.values_mut() {
-                group.advertise(at, entry, &mut self.attributes, self.asn);
-                if group.unheard() == BATCH {
+                group.advertise(at, entry, &exporting);
+                if group.unheard() >= BATCH {
                     group.flush(&mut self.held);
                 }
             }
@@ -413,17 +437,26 @@ impl Rib {
 
     /// Peers of each update group, and the work that was done once for all of them.
     pub fn groups(&self) -> impl Iterator<Item = (usize, GroupWork)> {
-        self.groups.values().map(|group| (group.len(), group.work))
+        self.groups.values().map(|group| (group.len(), group.work()))
     }
 
     /// Puts a peer into the group of those that are told the same; returns its number.
     fn join(&mut self, info: &PeerInfo, queue: &Arc<OutQueue>) -> u32 {
         let audience = Audience::of(info);
+        if audience.sends_any_several() {
+            self.path_ids.keep(true, &self.table);
+        }
         let known = self.groups.iter().find(|(_, group)| group.audience == audience);
         let number = match known {
             Some((number, _)) => *number,
             None => {
-                let group = Group::new(audience, &self.table, &mut self.attributes, self.asn);
+                let exporting = Exporting {
+                    local_as: self.asn,
+                    rules: self.rules,
+                    next_hops: &self.next_hops,
+                    path_ids: &self.path_ids,
+                };
+                let group = Group::new(audience, &self.table, &exporting);
                 let number = self.next_group;
                 self.next_group += 1;
                 self.groups.insert(number, group);
@@ -431,7 +464,7 @@ impl Rib {
             }
         };
         if let Some(group) = self.groups.get_mut(&number) {
-            group.join(info, Arc::clone(queue), &self.table);
+            group.join(info, Arc::clone(queue), &self.table, self.asn);
         }
         number
     }
@@ -447,6 +480,8 @@ impl Rib {
                 self.groups.remove(&out.group);
             }
         }
+        let several = self.groups.values().any(|group| group.audience.sends_any_several());
+        self.path_ids.keep(several, &self.table);
     }
 
     /// Moves a peer to the group of its policy, and tells it what differs.
@@ -457,9 +492,21 @@ impl Rib {
         let new = self.join(info, &queue);
         if let (Some(before), Some(after)) = (self.groups.get(&old), self.groups.get(&new)) {
             let positions = before.positions().start..before.positions().end.max(after.positions().end);
-            queue.put(positions.filter_map(|at| {
-                let [before, after] = [before, after].map(|group| group.told(at, info.address, info.asn));
-                (before != after).then(|| (self.table.at(at).prefix, after.cloned()))
+            let mut announcers = [Announcer::default(), Announcer::default()];
+            queue.put(positions.flat_map(|at| {
+                // Where nobody was told there may be no prefix.
+                let prefix = self.table.at(at).prefix;
+                let [old, new] = &mut announcers;
+                let before = before.told(at, &prefix, info, self.asn, old);
+                let after = after.told(at, &prefix, info, self.asn, new);
+                let gone = before.iter().map(|(id, _)| *id);
+                let gone = gone.filter(|id| after.iter().all(|(known, _)| known != id));
+                let mut changes: Vec<_> = gone.map(|id| (id, None)).collect();
+                let differs = |told: &(u32, Arc<Attributes>)| !before.contains(told);
+                changes.extend(after.into_iter().filter(differs).map(|(id, told)| (id, Some(told))));
+                changes
+                    .into_iter()
+                    .map(move |(path_id, told)| (Nlri { prefix, path_id }, told))
             }));
         }
         if let Some(peer) = self.peers.get_mut(&info.address) {
@@ -481,22 +528,39 @@ impl Rib {
         &'a self,
         group: u32,
         info: &'a PeerInfo,
-    ) -> Option<impl Iterator<Item = (Prefix, Option<Arc<Attributes>>)> + 'a> {
+    ) -> Option<impl Iterator<Item = (Nlri, Option<Arc<Attributes>>)> + 'a> {
         let group = self.groups.get(&group)?;
-        Some(group.positions().filter_map(|at| {
-            let attributes = group.told(at, info.address, info.asn)?;
-            Some((self.table.at(at).prefix, Some(Arc::clone(attributes))))
+        let mut announcer = Announcer::default();
+        Some(group.positions().flat_map(move |at| {
+            let prefix = self.table.at(at).prefix;
+            let told = group.told(at, &prefix, info, self.asn, &mut announcer);
+            told.into_iter()
+                .map(move |(path_id, attributes)| (Nlri { prefix, path_id }, Some(attributes)))
         }))
     }
 
-    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, mut path: Path) {
-        let eligible = path.is_eligible();
+    /// The paths of a peer.
+    fn paths_from(&self, address: IpAddr) -> impl Iterator<Item = (Nlri, &Path)> {
+        self.table.iter().flat_map(move |(_, entry)| {
+            let theirs = entry.paths.iter().filter(move |path| path.is_from(address));
+            theirs.map(|path| {
+                let (prefix, path_id) = (entry.prefix, path.path_id());
+                (Nlri { prefix, path_id }, path)
+            })
+        })
+    }
+
+    /// Puts a path in the place of the one that its peer told under the same identifier. Returns how many paths to the prefix
+    /// the peer has, if they are many.
+    fn insert(&mut self, info: &PeerInfo, prefix: Prefix, mut path: Path) -> usize {
+        let (eligible, path_id) = (path.is_eligible(), path.path_id());
         let at = self.table.make(prefix);
         let entry = self.table.at_mut(at);
         if let Some(learned) = &mut self.learned {
             learned.push(Learned::new(info.address, prefix, &path));
         }
-        let replaced = match entry.paths.iter_mut().find(|known| known.is_from(info.address)) {
+        let same = |known: &&mut Path| known.is_told(info.address, path_id);
+        let replaced = match entry.paths.iter_mut().find(same) {
             Some(known) => {
                 if known.standing == Standing::Best && eligible {
                     path.standing = Standing::Best;
@@ -504,14 +568,19 @@ impl Rib {
                 Some(std::mem::replace(known, path))
             }
             None => {
-                // Most prefixes have as many paths as there are uplinks, for good.
-                entry.paths.reserve_exact(1);
+                if entry.paths.len() >= entry.paths.inline_size() {
+                    entry.paths.reserve_exact(1);
+                }
                 entry.paths.push(path);
                 self.paths += 1;
                 None
             }
         };
         mark(&mut self.dirty, at, entry);
+        let theirs = match entry.paths.len() {
+            ..=PATHS_OF_PREFIX => 0,
+            _ => entry.paths.iter().filter(|path| path.is_from(info.address)).count(),
+        };
         if let Some(replaced) = replaced {
             self.uncount(&prefix, &replaced);
         }
@@ -520,10 +589,12 @@ impl Rib {
             peer.received[family] += 1;
             peer.accepted[family] += u32::from(eligible);
         }
+        theirs
     }
 
     /// The path that a peer's announcement makes: checked, and changed by its import policy.
-    fn import(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, received: &Arc<Attributes>) -> Path {
+    fn import(&mut self, info: &Arc<PeerInfo>, nlri: Nlri, received: &Arc<Attributes>) -> Path {
+        let Nlri { prefix, path_id } = nlri;
         let source = if info.ebgp {
             RouteSource::Ebgp
         } else {
@@ -555,8 +626,7 @@ impl Rib {
             Cow::Owned(changed) => self.attributes.intern(changed),
             Cow::Borrowed(_) => Arc::clone(received),
         };
-        let changed = (marks != Marks::default() || !Arc::ptr_eq(&attributes, received))
-            .then(|| Arc::new(Changed { attributes, marks }));
+        let changed = Changed::new(received, attributes, marks, path_id);
         Path {
             peer: Some(Arc::clone(info)),
             source,
@@ -578,7 +648,8 @@ impl Rib {
         };
         let removed = entry.paths.remove(at);
         if let (Some(learned), Some(peer)) = (&mut self.learned, &removed.peer) {
-            learned.push(Learned::gone(peer.address, *prefix));
+            let (prefix, path_id) = (*prefix, removed.path_id());
+            learned.push(Learned::gone(peer.address, Nlri { prefix, path_id }));
         }
         self.paths -= 1;
         mark(&mut self.dirty, position, entry);

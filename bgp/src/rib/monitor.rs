@@ -8,15 +8,15 @@ use net::Prefix;
 
 use super::{Path, Rib, Standing};
 use crate::mrt::{Entry, Snapshot, Table};
-use crate::wire::Attributes;
+use crate::wire::{Attributes, Nlri};
 
 /// The path of a peer to a prefix, or its absence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Learned {
     /// The peer.
     pub peer: IpAddr,
-    /// The prefix.
-    pub prefix: Prefix,
+    /// The prefix, and the identifier of the path.
+    pub nlri: Nlri,
     /// The attributes as they came; `None`: there is no path any more.
     pub received: Option<Arc<Attributes>>,
     /// The attributes after policy; `None`: there is no path, or it takes no part in the decision process.
@@ -27,16 +27,19 @@ impl Learned {
     pub(super) fn new(peer: IpAddr, prefix: Prefix, path: &Path) -> Self {
         Self {
             peer,
-            prefix,
+            nlri: Nlri {
+                prefix,
+                path_id: path.path_id(),
+            },
             received: Some(Arc::clone(&path.received)),
             accepted: path.is_eligible().then(|| Arc::clone(path.attributes())),
         }
     }
 
-    pub(super) const fn gone(peer: IpAddr, prefix: Prefix) -> Self {
+    pub(super) const fn gone(peer: IpAddr, nlri: Nlri) -> Self {
         Self {
             peer,
-            prefix,
+            nlri,
             received: None,
             accepted: None,
         }
@@ -67,6 +70,7 @@ impl Rib {
         let entry = |(prefix, path): (Prefix, &Path)| Entry {
             prefix,
             peer: path.peer.clone(),
+            path_id: path.path_id(),
             attributes: Arc::clone(match table {
                 Table::AdjRibIn => &path.received,
                 Table::LocRib => path.attributes(),

@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
-use net::Prefix;
 use tracing::warn;
 
 use crate::Family;
-use crate::wire::{self, Attributes, Context};
+use crate::wire::{self, Attributes, Context, Nlri};
 
 /// Batches, and prefixes in them, that wait for one peer; more are kept by prefix.
 const WAITING: (usize, usize) = (256, 65_536);
@@ -22,9 +21,9 @@ const WAITING: (usize, usize) = (256, 65_536);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
     /// Prefixes of one family that share their attributes.
-    Announce(Arc<Attributes>, Vec<Prefix>),
+    Announce(Arc<Attributes>, Vec<Nlri>),
     /// Prefixes of one family.
-    Withdraw(Vec<Prefix>),
+    Withdraw(Vec<Nlri>),
     /// The first full table of a family ends.
     EndOfRib(Family),
     /// A family is told anew from here… (RFC 7313)
@@ -68,23 +67,17 @@ impl Batch {
     fn encode(&self) -> (Bytes, u64) {
         let (mut bytes, mut count) = (BytesMut::new(), 0);
         for update in &self.updates {
-            let messages = match update {
+            count += match update {
                 Outgoing::Announce(attributes, prefixes) => {
                     // What cannot be written is withdrawn, so that the peers do not keep what they had before.
-                    wire::encode_announcement(attributes, prefixes, &self.context).unwrap_or_else(|error| {
+                    wire::write_announcement(attributes, prefixes, &self.context, &mut bytes).unwrap_or_else(|error| {
                         warn!(prefix = %prefixes[0], prefixes = prefixes.len(), %error, "routes cannot be announced");
-                        wire::encode_withdrawal(prefixes, &self.context)
+                        wire::write_withdrawal(prefixes, &self.context, &mut bytes)
                     })
                 }
-                Outgoing::Withdraw(prefixes) => wire::encode_withdrawal(prefixes, &self.context),
-                Outgoing::EndOfRib(_) | Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) | Outgoing::Batch(_) => {
-                    continue;
-                }
+                Outgoing::Withdraw(prefixes) => wire::write_withdrawal(prefixes, &self.context, &mut bytes),
+                Outgoing::EndOfRib(_) | Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) | Outgoing::Batch(_) => 0,
             };
-            for message in messages {
-                bytes.extend_from_slice(&message);
-                count += 1;
-            }
         }
         (bytes.freeze(), count)
     }
@@ -129,7 +122,7 @@ struct Pending {
     /// Prefixes in the batches.
     waiting: usize,
     /// What follows the batches, for this peer alone.
-    routes: BTreeMap<Prefix, Option<Arc<Attributes>>>,
+    routes: BTreeMap<Nlri, Option<Arc<Attributes>>>,
     end_of_rib: BTreeSet<Family>,
     refresh_begins: BTreeSet<Family>,
     refresh_ends: BTreeSet<Family>,
@@ -193,7 +186,7 @@ impl OutQueue {
     }
 
     /// Tells this peer alone.
-    pub(super) fn put(&self, routes: impl Iterator<Item = (Prefix, Option<Arc<Attributes>>)>) {
+    pub(super) fn put(&self, routes: impl Iterator<Item = (Nlri, Option<Arc<Attributes>>)>) {
         self.lock().routes.extend(routes);
     }
 
@@ -203,7 +196,7 @@ impl OutQueue {
         &self,
         family: Family,
         enhanced: bool,
-        routes: impl Iterator<Item = (Prefix, Option<Arc<Attributes>>)>,
+        routes: impl Iterator<Item = (Nlri, Option<Arc<Attributes>>)>,
     ) {
         let mut pending = self.lock();
         if enhanced && !pending.end_of_rib.contains(&family) {
@@ -223,13 +216,13 @@ impl OutQueue {
 }
 
 /// Takes up to `limit` prefixes of `routes`: withdrawals, then announcements in order of their first prefix.
-fn own(routes: &mut BTreeMap<Prefix, Option<Arc<Attributes>>>, limit: usize, outgoing: &mut Vec<Outgoing>) {
+fn own(routes: &mut BTreeMap<Nlri, Option<Arc<Attributes>>>, limit: usize, outgoing: &mut Vec<Outgoing>) {
     let mut words = Words::default();
     for _ in 0..limit {
-        let Some((prefix, attributes)) = routes.pop_first() else {
+        let Some((nlri, attributes)) = routes.pop_first() else {
             break;
         };
-        words.add(prefix, attributes);
+        words.add(nlri, attributes);
     }
     outgoing.extend(words.into_updates());
 }
@@ -237,17 +230,17 @@ fn own(routes: &mut BTreeMap<Prefix, Option<Arc<Attributes>>>, limit: usize, out
 /// Changes on their way to become UPDATEs: withdrawals by family, announcements by attributes.
 #[derive(Debug, Default)]
 pub(super) struct Words {
-    withdrawn: [Vec<Prefix>; Family::ALL.len()],
-    announced: Vec<(Arc<Attributes>, Vec<Prefix>)>,
+    withdrawn: [Vec<Nlri>; Family::ALL.len()],
+    announced: Vec<(Arc<Attributes>, Vec<Nlri>)>,
     /// Attributes are interned, so those at one address are equal and equal ones are at one address.
     places: HashMap<(usize, *const Attributes), usize, RandomState>,
 }
 
 impl Words {
-    pub(super) fn add(&mut self, prefix: Prefix, attributes: Option<Arc<Attributes>>) {
-        let family = Family::of(&prefix).index();
+    pub(super) fn add(&mut self, nlri: Nlri, attributes: Option<Arc<Attributes>>) {
+        let family = Family::of(&nlri.prefix).index();
         let Some(attributes) = attributes else {
-            self.withdrawn[family].push(prefix);
+            self.withdrawn[family].push(nlri);
             return;
         };
         let announced = &mut self.announced;
@@ -258,7 +251,7 @@ impl Words {
                 announced.push((attributes, Vec::new()));
                 announced.len() - 1
             });
-        announced[place].1.push(prefix);
+        announced[place].1.push(nlri);
     }
 
     pub(super) fn into_updates(self) -> Vec<Outgoing> {

@@ -9,7 +9,7 @@ use net::policy::RouteSource;
 
 use crate::policy::{Decision, Marks, Policy};
 use crate::wire::{Attributes, Context};
-use crate::{Family, Role};
+use crate::{Family, Role, SendPaths};
 
 /// What the RIB knows of an established peer; fixed while the session lasts.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,8 +42,10 @@ pub struct PeerInfo {
     pub enforce_first_as: bool,
     /// What we are to it (RFC 9234).
     pub role: Option<Role>,
-    /// Most prefixes it may announce.
+    /// Most paths it may announce.
     pub max_prefixes: Option<u32>,
+    /// Which paths of a prefix it is told, in families for which that was agreed on.
+    pub send_paths: SendPaths,
     /// Our addresses towards it: next hop self, and what a next hop of its paths must not be.
     pub local: LocalAddresses,
 }
@@ -124,6 +126,8 @@ pub enum Step {
     ClusterList,
     /// Lower peer address wins.
     PeerAddress,
+    /// Of several paths of one peer (RFC 7911) the one with the lower identifier wins.
+    PathId,
 }
 
 /// How a path stands after the decision process.
@@ -139,13 +143,34 @@ pub enum Standing {
     Ineligible(Ineligible),
 }
 
-/// What import policy made of a path.
+/// What few paths have: what import policy made of it, and the identifier it came with.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Changed {
-    /// Its attributes; the same copy as received if policy has only marked the path.
+    /// Its attributes after policy; the same copy as received if policy has only marked the path, or not even that.
     pub attributes: Arc<Attributes>,
     /// What policy attached to it.
     pub marks: Marks,
+    /// What tells it from other paths of the same peer to the same prefix (RFC 7911).
+    pub path_id: u32,
+}
+
+impl Changed {
+    /// A place of its own, if there is anything to say.
+    pub(super) fn new(
+        received: &Arc<Attributes>,
+        attributes: Arc<Attributes>,
+        marks: Marks,
+        path_id: u32,
+    ) -> Option<Arc<Self>> {
+        let same = marks == Marks::default() && path_id == 0 && Arc::ptr_eq(&attributes, received);
+        (!same).then(|| {
+            Arc::new(Self {
+                attributes,
+                marks,
+                path_id,
+            })
+        })
+    }
 }
 
 /// A path to a prefix. There may be millions: what is rare has a place of its own.
@@ -157,7 +182,7 @@ pub struct Path {
     pub source: RouteSource,
     /// Its attributes as they came, before policy.
     pub received: Arc<Attributes>,
-    /// What policy made of it, if that is something else.
+    /// What few paths have.
     pub changed: Option<Arc<Changed>>,
     /// How it stands.
     pub standing: Standing,
@@ -178,6 +203,25 @@ impl Path {
         self.changed
             .as_ref()
             .map_or_else(Marks::default, |changed| changed.marks)
+    }
+
+    /// What its peer tells it by from its other paths to the prefix; 0 without add-path.
+    pub fn path_id(&self) -> u32 {
+        self.changed.as_ref().map_or(0, |changed| changed.path_id)
+    }
+
+    /// The same path under another identifier.
+    #[must_use]
+    pub(super) fn with_path_id(mut self, path_id: u32) -> Self {
+        if self.path_id() != path_id {
+            self.changed = Changed::new(&self.received, Arc::clone(self.attributes()), self.marks(), path_id);
+        }
+        self
+    }
+
+    /// True if `address` told it under this identifier.
+    pub fn is_told(&self, address: IpAddr, path_id: u32) -> bool {
+        self.is_from(address) && self.path_id() == path_id
     }
 
     /// True unless something keeps the path out of the decision process.
@@ -261,6 +305,7 @@ impl fmt::Display for Step {
             Self::RouterId => "router id",
             Self::ClusterList => "cluster list length",
             Self::PeerAddress => "peer address",
+            Self::PathId => "path identifier",
         })
     }
 }

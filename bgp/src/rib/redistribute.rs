@@ -78,8 +78,7 @@ impl Rib {
             Cow::Owned(changed) => self.attributes.intern(changed),
             Cow::Borrowed(_) => Arc::clone(&received),
         };
-        let changed = (marks != Marks::default() || !Arc::ptr_eq(&attributes, &received))
-            .then(|| Arc::new(Changed { attributes, marks }));
+        let changed = Changed::new(&received, attributes, marks, 0);
         let at = self.table.make(*prefix);
         let entry = self.table.at_mut(at);
         entry.paths.push(Path {

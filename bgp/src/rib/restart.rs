@@ -9,6 +9,7 @@ use net::policy::Community;
 
 use super::{Path, Peer, PeerInfo, Rib};
 use crate::Family;
+use crate::wire::Nlri;
 
 type Counts = [u32; Family::ALL.len()];
 
@@ -51,14 +52,12 @@ impl Rib {
         let Some(info) = self.peers.get(&address).map(|peer| Arc::clone(&peer.info)) else {
             return;
         };
-        let theirs = self.table.iter().filter_map(|(_, entry)| {
-            let path = entry.paths.iter().find(|path| path.is_from(address))?;
-            let picked = path.stale && families.contains(&Family::of(&entry.prefix));
-            picked.then(|| (entry.prefix, Arc::clone(&path.received)))
-        });
-        for (prefix, received) in theirs.collect::<Vec<_>>() {
+        let theirs = self.paths_from(address);
+        let picked = theirs.filter(|(nlri, path)| path.stale && families.contains(&Family::of(&nlri.prefix)));
+        let picked: Vec<_> = picked.map(|(nlri, path)| (nlri, Arc::clone(&path.received))).collect();
+        for (nlri, received) in picked {
             if received.has_community(Community::NO_LLGR) {
-                self.remove(&prefix, |path| path.is_from(address));
+                self.remove(&nlri.prefix, |path| path.is_told(address, nlri.path_id));
                 continue;
             }
             let mut marked = (*received).clone();
@@ -67,9 +66,9 @@ impl Rib {
             let marked = self.attributes.intern(marked);
             let path = Path {
                 stale: true,
-                ..self.import(&info, prefix, &marked)
+                ..self.import(&info, nlri, &marked)
             };
-            self.insert(&info, prefix, path);
+            self.insert(&info, nlri.prefix, path);
         }
     }
 
@@ -80,8 +79,13 @@ impl Rib {
 
     /// Ends what is left of the session before, and yields the counts of the paths that are kept.
     pub(super) fn take_kept(&mut self, info: &PeerInfo) -> (Counts, Counts) {
-        let kept = |family: &Family| info.preserved.contains(family) && info.context.families.contains(family);
-        let restarts = self.peers.get(&info.address).is_some_and(|peer| peer.out.is_none());
+        let before = self.peers.get(&info.address);
+        let restarts = before.is_some_and(|peer| peer.out.is_none());
+        // Where only one of the two sessions has path identifiers, nothing that comes can replace what is kept.
+        let numbered = |family: &Family| before.is_some_and(|peer| peer.info.context.receives_path_ids(*family));
+        let same = |family: &Family| numbered(family) == info.context.receives_path_ids(*family);
+        let kept: Vec<Family> = info.preserved.iter().copied().filter(same).collect();
+        let kept = |family: &Family| kept.contains(family) && info.context.families.contains(family);
         if !restarts {
             self.peer_down(info.address);
         }
@@ -93,17 +97,11 @@ impl Rib {
 
     /// Removes the paths of a peer that `which` picks by prefix and staleness.
     fn drop_paths(&mut self, address: IpAddr, which: impl Fn(&Prefix, bool) -> bool) {
-        let picked: Vec<Prefix> = self
-            .table
-            .iter()
-            .filter(|(_, entry)| {
-                let path = entry.paths.iter().find(|path| path.is_from(address));
-                path.is_some_and(|path| which(&entry.prefix, path.stale))
-            })
-            .map(|(_, entry)| entry.prefix)
-            .collect();
-        for prefix in picked {
-            self.remove(&prefix, |path| path.is_from(address));
+        let theirs = self.paths_from(address);
+        let picked = theirs.filter(|(nlri, path)| which(&nlri.prefix, path.stale));
+        let picked: Vec<Nlri> = picked.map(|(nlri, _)| nlri).collect();
+        for nlri in picked {
+            self.remove(&nlri.prefix, |path| path.is_told(address, nlri.path_id));
         }
     }
 }

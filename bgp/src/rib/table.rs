@@ -8,9 +8,14 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
 use net::{IpNet, Prefix, Route, Source};
+use smallvec::SmallVec;
 
 use super::Path;
+
+/// Paths of a prefix. Most prefixes have as many as there are uplinks, for good: two need no place of their own.
+pub(super) type Paths = SmallVec<[Path; 2]>;
 
 /// A prefix with its paths.
 #[derive(Debug)]
@@ -19,7 +24,7 @@ pub(super) struct Entry {
     /// Waits for the decision process.
     pub(super) dirty: bool,
     live: bool,
-    pub(super) paths: Vec<Path>,
+    pub(super) paths: Paths,
     /// What the gateway was told last.
     pub(super) announced: Option<Arc<(Source, Route)>>,
 }
@@ -42,32 +47,37 @@ impl Table {
 
     /// The position of a prefix, which is there from now on.
     pub(super) fn make(&mut self, prefix: Prefix) -> u32 {
-        if let Some(at) = self.position(&prefix) {
-            return at;
-        }
+        let Self {
+            index,
+            entries,
+            free,
+            hasher,
+        } = self;
+        let same = |at: &u32| entries[*at as usize].prefix == prefix;
+        let rehash = |at: &u32| hash(hasher, &entries[*at as usize].prefix);
+        let slot = match index.entry(hash(hasher, &prefix), same, rehash) {
+            Slot::Occupied(known) => return *known.get(),
+            Slot::Vacant(slot) => slot,
+        };
         let entry = Entry {
             prefix,
             dirty: false,
             live: true,
-            paths: Vec::new(),
+            paths: Paths::new(),
             announced: None,
         };
-        let at = match self.free.pop() {
+        let at = match free.pop() {
             Some(at) => {
-                self.entries[at as usize] = entry;
+                entries[at as usize] = entry;
                 at
             }
             None => {
-                let at = u32::try_from(self.entries.len()).expect("memory ends long before 2^32 prefixes");
-                self.entries.push(entry);
+                let at = u32::try_from(entries.len()).expect("memory ends long before 2^32 prefixes");
+                entries.push(entry);
                 at
             }
         };
-        let Self {
-            index, entries, hasher, ..
-        } = self;
-        let rehash = |at: &u32| hash(hasher, &entries[*at as usize].prefix);
-        index.insert_unique(hash(hasher, &prefix), at, rehash);
+        slot.insert(at);
         at
     }
 
@@ -79,7 +89,7 @@ impl Table {
         if let Ok(found) = index.find_entry(hash(hasher, &entry.prefix), |known| *known == at) {
             found.remove();
             (entry.live, entry.announced) = (false, None);
-            entry.paths = Vec::new();
+            entry.paths = Paths::new();
             self.free.push(at);
         }
     }

@@ -4,9 +4,11 @@ use net::policy::Community;
 use net::{IfIndex, NextHop};
 
 use super::*;
+use crate::SendPaths;
 use crate::policy::Policy;
 use crate::wire::{Announcement, Context, Outcome};
 
+mod add_path;
 mod groups;
 mod long_lived;
 mod policies;
@@ -36,6 +38,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: false,
             extended_messages: false,
+            add_path: Vec::new(),
         },
         enhanced_refresh: false,
         long_lived: false,
@@ -46,6 +49,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
         enforce_first_as: true,
         role: None,
         max_prefixes: None,
+        send_paths: SendPaths::None,
         local: LocalAddresses {
             session: Some(ip("192.0.2.253")),
             v4: Some(Ipv4Addr::new(192, 0, 2, 254)),
@@ -72,7 +76,7 @@ fn announce_with(from: &PeerInfo, prefixes: &[&str], edit: impl FnOnce(&mut Attr
     edit(&mut attributes);
     let announcement = Announcement {
         attributes,
-        prefixes: prefixes.iter().map(|text| prefix(text)).collect(),
+        prefixes: prefixes.iter().map(|text| prefix(text).into()).collect(),
     };
     Update {
         withdrawn: Vec::new(),
@@ -83,7 +87,7 @@ fn announce_with(from: &PeerInfo, prefixes: &[&str], edit: impl FnOnce(&mut Attr
 
 fn withdraw(prefixes: &[&str]) -> Update {
     Update {
-        withdrawn: prefixes.iter().map(|text| prefix(text)).collect(),
+        withdrawn: prefixes.iter().map(|text| prefix(text).into()).collect(),
         announced: Vec::new(),
         end_of_rib: None,
         outcome: Outcome::Clean,
@@ -284,7 +288,7 @@ fn originated_prefixes_go_to_peers_with_ourselves_as_next_hop_and_as() {
     );
     assert_eq!(told(&mut rib), [], "our own prefixes are no routes for the gateway");
     let queues = [external, internal, silent].map(|info| rib.peer_up(info));
-    let announced = |queue: &OutQueue| -> Vec<(IpAddr, String, Option<u32>, Vec<Prefix>)> {
+    let announced = |queue: &OutQueue| -> Vec<(IpAddr, String, Option<u32>, Vec<Nlri>)> {
         let mut list: Vec<_> = take(queue, 100)
             .into_iter()
             .filter_map(|outgoing| match outgoing {
@@ -297,7 +301,10 @@ fn originated_prefixes_go_to_peers_with_ourselves_as_next_hop_and_as() {
         list.sort();
         list
     };
-    let (v4, v6) = (vec![prefix("203.0.113.0/24")], vec![prefix("2001:db8:beef::/48")]);
+    let (v4, v6) = (
+        vec![prefix("203.0.113.0/24").into()],
+        vec![prefix("2001:db8:beef::/48").into()],
+    );
     let ours = (ip("192.0.2.254"), ip("2001:db8::254"));
     assert_eq!(
         announced(&queues[0]),
@@ -323,7 +330,7 @@ fn originated_prefixes_go_to_peers_with_ourselves_as_next_hop_and_as() {
     rib.take_changes();
     assert_eq!(
         take(&queues[0], 100),
-        [Outgoing::Withdraw(vec![prefix("203.0.113.0/24")])]
+        [Outgoing::Withdraw(vec![prefix("203.0.113.0/24").into()])]
     );
     rib.refresh(ip("192.0.2.1"), Family::Ipv6Unicast);
     assert_eq!(announced(&queues[0]).len(), 1);
@@ -383,7 +390,10 @@ fn learned_routes_pass_only_where_asked_and_never_back() {
     );
     rib.peer_down(source.address);
     rib.take_changes();
-    assert_eq!(take(&queues[2], 100), [Outgoing::Withdraw(vec![prefix("10.0.0.0/8")])]);
+    assert_eq!(
+        take(&queues[2], 100),
+        [Outgoing::Withdraw(vec![prefix("10.0.0.0/8").into()])]
+    );
 }
 
 #[test]
@@ -401,7 +411,7 @@ fn too_many_prefixes_are_reported() {
         Ok(())
     );
     let excess = rib.update(one.address, announce(&one, &["12.0.0.0/8"]));
-    assert_eq!(excess, Err(TooManyPrefixes { received: 3, limit: 2 }));
+    assert_eq!(excess, Err(Excess::Prefixes { received: 3, limit: 2 }));
 }
 
 #[test]

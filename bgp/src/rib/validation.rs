@@ -8,7 +8,7 @@ use net::policy::Validity;
 use super::{Changed, Path, Rib, mark};
 use crate::policy::Marks;
 use crate::rpki::{self, VrpSet};
-use crate::wire::Attributes;
+use crate::wire::{Attributes, Nlri};
 
 impl Rib {
     /// Takes what the RPKI says now; `None` while it says nothing. Paths of which it says something else go through import
@@ -24,8 +24,12 @@ impl Rib {
             .iter()
             .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)))
             .filter(|(prefix, path)| differs(prefix, path))
-            .map(|(prefix, path)| (prefix, path.peer.clone(), Arc::clone(&path.received), path.stale));
-        for (prefix, peer, received, stale) in touched.collect::<Vec<_>>() {
+            .map(|(prefix, path)| {
+                let path_id = path.path_id();
+                let nlri = Nlri { prefix, path_id };
+                (nlri, path.peer.clone(), Arc::clone(&path.received), path.stale)
+            });
+        for (nlri, peer, received, stale) in touched.collect::<Vec<_>>() {
             // Its policies may have changed since the path was told.
             let info = peer.map(|peer| {
                 let current = self.peers.get(&peer.address);
@@ -35,11 +39,11 @@ impl Rib {
                 Some(info) => {
                     let path = Path {
                         stale,
-                        ..self.import(&info, prefix, &received)
+                        ..self.import(&info, nlri, &received)
                     };
-                    self.insert(&info, prefix, path);
+                    self.insert(&info, nlri.prefix, path);
                 }
-                None => self.validate_own(&prefix),
+                None => self.validate_own(&nlri.prefix),
             }
         }
         self.attributes.sweep();
@@ -78,7 +82,6 @@ impl Rib {
             validity: self.validity(prefix, attributes),
             ..Marks::default()
         };
-        let attributes = Arc::clone(attributes);
-        (marks != Marks::default()).then(|| Arc::new(Changed { attributes, marks }))
+        Changed::new(attributes, Arc::clone(attributes), marks, 0)
     }
 }

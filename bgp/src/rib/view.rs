@@ -9,7 +9,7 @@ use net::policy::Community;
 use super::table::Entry;
 use super::{Ineligible, Path, Rib, Standing};
 use crate::policy::Decision;
-use crate::{PathView, RouteView};
+use crate::{Family, PathView, RouteView};
 
 impl Rib {
     /// Every prefix, or one, in order, with every path: the best first, then multipath members, then the others.
@@ -35,14 +35,17 @@ impl Rib {
 fn route(entry: &Entry) -> RouteView {
     let prefix = entry.prefix;
     let mut paths: Vec<&Path> = entry.paths.iter().collect();
-    paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
+    paths.sort_by_key(|path| {
+        let peer = path.peer.as_ref().map(|peer| peer.address);
+        (rank(path.standing), peer, path.path_id())
+    });
     RouteView {
         prefix,
         paths: paths.into_iter().map(|path| view(&prefix, path)).collect(),
     }
 }
 
-const fn rank(standing: Standing) -> u8 {
+pub(super) const fn rank(standing: Standing) -> u8 {
     match standing {
         Standing::Best => 0,
         Standing::Multipath => 1,
@@ -56,6 +59,11 @@ fn view(prefix: &Prefix, path: &Path) -> PathView {
     let kinds = attributes.every_community();
     PathView {
         peer: path.peer.as_ref().map(|peer| peer.address),
+        path_id: path
+            .peer
+            .as_ref()
+            .filter(|peer| peer.context.receives_path_ids(Family::of(prefix)))
+            .map(|_| path.path_id()),
         best: path.standing == Standing::Best,
         multipath: path.standing == Standing::Multipath,
         stale: path.stale,

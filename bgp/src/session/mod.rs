@@ -29,10 +29,9 @@ use std::time::{Duration, Instant};
 use backoff::Backoff;
 use bytes::Bytes;
 use connection::{Connection, End, Failure};
-use net::Prefix;
 use restart::Restart;
 
-use crate::wire::{self, Attributes, Cease, Notification, Open, Refresh, code};
+use crate::wire::{self, Attributes, Cease, Nlri, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
 pub use counts::MessageCounts;
@@ -364,7 +363,7 @@ impl Session {
         self.note("KEEPALIVE received");
     }
 
-    fn announce(&mut self, attributes: &Attributes, prefixes: &[Prefix]) {
+    fn announce(&mut self, attributes: &Attributes, prefixes: &[Nlri]) {
         let Some((id, negotiated)) = self.speaking() else {
             return;
         };

@@ -47,6 +47,7 @@ pub(super) fn negotiate(config: &Config, open: &Open) -> Result<Negotiated, Noti
         families: capabilities.families.clone(),
         ipv6_next_hop_for_ipv4: capabilities.ipv6_next_hop_for_ipv4,
         extended_messages: capabilities.extended_messages,
+        add_path: capabilities.add_path.clone(),
     };
     let hold_time = Duration::from_secs(u64::from(open.hold_time.min(config.hold_time)));
     Ok(Negotiated {

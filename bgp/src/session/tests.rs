@@ -8,6 +8,7 @@ mod timers;
 use std::net::Ipv4Addr;
 
 use bytes::BytesMut;
+use net::Prefix;
 use proptest::prelude::*;
 
 use super::*;
@@ -36,6 +37,7 @@ fn config() -> Config {
             ipv6_next_hop_for_ipv4: true,
             graceful_restart: None,
             long_lived: None,
+            add_path: Vec::new(),
             roles: Vec::new(),
         },
         role: None,
@@ -194,6 +196,7 @@ fn context() -> wire::Context {
         families: Family::ALL.to_vec(),
         ipv6_next_hop_for_ipv4: true,
         extended_messages: false,
+        add_path: Vec::new(),
     }
 }
 
@@ -494,7 +497,7 @@ fn two_speakers_that_connect_at_once_end_with_one_session() {
 #[test]
 fn updates_and_refreshes_come_out_and_go_in() {
     let mut bench = Bench::in_state(State::Established);
-    let prefixes: Vec<Prefix> = vec!["192.0.2.0/24".parse().expect("prefix")];
+    let prefixes: Vec<Nlri> = vec!["192.0.2.0/24".parse::<Prefix>().expect("prefix").into()];
     let mut attributes = Attributes::originated(NextHop::from(std::net::IpAddr::from([10, 0, 0, 2])));
     attributes.as_path = attributes.prepended(PEER_AS);
     bench.feed(Event::Announce(Arc::new(attributes.clone()), prefixes.clone()));
@@ -566,7 +569,7 @@ proptest! {
         let mut attributes = Attributes::originated(NextHop::from(next_hop.parse::<std::net::IpAddr>().expect("ip")));
         attributes.as_path = attributes.prepended(PEER_AS);
         attributes.med = Some(7);
-        let prefixes = [prefix.parse().expect("prefix")];
+        let prefixes = [prefix.parse::<Prefix>().expect("prefix").into()];
         let message = wire::encode_announcement(&attributes, &prefixes, &context()).expect("encodes");
         let mut bytes = message[0].to_vec();
         // The header stays whole, so that it is the body that is looked at.

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use net::Prefix;
 
 use super::{ConnectionId, Direction, MessageCounts, Negotiated};
-use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
+use crate::wire::{Attributes, Capabilities, Cease, Nlri, Notification, Update};
 use crate::{Family, RemoteAs, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
@@ -99,9 +98,9 @@ pub enum Event {
     /// The driver reads again.
     Resume,
     /// Announce prefixes of one family.
-    Announce(Arc<Attributes>, Vec<Prefix>),
+    Announce(Arc<Attributes>, Vec<Nlri>),
     /// Withdraw prefixes of one family.
-    Withdraw(Vec<Prefix>),
+    Withdraw(Vec<Nlri>),
     /// Send UPDATEs that were encoded for sessions of this kind, so many.
     Updates(Bytes, u64),
     /// Mark the end of the first full table of a family.

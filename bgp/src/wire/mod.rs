@@ -5,21 +5,24 @@
 //! message type (RFC 4271 section 6.1), notifications with the data that the RFC asks for, attributes in one shape for
 //! the decision process, and the RFC 7606 outcome of an UPDATE as one value.
 
+mod add_path;
 mod attributes;
 mod notification;
 mod open;
 mod update;
+mod write;
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire as library;
 
+pub use add_path::{AddPathFamily, Nlri};
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{
-    Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_announcement, encode_end_of_rib,
-    encode_for_dump, encode_withdrawal,
+    Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_end_of_rib, encode_for_dump,
 };
+pub use write::{encode_announcement, encode_withdrawal, write_announcement, write_withdrawal};
 
 use crate::Family;
 

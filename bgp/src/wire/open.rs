@@ -1,14 +1,17 @@
-//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 7313, 8538, 8654, 8950, 9234, 9494).
+//! OPEN and its capabilities (RFC 4271 section 4.2, 5492, 4760, 6793, 2918, 4724, 7313, 7911, 8538, 8654, 8950, 9234, 9494).
 
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
 use rustbgpd_wire as library;
 
+use super::add_path::{self, AddPathFamily};
 use crate::Family;
 
 /// Code of the BGP Role capability.
 const ROLE: u8 = library::constants::capability_code::BGP_ROLE;
+/// Code of the add-path capability.
+const ADD_PATH: u8 = library::constants::capability_code::ADD_PATH;
 
 /// An OPEN message, the 4-octet AS already in place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct Capabilities {
     /// Long-lived graceful restart (RFC 9494): the families whose routes are to be kept as a last resort when the restart
     /// time is over. Empty: the sender only keeps those of others.
     pub long_lived: Option<Vec<LongLivedFamily>>,
+    /// Families of which the sender takes, or would send, several paths of a prefix (RFC 7911).
+    pub add_path: Vec<AddPathFamily>,
     /// Roles (RFC 9234), as their values: one, or the sender contradicts itself.
     pub roles: Vec<u8>,
 }
@@ -115,6 +120,11 @@ impl Capabilities {
                 .filter(|(present, _)| *present)
                 .map(|(_, name)| name.to_owned()),
         );
+        for entry in &self.add_path {
+            let directions = [(entry.receive, "receive"), (entry.send, "send")];
+            let directions = directions.into_iter().filter(|(present, _)| *present);
+            names.extend(directions.map(|(_, direction)| format!("add-path {} {direction}", entry.family)));
+        }
         names
     }
 
@@ -127,13 +137,17 @@ impl Capabilities {
         } else {
             &other.families
         };
+        let families: Vec<Family> = self
+            .families
+            .iter()
+            .copied()
+            .filter(|family| theirs.contains(family))
+            .collect();
+        let mut add_path = add_path::intersection(&self.add_path, &other.add_path);
+        add_path.retain(|entry| families.contains(&entry.family));
         Self {
-            families: self
-                .families
-                .iter()
-                .copied()
-                .filter(|family| theirs.contains(family))
-                .collect(),
+            families,
+            add_path,
             route_refresh: self.route_refresh && other.route_refresh,
             enhanced_route_refresh: self.enhanced_route_refresh && other.enhanced_route_refresh,
             extended_messages: self.extended_messages && other.extended_messages,
@@ -213,6 +227,18 @@ impl Capabilities {
                     });
                 }
                 library::Capability::Role { role } => capabilities.add_role(role.to_u8()),
+                library::Capability::AddPath(families) => {
+                    let entries = families.iter();
+                    let entries = entries.map(|entry| (entry.afi as u16, entry.safi as u8, entry.send_receive as u8));
+                    let value: Vec<u8> = entries
+                        .flat_map(|(afi, safi, mode)| [afi.to_be_bytes().as_slice(), &[safi, mode]].concat())
+                        .collect();
+                    add_path::read(&value, &mut capabilities.add_path);
+                }
+                // The library gives up all families for one that it does not know.
+                library::Capability::Unknown { code: ADD_PATH, data } => {
+                    add_path::read(data, &mut capabilities.add_path);
+                }
                 // The library leaves a value that is not assigned as it came.
                 library::Capability::Unknown { code: ROLE, data } => {
                     data.iter().for_each(|v| capabilities.add_role(*v))
@@ -292,6 +318,12 @@ impl Capabilities {
         }
         if self.four_octet_as {
             list.push(library::Capability::FourOctetAs { asn });
+        }
+        if !self.add_path.is_empty() {
+            list.push(library::Capability::Unknown {
+                code: ADD_PATH,
+                data: add_path::written(&self.add_path),
+            });
         }
         let role = |value: &u8| {
             library::BgpRole::from_u8(*value).map_or_else(

@@ -8,6 +8,7 @@ use netgauze_bgp_pkt::BgpMessage;
 use netgauze_bgp_pkt::path_attribute::{AsPath as OracleAsPath, MpReach, MpUnreach, PathAttributeValue};
 use netgauze_bgp_pkt::update::BgpUpdateMessage;
 use netgauze_bgp_pkt::wire::deserializer::BgpParsingContext;
+use netgauze_iana::address_family::AddressType;
 use netgauze_parse_utils::reader::SliceReader;
 use netgauze_parse_utils::traits::ParseFromWithOneInput;
 use proptest::prelude::*;
@@ -23,6 +24,7 @@ fn context() -> Context {
         families: Family::ALL.to_vec(),
         ipv6_next_hop_for_ipv4: true,
         extended_messages: false,
+        add_path: Vec::new(),
     }
 }
 
@@ -86,20 +88,55 @@ fn attributes_v6() -> impl Strategy<Value = Attributes> {
     ]
 }
 
-fn family_case() -> impl Strategy<Value = (Attributes, Vec<Prefix>)> {
-    prop_oneof![
-        (attributes_v4(), proptest::collection::vec(prefix_v4(), 1..1500)),
-        (attributes_v6(), proptest::collection::vec(prefix_v6(), 1..600)),
-        // RFC 8950: IPv4 routes with an IPv6 next hop.
-        (
-            attributes("2001:db8::1".parse().expect("address"), None),
-            proptest::collection::vec(prefix_v4(), 1..1500)
-        ),
-    ]
+/// Prefixes of one family with identifiers, or all with 0.
+fn nlri(v4: bool, numbered: bool) -> impl Strategy<Value = Vec<Nlri>> {
+    let (prefix, most) = if v4 {
+        (prefix_v4().boxed(), 1500)
+    } else {
+        (prefix_v6().boxed(), 600)
+    };
+    let path_id = if numbered {
+        any::<u32>().boxed()
+    } else {
+        Just(0).boxed()
+    };
+    let one = (prefix, path_id).prop_map(|(prefix, path_id)| Nlri { prefix, path_id });
+    proptest::collection::vec(one, 1..most)
 }
 
-fn oracle(message: &Bytes) -> BgpUpdateMessage {
-    let mut strict = BgpParsingContext::new(true, HashMap::new(), HashMap::new(), true, true, true, true);
+/// Attributes and prefixes of one family, with path identifiers or without.
+fn family_case() -> impl Strategy<Value = (Attributes, Vec<Nlri>, bool)> {
+    any::<bool>().prop_flat_map(|numbered| {
+        prop_oneof![
+            (attributes_v4(), nlri(true, numbered), Just(numbered)),
+            (attributes_v6(), nlri(false, numbered), Just(numbered)),
+            // RFC 8950: IPv4 routes with an IPv6 next hop.
+            (
+                attributes("2001:db8::1".parse().expect("address"), None),
+                nlri(true, numbered),
+                Just(numbered)
+            ),
+        ]
+    })
+}
+
+/// As [`context`], with path identifiers in both directions and families, or without.
+fn numbered_context(numbered: bool) -> Context {
+    let entry = |family| AddPathFamily {
+        family,
+        receive: true,
+        send: true,
+    };
+    Context {
+        add_path: Family::ALL.into_iter().filter(|_| numbered).map(entry).collect(),
+        ..context()
+    }
+}
+
+fn oracle(message: &Bytes, numbered: bool) -> BgpUpdateMessage {
+    let families = [AddressType::Ipv4Unicast, AddressType::Ipv6Unicast];
+    let numbered = families.into_iter().map(|family| (family, numbered)).collect();
+    let mut strict = BgpParsingContext::new(true, HashMap::new(), numbered, true, true, true, true);
     let parsed = BgpMessage::parse(&mut SliceReader::new(message), &mut strict);
     match parsed.expect("the oracle decodes what we encode") {
         BgpMessage::Update(update) => update,
@@ -108,12 +145,20 @@ fn oracle(message: &Bytes) -> BgpUpdateMessage {
 }
 
 /// What the oracle reads in a message: announced prefixes and their next hop, withdrawn prefixes.
-fn oracle_routes(update: &BgpUpdateMessage) -> (Vec<Prefix>, Option<IpAddr>, Vec<Prefix>) {
-    let v4 = |list: &[netgauze_bgp_pkt::nlri::Ipv4UnicastAddress]| -> Vec<Prefix> {
-        list.iter().map(|entry| entry.network().address().into()).collect()
+fn oracle_routes(update: &BgpUpdateMessage) -> (Vec<Nlri>, Option<IpAddr>, Vec<Nlri>) {
+    let nlri = |prefix: Prefix, path_id: Option<u32>| Nlri {
+        prefix,
+        path_id: path_id.unwrap_or(0),
     };
-    let v6 = |list: &[netgauze_bgp_pkt::nlri::Ipv6UnicastAddress]| -> Vec<Prefix> {
-        list.iter().map(|entry| entry.network().address().into()).collect()
+    let v4 = |list: &[netgauze_bgp_pkt::nlri::Ipv4UnicastAddress]| -> Vec<Nlri> {
+        let list = list.iter();
+        list.map(|entry| nlri(entry.network().address().into(), entry.path_id()))
+            .collect()
+    };
+    let v6 = |list: &[netgauze_bgp_pkt::nlri::Ipv6UnicastAddress]| -> Vec<Nlri> {
+        let list = list.iter();
+        list.map(|entry| nlri(entry.network().address().into(), entry.path_id()))
+            .collect()
     };
     let (mut announced, mut next_hop, mut withdrawn) = (v4(update.nlri()), None, v4(update.withdraw_routes()));
     for attribute in update.path_attributes() {
@@ -163,19 +208,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn announcements_round_trip_and_the_oracle_agrees((attributes, prefixes) in family_case()) {
-        let messages = encode_announcement(&attributes, &prefixes, &context()).expect("encodes");
+    fn announcements_round_trip_and_the_oracle_agrees((attributes, prefixes, numbered) in family_case()) {
+        let context = numbered_context(numbered);
+        let messages = encode_announcement(&attributes, &prefixes, &context).expect("encodes");
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for message in &messages {
             prop_assert!(message.len() <= usize::from(MAX_MESSAGE));
-            let update = interpret(message, &context());
+            let update = interpret(message, &context);
             prop_assert_eq!(update.outcome, Outcome::Clean);
             prop_assert!(update.withdrawn.is_empty() && update.end_of_rib.is_none());
             for announcement in update.announced {
                 prop_assert_eq!(&announcement.attributes, &attributes);
                 ours.extend(announcement.prefixes);
             }
-            let read = oracle(message);
+            let read = oracle(message, numbered);
             let (announced, next_hop, withdrawn) = oracle_routes(&read);
             prop_assert_eq!(next_hop, Some(attributes.next_hop.address));
             prop_assert!(withdrawn.is_empty());
@@ -192,24 +238,24 @@ proptest! {
 
     #[test]
     fn withdrawals_round_trip_and_the_oracle_agrees(
-        prefixes in prop_oneof![
-            proptest::collection::vec(prefix_v4(), 1..1500),
-            proptest::collection::vec(prefix_v6(), 1..600),
-        ],
+        (prefixes, numbered) in (any::<bool>(), any::<bool>())
+            .prop_flat_map(|(v4, numbered)| (nlri(v4, numbered), Just(numbered))),
     ) {
+        let context = numbered_context(numbered);
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-        for message in encode_withdrawal(&prefixes, &context()) {
-            let update = interpret(&message, &context());
+        for message in encode_withdrawal(&prefixes, &context) {
+            prop_assert!(message.len() <= usize::from(MAX_MESSAGE));
+            let update = interpret(&message, &context);
             prop_assert!(update.announced.is_empty() && update.outcome == Outcome::Clean);
             ours.extend(update.withdrawn);
-            theirs.extend(oracle_routes(&oracle(&message)).2);
+            theirs.extend(oracle_routes(&oracle(&message, numbered)).2);
         }
         prop_assert_eq!(&ours, &prefixes);
         prop_assert_eq!(&theirs, &prefixes);
     }
 
     #[test]
-    fn opens_round_trip(asn in as_number(), hold_time in any::<u16>(), id in any::<u32>(), flags in any::<[bool; 6]>()) {
+    fn opens_round_trip(asn in as_number(), hold_time in any::<u16>(), id in any::<u32>(), flags in any::<[bool; 8]>()) {
         let open = Open {
             asn,
             hold_time,
@@ -233,6 +279,11 @@ proptest! {
                     let entry = |family| LongLivedFamily { family, forwarding: flags[4], stale_time: id & 0x00ff_ffff };
                     Family::ALL.map(entry).to_vec()
                 }),
+                add_path: Family::ALL
+                    .into_iter()
+                    .filter(|_| flags[6] || flags[7])
+                    .map(|family| AddPathFamily { family, receive: flags[6], send: flags[7] })
+                    .collect(),
                 // Those that are assigned, and some that are not.
                 roles: if flags[1] { vec![(hold_time & 7) as u8] } else { Vec::new() },
             },
@@ -250,8 +301,10 @@ proptest! {
             && let Ok(Message::Update(update)) = decode(message)
         {
             for ibgp in [false, true] {
-                // Refusing is as good as understanding; only a panic fails the test.
-                let _ = update.interpret(&Context { ibgp, ..context() });
+                for numbered in [false, true] {
+                    // Refusing is as good as understanding; only a panic fails the test.
+                    let _ = update.interpret(&Context { ibgp, ..numbered_context(numbered) });
+                }
             }
         }
     }
@@ -333,7 +386,7 @@ fn a_link_local_next_hop_is_found_wherever_it_is() {
     let v6 = update
         .announced
         .iter()
-        .find(|a| !a.prefixes[0].is_v4())
+        .find(|a| !a.prefixes[0].prefix.is_v4())
         .expect("IPv6 announcement");
     assert_eq!(
         v6.attributes.next_hop,
@@ -350,10 +403,10 @@ fn routes_of_families_that_were_not_negotiated_are_ignored() {
     let mut attributes = Attributes::originated(NextHop::from("2001:db8::1".parse::<IpAddr>().expect("address")));
     attributes.as_path = attributes.prepended(65001);
     let prefix: Prefix = "2001:db8:1::/48".parse().expect("prefix");
-    let messages = encode_announcement(&attributes, &[prefix], &context()).expect("encodes");
+    let messages = encode_announcement(&attributes, &[prefix.into()], &context()).expect("encodes");
     assert!(interpret(&messages[0], &v4_only).announced.is_empty());
     assert!(
-        interpret(&encode_withdrawal(&[prefix], &context())[0], &v4_only)
+        interpret(&encode_withdrawal(&[prefix.into()], &context())[0], &v4_only)
             .withdrawn
             .is_empty()
     );
@@ -394,7 +447,7 @@ fn attributes_above_4096_octets_travel_in_extended_messages() {
         extended_messages: true,
         ..context()
     };
-    let messages = encode_announcement(&attributes, &[prefix], &extended).expect("fits");
+    let messages = encode_announcement(&attributes, &[prefix.into()], &extended).expect("fits");
     assert!(messages[0].len() > usize::from(MAX_MESSAGE));
     let update = interpret(&messages[0], &extended);
     assert_eq!(
@@ -407,9 +460,9 @@ fn attributes_above_4096_octets_travel_in_extended_messages() {
 fn attributes_that_leave_no_room_are_an_error() {
     let mut attributes = Attributes::originated(NextHop::from(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     attributes.other.push(PathAttribute::Communities(vec![1; 1100]));
-    let prefix = "10.0.0.0/8".parse().expect("prefix");
+    let prefix: Prefix = "10.0.0.0/8".parse().expect("prefix");
     assert!(matches!(
-        encode_announcement(&attributes, &[prefix], &context()),
+        encode_announcement(&attributes, &[prefix.into()], &context()),
         Err(EncodeError::TooLong(_))
     ));
 }

@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use bytes::{Bytes, BytesMut};
-use net::{IpNet, Prefix};
+use net::Prefix;
 use rustbgpd_wire as library;
 
-use super::{Attributes, NextHop, Notification, PathAttribute, code};
+use super::{AddPathFamily, Attributes, NextHop, Nlri, Notification, PathAttribute, code};
 use crate::Family;
 
 /// What the session knows that decoding and encoding need.
@@ -25,11 +25,57 @@ pub struct Context {
     pub ipv6_next_hop_for_ipv4: bool,
     /// The peer takes messages of up to 65535 octets (RFC 8654).
     pub extended_messages: bool,
+    /// Families whose prefixes have path identifiers, in which direction (RFC 7911).
+    pub add_path: Vec<AddPathFamily>,
 }
 
 impl Context {
+    /// Prefixes of a family that the peer tells have path identifiers.
+    pub fn receives_path_ids(&self, family: Family) -> bool {
+        self.add_path
+            .iter()
+            .any(|entry| entry.family == family && entry.receive)
+    }
+
+    /// Prefixes of a family that the peer is told have path identifiers.
+    pub fn sends_path_ids(&self, family: Family) -> bool {
+        self.add_path.iter().any(|entry| entry.family == family && entry.send)
+    }
+
+    /// As far as UPDATEs to the peer are concerned.
+    #[must_use]
+    pub fn as_sent(&self) -> Self {
+        let sent = |entry: &AddPathFamily| AddPathFamily {
+            receive: false,
+            ..*entry
+        };
+        Self {
+            add_path: self.add_path.iter().filter(|entry| entry.send).map(sent).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// As UPDATEs of the peer are written: for whoever passes on what came.
+    #[must_use]
+    pub fn as_received(&self) -> Self {
+        let turned = |entry: &AddPathFamily| AddPathFamily {
+            send: entry.receive,
+            ..*entry
+        };
+        Self {
+            add_path: self.add_path.iter().map(turned).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// What [`Context::receives_path_ids`] says, as the library takes it.
+    fn library_families(&self) -> Vec<(library::Afi, library::Safi)> {
+        let received = self.add_path.iter().filter(|entry| entry.receive);
+        received.map(|entry| super::family_to_library(entry.family)).collect()
+    }
+
     /// Longest UPDATE that may be sent, octets.
-    const fn longest(&self) -> u16 {
+    pub(super) const fn longest(&self) -> u16 {
         if self.extended_messages {
             super::EXTENDED_MAX_MESSAGE
         } else {
@@ -68,14 +114,14 @@ pub struct Announcement {
     /// The attributes, next hop included.
     pub attributes: Attributes,
     /// The prefixes.
-    pub prefixes: Vec<Prefix>,
+    pub prefixes: Vec<Nlri>,
 }
 
 /// What an UPDATE asks of the adj-rib-in. Withdrawals come first (RFC 4271 section 3.1: a prefix in both is announced).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// Prefixes to remove.
-    pub withdrawn: Vec<Prefix>,
+    pub withdrawn: Vec<Nlri>,
     /// Prefixes to add or replace.
     pub announced: Vec<Announcement>,
     /// The family whose first full table ends here (RFC 4724 section 2).
@@ -102,7 +148,12 @@ impl RawUpdate {
     pub fn interpret(&self, context: &Context) -> Result<Update, Notification> {
         let parsed = self
             .0
-            .parse_revised(context.four_octet_as, context.ibgp, false, &[])
+            .parse_revised(
+                context.four_octet_as,
+                context.ibgp,
+                context.receives_path_ids(Family::Ipv4Unicast),
+                &context.library_families(),
+            )
             .map_err(Notification::from)?;
         let mut faults: Vec<Fault> = parsed.malformed.iter().map(Fault::from_library).collect();
         faults.extend(parsed.update.attributes.iter().filter_map(zero_only_to_customer));
@@ -139,26 +190,22 @@ impl RawUpdate {
         let negotiated = |family| context.families.contains(&family);
         let ipv4 = negotiated(Family::Ipv4Unicast);
         if ipv4 {
-            update
-                .withdrawn
-                .extend(withdrawn.iter().map(|entry| prefix_v4(entry.prefix)));
+            update.withdrawn.extend(withdrawn.iter().map(nlri_v4));
         }
         if let Some(unreach) = unreach
             && super::family_from_library(unreach.afi, unreach.safi).is_some_and(negotiated)
         {
-            update
-                .withdrawn
-                .extend(unreach.withdrawn.iter().map(|entry| prefix(entry.prefix)));
+            update.withdrawn.extend(unreach.withdrawn.iter().map(nlri));
         }
 
-        let body: Vec<Prefix> = if ipv4 {
-            announced.iter().map(|entry| prefix_v4(entry.prefix)).collect()
+        let body: Vec<Nlri> = if ipv4 {
+            announced.iter().map(nlri_v4).collect()
         } else {
             Vec::new()
         };
         let reach = reach.filter(|reach| super::family_from_library(reach.afi, reach.safi).is_some_and(negotiated));
-        let multiprotocol: Vec<Prefix> = reach
-            .map(|reach| reach.announced.iter().map(|entry| prefix(entry.prefix)).collect())
+        let multiprotocol: Vec<Nlri> = reach
+            .map(|reach| reach.announced.iter().map(nlri).collect())
             .unwrap_or_default();
 
         let has_routes = !body.is_empty() || !multiprotocol.is_empty();
@@ -347,51 +394,6 @@ pub enum EncodeError {
     Unrepresentable(String),
 }
 
-/// Octets of an UPDATE that are not attributes and not NLRI.
-const UPDATE_OVERHEAD: usize = super::HEADER + 4;
-/// MP_REACH_NLRI around its prefixes: attribute header, AFI, SAFI, next hop length, two addresses, reserved octet.
-const MP_OVERHEAD: usize = 4 + 3 + 1 + 32 + 1;
-
-/// Writes announcements of `prefixes`, all of one family, in as few messages as they need.
-///
-/// # Errors
-/// [`EncodeError`] if the attributes do not fit or have no form on the wire.
-pub fn encode_announcement(
-    attributes: &Attributes,
-    prefixes: &[Prefix],
-    context: &Context,
-) -> Result<Vec<Bytes>, EncodeError> {
-    let mut list = attributes.to_list();
-    let mut measured = Vec::new();
-    library::attribute::encode_path_attributes(&list, &mut measured, context.four_octet_as, false)
-        .map_err(|error| EncodeError::Unrepresentable(error.to_string()))?;
-    let body_next_hop = match attributes.next_hop.address {
-        IpAddr::V4(address) if prefixes.iter().all(Prefix::is_v4) => Some(address),
-        _ => None,
-    };
-    let room = usize::from(context.longest())
-        .checked_sub(UPDATE_OVERHEAD + MP_OVERHEAD + measured.len())
-        .ok_or(EncodeError::TooLong(measured.len()))?;
-    let chunks = chunks(prefixes, room).ok_or(EncodeError::TooLong(measured.len()))?;
-    if let Some(address) = body_next_hop {
-        list.push(PathAttribute::NextHop(address));
-        list.sort_by_key(PathAttribute::type_code);
-        return chunks
-            .into_iter()
-            .map(|chunk| build(&entries_v4(chunk), &[], &list, context))
-            .collect();
-    }
-    // RFC 7606 section 5.1: MP_REACH_NLRI is the first attribute.
-    list.insert(0, PathAttribute::Origin(attributes.origin));
-    chunks
-        .into_iter()
-        .map(|chunk| {
-            list[0] = PathAttribute::MpReachNlri(Box::new(mp_reach(attributes.next_hop, chunk)));
-            build(&[], &[], &list, context)
-        })
-        .collect()
-}
-
 /// Writes the attributes of one path to `prefix` for a table dump: AS numbers of 4 octets, and of MP_REACH_NLRI the next hop
 /// alone (RFC 6396 section 4.3.4); `None` if they have no form on the wire.
 pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u8>> {
@@ -421,52 +423,20 @@ pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u
     u16::try_from(written.len()).is_ok().then_some(written)
 }
 
-/// Writes withdrawals of `prefixes`, all of one family, in as few messages as they need.
-pub fn encode_withdrawal(prefixes: &[Prefix], context: &Context) -> Vec<Bytes> {
-    let room = usize::from(context.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD;
-    let chunks = chunks(prefixes, room).expect("an empty message has room for a prefix");
-    let encode = |chunk: &[Prefix]| {
-        if chunk.iter().all(Prefix::is_v4) {
-            build(&[], &entries_v4(chunk), &[], context)
-        } else {
-            let family = library::Afi::Ipv6;
-            build(
-                &[],
-                &[],
-                &[PathAttribute::MpUnreachNlri(Box::new(mp_unreach(family, chunk)))],
-                context,
-            )
-        }
-    };
-    chunks
-        .into_iter()
-        .map(|chunk| encode(chunk).expect("withdrawals hold no attribute values"))
-        .collect()
-}
-
 /// Writes the end-of-RIB marker of a family (RFC 4724 section 2).
 pub fn encode_end_of_rib(family: Family, context: &Context) -> Bytes {
     let list = match family {
         Family::Ipv4Unicast => Vec::new(),
-        Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(
-            library::Afi::Ipv6,
-            &[],
-        )))],
+        Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(library::Afi::Ipv6)))],
     };
-    build(&[], &[], &list, context).expect("an empty UPDATE encodes")
+    build(&list, context).expect("an empty UPDATE encodes")
 }
 
-fn build(
-    announced: &[library::Ipv4NlriEntry],
-    withdrawn: &[library::Ipv4NlriEntry],
-    attributes: &[PathAttribute],
-    context: &Context,
-) -> Result<Bytes, EncodeError> {
+fn build(attributes: &[PathAttribute], context: &Context) -> Result<Bytes, EncodeError> {
     let unrepresentable = |error: library::EncodeError| EncodeError::Unrepresentable(error.to_string());
     let mode = library::Ipv4UnicastMode::Body;
-    let message =
-        library::UpdateMessage::try_build(announced, withdrawn, attributes, context.four_octet_as, false, mode)
-            .map_err(unrepresentable)?;
+    let message = library::UpdateMessage::try_build(&[], &[], attributes, context.four_octet_as, false, mode)
+        .map_err(unrepresentable)?;
     let mut buffer = BytesMut::with_capacity(message.encoded_len());
     message
         .encode_with_limit(&mut buffer, context.longest())
@@ -474,88 +444,30 @@ fn build(
     Ok(buffer.freeze())
 }
 
-/// Cuts the list into runs whose NLRI take at most `room` octets; `None` if one prefix alone does not fit.
-fn chunks(prefixes: &[Prefix], room: usize) -> Option<Vec<&[Prefix]>> {
-    let mut runs = Vec::new();
-    let (mut start, mut used) = (0, 0);
-    for (i, prefix) in prefixes.iter().enumerate() {
-        let size = 1 + usize::from(prefix.len().div_ceil(8));
-        if size > room {
-            return None;
-        }
-        if used + size > room {
-            runs.push(&prefixes[start..i]);
-            (start, used) = (i, 0);
-        }
-        used += size;
-    }
-    if start < prefixes.len() {
-        runs.push(&prefixes[start..]);
-    }
-    Some(runs)
-}
-
-fn prefix_v4(prefix: library::Ipv4Prefix) -> Prefix {
-    Prefix::containing(IpAddr::V4(prefix.addr), prefix.len).expect("the library bounds IPv4 prefix lengths")
-}
-
-fn prefix(prefix: library::Prefix) -> Prefix {
-    match prefix {
-        library::Prefix::V4(v4) => prefix_v4(v4),
-        library::Prefix::V6(v6) => {
-            Prefix::containing(IpAddr::V6(v6.addr), v6.len).expect("the library bounds IPv6 prefix lengths")
-        }
+fn nlri_v4(entry: &library::Ipv4NlriEntry) -> Nlri {
+    let address = IpAddr::V4(entry.prefix.addr);
+    Nlri {
+        prefix: Prefix::containing(address, entry.prefix.len).expect("the library bounds IPv4 prefix lengths"),
+        path_id: entry.path_id,
     }
 }
 
-fn entries_v4(prefixes: &[Prefix]) -> Vec<library::Ipv4NlriEntry> {
-    let entry = |prefix: &Prefix| match prefix.net() {
-        IpNet::V4(v4) => Some(library::Ipv4NlriEntry {
-            path_id: 0,
-            prefix: library::Ipv4Prefix::new(v4.addr(), v4.prefix_len()),
-        }),
-        IpNet::V6(_) => None,
-    };
-    prefixes.iter().filter_map(entry).collect()
-}
-
-fn entries(prefixes: &[Prefix]) -> Vec<library::NlriEntry> {
-    let entry = |prefix: &Prefix| {
-        let prefix = match prefix.net() {
-            IpNet::V4(v4) => library::Prefix::V4(library::Ipv4Prefix::new(v4.addr(), v4.prefix_len())),
-            IpNet::V6(v6) => library::Prefix::V6(library::Ipv6Prefix::new(v6.addr(), v6.prefix_len())),
-        };
-        library::NlriEntry { path_id: 0, prefix }
-    };
-    prefixes.iter().map(entry).collect()
-}
-
-fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
-    let ipv4 = prefixes.iter().all(Prefix::is_v4);
-    library::MpReachNlri {
-        afi: if ipv4 { library::Afi::Ipv4 } else { library::Afi::Ipv6 },
-        safi: library::Safi::Unicast,
-        next_hop: match next_hop.address {
-            // RFC 4291 section 2.5.5.2: the form an IPv4 address takes where only an IPv6 next hop fits.
-            IpAddr::V4(v4) if !ipv4 => IpAddr::V6(v4.to_ipv6_mapped()),
-            address => address,
+fn nlri(entry: &library::NlriEntry) -> Nlri {
+    let path_id = entry.path_id;
+    match entry.prefix {
+        library::Prefix::V4(prefix) => nlri_v4(&library::Ipv4NlriEntry { path_id, prefix }),
+        library::Prefix::V6(v6) => Nlri {
+            prefix: Prefix::containing(IpAddr::V6(v6.addr), v6.len).expect("the library bounds IPv6 prefix lengths"),
+            path_id,
         },
-        link_local_next_hop: next_hop.link_local,
-        announced: entries(prefixes),
-        flowspec_announced: Vec::new(),
-        evpn_announced: Vec::new(),
-        bgpls_announced: Vec::new(),
-        vpn_announced: Vec::new(),
-        labeled_announced: Vec::new(),
-        rtc_announced: Vec::new(),
     }
 }
 
-fn mp_unreach(afi: library::Afi, prefixes: &[Prefix]) -> library::MpUnreachNlri {
+fn mp_unreach(afi: library::Afi) -> library::MpUnreachNlri {
     library::MpUnreachNlri {
         afi,
         safi: library::Safi::Unicast,
-        withdrawn: entries(prefixes),
+        withdrawn: Vec::new(),
         flowspec_withdrawn: Vec::new(),
         evpn_withdrawn: Vec::new(),
         bgpls_withdrawn: Vec::new(),

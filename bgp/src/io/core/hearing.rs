@@ -10,11 +10,16 @@ use super::peers::Handle;
 use super::{Core, Event, now};
 use crate::bmp::{self, Counts, Ended, Identity, Request, Watched};
 use crate::io::peer::{Message, News, Order};
+use crate::rib::{Excess, PATHS_OF_PREFIX};
 use crate::wire::{Cease, Context};
 use crate::{Error, Family};
 
 impl Core {
     pub(super) fn message(&mut self, Message { peer, serial, news }: Message) {
+        news.into_iter().for_each(|news| self.news(peer, serial, news));
+    }
+
+    fn news(&mut self, peer: IpAddr, serial: u64, news: News) {
         if matches!(news, News::Up(..)) {
             // What a peer begins with is up to date.
             self.flush();
@@ -36,7 +41,7 @@ impl Core {
                     opened: *opened,
                     context: Context {
                         four_octet_as: true,
-                        ..info.context.clone()
+                        ..info.context.as_received()
                     },
                     since: bmp::now(),
                 };
@@ -65,11 +70,20 @@ impl Core {
                         warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
                     }
                     handle.warned = received >= max.warn;
-                    if excess.is_some() {
-                        warn!(%peer, received, limit = max.limit, "too many prefixes");
-                        // A task that has ended needs no order.
-                        let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
-                    }
+                }
+                if let Some(excess) = excess {
+                    let pause = match excess {
+                        Excess::Prefixes { received, limit } => {
+                            warn!(%peer, received, limit, "too many prefixes");
+                            handle.config.max_prefixes.and_then(|max| max.restart)
+                        }
+                        Excess::Paths(prefix) => {
+                            warn!(%peer, %prefix, limit = PATHS_OF_PREFIX, "too many paths of one prefix");
+                            None
+                        }
+                    };
+                    // A task that has ended needs no order.
+                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, pause));
                 }
                 if let Some(family) = end_of_rib {
                     self.held.push(Event::EndOfRib { peer, family });

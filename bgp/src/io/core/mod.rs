@@ -31,8 +31,11 @@ use crate::rpki::{Caches, RpkiState};
 use crate::wire::Notification;
 use crate::{Error, RestartMode, RouteView, SpeakerConfig, State};
 
-/// Messages of peers that wait for the core; as many are worked off before changes are looked at.
-const INBOX: usize = 64;
+/// Messages of peers that wait for the core; as many are worked off before changes are looked at and others have a turn: what they
+/// hold together (`io/parcel.rs`) bounds how long a single change waits while tables are told.
+const INBOX: usize = 8;
+/// Others that wait for the core, in each queue.
+const WAITING: usize = 64;
 /// Longest wait for peers to take their last message.
 const SHUTDOWN: Duration = Duration::from_secs(3);
 
@@ -109,9 +112,9 @@ impl Core {
     ) -> Result<Self, Error> {
         config.check()?;
         let (to_core, inbox) = mpsc::channel(INBOX);
-        let (to_stranger, strangers) = mpsc::channel(INBOX);
+        let (to_stranger, strangers) = mpsc::channel(WAITING);
         let directory = Directory::new(to_stranger);
-        let (to_found, found) = mpsc::channel(INBOX);
+        let (to_found, found) = mpsc::channel(WAITING);
         let mut listeners = Listeners::default();
         listeners.set(&config, &directory)?;
         let restarting = config.peers.iter();
@@ -205,6 +208,8 @@ impl Core {
                 Turn::Messages => {
                     messages.drain(..).for_each(|message| self.message(message));
                     self.flush();
+                    // Whoever was woken gets a turn before more is heard: the peers that tell, and those that have to be told.
+                    tokio::task::yield_now().await;
                 }
                 Turn::Stranger(stranger) => self.stranger(stranger),
                 Turn::Found(found) => self.found(&found),

@@ -6,10 +6,10 @@ use net::policy::RouteSource;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Family;
 use crate::policy::{Marks, Policy};
 use crate::rib::{Changed, Ineligible, LocalAddresses, PeerInfo};
 use crate::wire::{AsPath, AsPathSegment, Attributes, Context, NextHop, Origin};
+use crate::{Family, SendPaths};
 
 /// A path of peer 192.0.2.`host`.
 fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
@@ -26,6 +26,7 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
             families: Family::ALL.to_vec(),
             ipv6_next_hop_for_ipv4: false,
             extended_messages: false,
+            add_path: Vec::new(),
         },
         enhanced_refresh: false,
         long_lived: false,
@@ -36,6 +37,7 @@ fn path(host: u8, ebgp: bool, edit: impl FnOnce(&mut Attributes)) -> Path {
         enforce_first_as: true,
         role: None,
         max_prefixes: None,
+        send_paths: SendPaths::None,
         local: LocalAddresses::default(),
     };
     let mut attributes = Attributes::originated(NextHop::from(address));
@@ -62,6 +64,7 @@ fn weigh(path: &mut Path, weight: u32) {
             weight,
             ..Marks::default()
         },
+        path_id: path.path_id(),
     }));
 }
 
@@ -73,6 +76,7 @@ fn far(path: &mut Path, far: bool) {
             tag: u32::from(far),
             ..path.marks()
         },
+        path_id: path.path_id(),
     }));
 }
 
@@ -320,5 +324,63 @@ proptest! {
         let expected = ruled(paths, rules);
         prop_assert_eq!(&expected, &ruled(shuffled, rules));
         prop_assert_eq!(expected.iter().filter(|standing| **standing == Standing::Best).count(), 1);
+    }
+}
+
+#[test]
+fn of_several_paths_of_one_peer_the_lowest_identifier_is_left_to_decide() {
+    let numbered = |path_id| path(1, true, |_| ()).with_path_id(path_id);
+    let mut paths = vec![numbered(7), numbered(0), numbered(3)];
+    decide(&mut paths, Rules::default(), |_| 0);
+    let lost = Standing::Lost(Step::PathId);
+    let standings: Vec<_> = paths.iter().map(|path| path.standing).collect();
+    assert_eq!(standings, [lost, Standing::Best, lost]);
+    // They may be used side by side.
+    let rules = Rules {
+        multipath: 2,
+        ..Rules::default()
+    };
+    decide(&mut paths, rules, |_| 0);
+    let standings: Vec<_> = paths.iter().map(|path| path.standing).collect();
+    assert_eq!(standings, [lost, Standing::Best, Standing::Multipath]);
+}
+
+#[test]
+fn most_paths_take_no_more_memory_than_without_identifiers() {
+    assert_eq!(size_of::<Path>(), 32);
+    assert!(path(1, true, |_| ()).with_path_id(0).changed.is_none());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The n-th of the ranking is what the decision process chooses among what is left without the n - 1 before it.
+    #[test]
+    fn ranking_is_deciding_again_and_again(
+        given in proptest::collection::vec((1u8..4, any::<bool>(), 0u32..4, 0u32..3, 0usize..3), 0..12),
+        compare_med in any::<bool>(),
+    ) {
+        let rules = Rules { always_compare_med: compare_med, ..Rules::default() };
+        let mut paths: Vec<Path> = Vec::new();
+        for (host, ebgp, path_id, med, length) in given {
+            let made = path(host, ebgp, |a| {
+                a.med = Some(med);
+                a.as_path = as_path(&vec![65000 + u32::from(host); length]);
+            });
+            let made = made.with_path_id(path_id);
+            if !paths.iter().any(|known| known.is_told(address(&made).expect("a peer's"), path_id)) {
+                paths.push(made);
+            }
+        }
+        decide(&mut paths, rules, |_| 0);
+        let key = |path: &Path| (address(path), path.path_id());
+        let ranked: Vec<_> = ranked(&paths, rules, |_| 0).map(key).collect();
+        let mut expected = Vec::new();
+        while !paths.is_empty() {
+            decide(&mut paths, rules, |_| 0);
+            let best = paths.iter().position(|path| path.standing == Standing::Best).expect("one is best");
+            expected.push(key(&paths.remove(best)));
+        }
+        prop_assert_eq!(ranked, expected);
     }
 }

@@ -85,12 +85,15 @@ fn another_export_policy_tells_the_peer_only_what_differs() {
     };
     assert_eq!(
         (attributes.med, &prefixes[..]),
-        (Some(5), &[prefix("203.0.113.0/24")][..])
+        (Some(5), &[prefix("203.0.113.0/24").into()][..])
     );
     rib.set_policies(one.address, &one.import, &set(Then::Accept));
     assert!(queue.is_empty());
     rib.set_policies(one.address, &one.import, &set(Then::Reject));
-    assert_eq!(take(&queue, 100), [Outgoing::Withdraw(vec![prefix("203.0.113.0/24")])]);
+    assert_eq!(
+        take(&queue, 100),
+        [Outgoing::Withdraw(vec![prefix("203.0.113.0/24").into()])]
+    );
 }
 
 #[test]
@@ -227,7 +230,10 @@ fn offered_routes_are_announced_as_a_policy_for_their_source_says() {
     let incomplete = net::policy::Origin::Incomplete;
     assert_eq!(
         announced,
-        [(vec![net(1)], Some(9), incomplete), (vec![net(2)], None, incomplete)]
+        [
+            (vec![net(1).into()], Some(9), incomplete),
+            (vec![net(2).into()], None, incomplete)
+        ]
     );
 
     // Announced outright it comes first; what a peer tells comes after.
@@ -249,6 +255,9 @@ fn offered_routes_are_announced_as_a_policy_for_their_source_says() {
     rib.set_originated(&[]);
     rib.offer([(net(1), None), (net(2), None)]);
     assert_eq!(told(&mut rib), [(net(1), Source::Ebgp, Some(vec![one.address]))]);
-    assert_eq!(take(&queue, 100), [Outgoing::Withdraw(vec![net(1), net(2)])]);
+    assert_eq!(
+        take(&queue, 100),
+        [Outgoing::Withdraw(vec![net(1).into(), net(2).into()])]
+    );
     assert_eq!(rib.offered(), [(net(3), Some(RouteSource::Connected))]);
 }

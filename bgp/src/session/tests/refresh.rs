@@ -140,8 +140,8 @@ fn long_messages_are_taken_by_who_has_announced_it_and_sent_to_who_has() {
             .receive(OUT, peer_open().encode())
             .receive(OUT, wire::encode_keepalive());
         bench.outputs.clear();
-        let prefixes: Vec<Prefix> = (0..20_000_u32)
-            .map(|i| Prefix::host(Ipv4Addr::from(i << 8).into()))
+        let prefixes: Vec<Nlri> = (0..20_000_u32)
+            .map(|i| Prefix::host(Ipv4Addr::from(i << 8).into()).into())
             .collect();
         bench.feed(Event::Withdraw(prefixes));
         let longest = bench.outputs.iter().filter_map(|output| match output {
