@@ -72,7 +72,7 @@ mod tests {
             pieces
                 .iter()
                 .for_each(|piece| unsent.push(Bytes::copy_from_slice(piece)));
-            let mut written = Vec::new();
+            let mut written: Vec<u8> = Vec::new();
             while !unsent.is_empty() {
                 let offered: Vec<u8> = unsent.slices().iter().flat_map(|slice| slice.iter().copied()).collect();
                 assert_eq!(offered, whole[written.len()..]);

@@ -490,7 +490,13 @@ impl Group {
             .into_iter()
             .for_each(&mut add);
         if self.audience.ebgp {
-            let ases = heard.as_path().segments.iter().flat_map(|segment| match segment {
+            let path = heard.as_path();
+            if self.asns.len() == 1 {
+                let theirs = self.asns.iter().filter(|(asn, _)| path.contains_asn(**asn));
+                theirs.flat_map(|(_, addresses)| addresses).copied().for_each(add);
+                return found;
+            }
+            let ases = path.segments.iter().flat_map(|segment| match segment {
                 AsPathSegment::AsSequence(ases) | AsPathSegment::AsSet(ases) => ases,
             });
             for asn in ases {

@@ -347,10 +347,10 @@ impl Rib {
     /// Decides every prefix that was touched, updates the adj-rib-outs, and yields the changes for the gateway, those of
     /// one prefix next to each other and withdrawals first.
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(self.dirty.len());
         // Neighbouring prefixes often go the same way.
         let mut recent: Option<Arc<(Source, Route)>> = None;
-        for at in std::mem::take(&mut self.dirty) {
+        for at in self.dirty.drain(..) {
             let entry = self.table.at_mut(at);
             entry.dirty = false;
             let cost = |path: &Path| self.next_hops.cost(path.attributes().next_hop);
