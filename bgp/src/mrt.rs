@@ -3,6 +3,7 @@
 //! Of a prefix of which a peer has told several paths, all paths are in a record that says their identifiers (RFC 8050 section
 //! 4); that of a path that came without one is 0.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -48,13 +49,14 @@ pub(crate) struct Entry {
     pub(crate) attributes: Arc<Attributes>,
 }
 
-/// The paths of a table at one moment, in no order.
+/// The paths of a table, in no order; each prefix as it was when the walk through the table came past.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub(crate) table: Table,
     pub(crate) asn: u32,
     pub(crate) router_id: Ipv4Addr,
-    pub(crate) entries: Vec<Entry>,
+    /// One after the other; of a prefix in two of them the later holds.
+    pub(crate) slices: Vec<Vec<Entry>>,
 }
 
 /// A dump: an iterator over its records, the table of peers first.
@@ -83,12 +85,15 @@ impl TableDump {
             table,
             asn,
             router_id,
-            entries,
+            slices,
         } = snapshot;
         let mut identities: Vec<Identity> = Vec::new();
         let mut indices: HashMap<Identity, u16> = HashMap::new();
-        let mut rows = Vec::with_capacity(entries.len());
-        for entry in entries {
+        let mut rows = Vec::with_capacity(slices.iter().map(Vec::len).sum());
+        for (slice, entry) in (0..)
+            .zip(slices)
+            .flat_map(|(slice, entries)| entries.into_iter().map(move |entry| (slice, entry)))
+        {
             let identity = entry
                 .peer
                 .as_ref()
@@ -105,9 +110,18 @@ impl TableDump {
                     index
                 }
             };
-            rows.push((entry.prefix, (index, entry.path_id, entry.attributes)));
+            rows.push((entry.prefix, slice, (index, entry.path_id, entry.attributes)));
         }
-        rows.sort_by_key(|(prefix, (index, path_id, _))| (*prefix, *index, *path_id));
+        rows.sort_by_key(|(prefix, slice, (index, path_id, _))| (*prefix, Reverse(*slice), *index, *path_id));
+        let mut newest: Option<(Prefix, u32)> = None;
+        rows.retain(|(prefix, slice, _)| match newest {
+            Some((known, newest)) if known == *prefix => newest == *slice,
+            _ => {
+                newest = Some((*prefix, *slice));
+                true
+            }
+        });
+        let rows: Vec<_> = rows.into_iter().map(|(prefix, _, row)| (prefix, row)).collect();
         // The field ends in 2106.
         let at = since_1970.as_secs() as u32;
         let view = match table {
@@ -224,7 +238,10 @@ mod tests {
             table: Table::LocRib,
             asn: 65000,
             router_id: Ipv4Addr::new(10, 0, 0, 1),
-            entries: vec![entry("2001:db8::/32"), entry("10.0.0.0/8"), entry("0.0.0.0/0")],
+            slices: vec![
+                vec![entry("2001:db8::/32"), entry("10.0.0.0/8")],
+                vec![entry("0.0.0.0/0"), entry("10.0.0.0/8")],
+            ],
         };
         let dump = TableDump::new(snapshot, Duration::from_secs(0x0102_0304)).expect("one peer");
         let records: Vec<Bytes> = dump.collect();

@@ -399,7 +399,7 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         unknown_refused: state.unknown_refused,
         awaited: state.awaited,
         peers,
-        routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
+        routes: speaker.first_routes(LIMIT).await,
     }))
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::message::{self, Counts, Ended, Identity, Opened, Stage, Stamp};
 use crate::Family;
-use crate::rib::Learned;
+use crate::rib::{Learned, Slice};
 use crate::wire::{self, Attributes, Context, Nlri};
 
 /// Messages about peers that may wait: as many come of peers that flap while nobody reads.
@@ -26,8 +26,8 @@ pub(crate) enum Item {
     Routes(Arc<Vec<Learned>>, Stamp),
     /// A peer has told its whole table of a family.
     EndOfRib(IpAddr, Family),
-    /// Everything has been said that there was when the collector came.
-    Synchronized,
+    /// Part of what there was when the collector came, or has come to be since.
+    Slice(Arc<Slice<Learned>>),
     /// Counts of peers that are up.
     Statistics(Vec<(IpAddr, Counts)>, Stamp),
 }
@@ -49,6 +49,16 @@ struct Waiting {
     at: Stamp,
 }
 
+impl Waiting {
+    fn new(learned: &Learned, at: Stamp) -> Self {
+        Self {
+            received: learned.received.clone(),
+            accepted: learned.accepted.clone(),
+            at,
+        }
+    }
+}
+
 /// What waits for one collector.
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -58,6 +68,8 @@ pub(crate) struct Feed {
     notices: VecDeque<Bytes>,
     routes: BTreeMap<(IpAddr, Nlri), Waiting>,
     ends: BTreeSet<(IpAddr, Family)>,
+    /// Everything has come that there was when the collector came: ends of tables may be told.
+    whole: bool,
     unencodable: u64,
 }
 
@@ -73,6 +85,7 @@ impl Feed {
             notices: VecDeque::new(),
             routes: BTreeMap::new(),
             ends: BTreeSet::new(),
+            whole: false,
             unencodable: 0,
         }
     }
@@ -95,11 +108,7 @@ impl Feed {
             }
             Item::Routes(routes, at) => {
                 for learned in routes.iter().filter(|learned| self.peers.contains_key(&learned.peer)) {
-                    let waiting = Waiting {
-                        received: learned.received.clone(),
-                        accepted: learned.accepted.clone(),
-                        at,
-                    };
+                    let waiting = Waiting::new(learned, at);
                     self.routes.insert((learned.peer, learned.nlri), waiting);
                 }
             }
@@ -108,10 +117,23 @@ impl Feed {
                     self.ends.insert((address, family));
                 }
             }
-            Item::Synchronized => {
-                for (address, watched) in &self.peers {
-                    let families = watched.context.families.iter();
-                    self.ends.extend(families.map(|family| (*address, *family)));
+            Item::Slice(slice) => {
+                for learned in slice
+                    .items
+                    .iter()
+                    .filter(|learned| self.peers.contains_key(&learned.peer))
+                {
+                    // A change that waits says the same, and when.
+                    self.routes
+                        .entry((learned.peer, learned.nlri))
+                        .or_insert_with(|| Waiting::new(learned, Stamp::default()));
+                }
+                if slice.next.is_none() {
+                    self.whole = true;
+                    for (address, watched) in &self.peers {
+                        let families = watched.context.families.iter();
+                        self.ends.extend(families.map(|family| (*address, *family)));
+                    }
                 }
             }
             Item::Statistics(counts, at) => {
@@ -170,7 +192,7 @@ impl Feed {
             let wrap = |update: Bytes| message::route_monitoring(watched.identity, stage, at, &update);
             messages.extend(updates.into_iter().map(wrap));
         }
-        if self.routes.is_empty() {
+        if self.routes.is_empty() && self.whole {
             for (peer, family) in std::mem::take(&mut self.ends) {
                 let Some(watched) = self.peers.get(&peer) else { continue };
                 let end = wire::encode_end_of_rib(family, &watched.context);
@@ -183,7 +205,7 @@ impl Feed {
 
     /// True if nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.notices.is_empty() && self.routes.is_empty() && self.ends.is_empty()
+        self.notices.is_empty() && self.routes.is_empty() && (self.ends.is_empty() || !self.whole)
     }
 
     /// Prefixes that wait.

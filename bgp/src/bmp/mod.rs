@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::Family;
-use crate::rib::Learned;
+use crate::rib::{Learned, Place, Slice};
 pub(crate) use feed::{Item, Watched};
 pub(crate) use message::{Counts, Ended, Identity, Opened, Stamp};
 pub(crate) use station::Joined;
@@ -87,6 +87,8 @@ pub struct BmpView {
 #[derive(Debug)]
 pub(crate) enum Request {
     Join(SocketAddr, oneshot::Sender<Joined>),
+    /// What there is from this place on.
+    Slice(SocketAddr, Place),
     Statistics(SocketAddr),
 }
 
@@ -170,8 +172,8 @@ impl Stations {
         self.handles.values().any(|handle| handle.listening.is_some())
     }
 
-    /// Lets a collector in, and tells it the peers that are up and these routes.
-    pub(crate) fn join(&mut self, collector: SocketAddr, learned: Vec<Learned>, reply: oneshot::Sender<Joined>) {
+    /// Lets a collector in, and tells it the peers that are up; it asks for their routes ([`Request::Slice`]).
+    pub(crate) fn join(&mut self, collector: SocketAddr, reply: oneshot::Sender<Joined>) {
         let Some(handle) = self.handles.get_mut(&collector) else {
             return;
         };
@@ -182,14 +184,20 @@ impl Stations {
             outstanding: Arc::clone(&outstanding),
         });
         let peers = self.watched.values().map(|watched| Item::PeerUp(Arc::clone(watched)));
-        let routes = Item::Routes(Arc::new(learned), Stamp::default());
-        let first = peers.chain([routes, Item::Synchronized]).collect();
+        let first = peers.collect();
         // A task that has ended needs no answer.
         let _ = reply.send(Joined {
             first,
             items: receiver,
             outstanding,
         });
+    }
+
+    /// Tells one collector a slice of what there is.
+    pub(crate) fn slice(&mut self, collector: SocketAddr, slice: Slice<Learned>) {
+        if let Some(handle) = self.handles.get_mut(&collector) {
+            handle.tell(&Item::Slice(Arc::new(slice)));
+        }
     }
 
     /// Tells one collector the counts of the peers that are up.
@@ -258,6 +266,7 @@ impl Handle {
         let Some(listening) = &self.listening else { return };
         let routes = match item {
             Item::Routes(routes, _) => routes.len(),
+            Item::Slice(slice) => slice.items.len(),
             _ => 0,
         };
         let outstanding = listening.outstanding.fetch_add(routes, Ordering::Relaxed);

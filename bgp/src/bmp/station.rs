@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::feed::{Feed, Item};
 use super::message::{self, Stage};
 use super::{BmpConfig, Request};
+use crate::rib::Place;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ pub(super) struct Status {
 /// What the core answers to a collector that has come.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    /// Everything that there is.
+    /// The peers that are up.
     pub(super) first: Vec<Item>,
     /// What happens from now on; closed by the core when too much of it waits.
     pub(super) items: mpsc::UnboundedReceiver<Item>,
@@ -140,6 +141,7 @@ impl Station {
                 return Left::CutOff("more peers than a collector can be told");
             }
         }
+        let mut wanted = Some(Place::default());
         let period = self.config.statistics.filter(|period| !period.is_zero());
         let mut statistics = period.map(|period| Instant::now() + period);
         let mut taken_at = Instant::now();
@@ -168,12 +170,24 @@ impl Station {
                     let Some(item) = item else {
                         return Left::CutOff("it reads more slowly than routes change");
                     };
-                    if let Item::Routes(routes, _) = &item {
-                        joined.outstanding.fetch_sub(routes.len(), Ordering::Relaxed);
-                    }
+                    let routes = match &item {
+                        Item::Routes(routes, _) => routes.len(),
+                        Item::Slice(slice) => {
+                            wanted = slice.next;
+                            slice.items.len()
+                        }
+                        _ => 0,
+                    };
+                    joined.outstanding.fetch_sub(routes, Ordering::Relaxed);
                     if feed.put(item).is_err() {
                         return Left::CutOff("it reads more slowly than peers come and go");
                     }
+                }
+                permit = self.requests.reserve(), if wanted.is_some() => {
+                    let (Ok(permit), Some(place)) = (permit, wanted.take()) else {
+                        return Left::Stopped;
+                    };
+                    permit.send(Request::Slice(self.config.collector, place));
                 }
                 ready = stream.writable(), if !unsent.is_empty() => match ready.and_then(|()| stream.try_write(&unsent)) {
                     Ok(written) => {

@@ -65,6 +65,11 @@ fn routes(routes: Vec<Learned>) -> Item {
     Item::Routes(Arc::new(routes), Stamp::default())
 }
 
+/// The end of the walk through what there was.
+fn last_slice(items: Vec<Learned>) -> Item {
+    Item::Slice(Arc::new(Slice { items, next: None }))
+}
+
 /// Kind, flags and what follows the per-peer header.
 fn open(mut message: Bytes) -> (u8, u8, Bytes) {
     let whole = message.len();
@@ -136,7 +141,7 @@ fn routes_are_told_before_and_after_policy_and_then_end_of_rib() {
         learned("2001:db8::/32", Some(&two), true),
     ]))
     .expect("room");
-    feed.put(Item::Synchronized).expect("room");
+    feed.put(last_slice(Vec::new())).expect("room");
     let told = updates(&mut feed);
     assert!(feed.is_empty());
     let announced = |after: bool| {
@@ -192,4 +197,27 @@ fn peers_that_flap_while_nobody_reads_end_the_patience() {
     let mut feed = Feed::new(&[Stage::PrePolicy]);
     let ended = (0..100_000).find(|_| feed.put(Item::PeerUp(watched())).is_err());
     assert!(ended.is_some_and(|count| count > 10_000), "{ended:?}");
+}
+
+#[test]
+fn a_table_ends_once_all_that_there_was_has_come_and_a_change_is_not_undone_by_a_slice() {
+    let mut feed = Feed::new(&[Stage::PrePolicy]);
+    feed.put(Item::PeerUp(watched())).expect("room");
+    feed.put(Item::EndOfRib(PEER, Family::Ipv4Unicast)).expect("room");
+    let (old, new) = (attributes(1), attributes(2));
+    let part = Slice {
+        items: vec![learned("10.0.0.0/8", Some(&old), true)],
+        next: Some(Place::default()),
+    };
+    feed.put(Item::Slice(Arc::new(part))).expect("room");
+    assert!(updates(&mut feed).iter().all(|(_, update)| update.end_of_rib.is_none()));
+    assert!(feed.is_empty(), "the end waits for the rest");
+    feed.put(routes(vec![learned("10.1.0.0/16", Some(&new), true)]))
+        .expect("room");
+    feed.put(last_slice(vec![learned("10.1.0.0/16", Some(&new), true)]))
+        .expect("room");
+    assert_eq!(feed.waiting(), 1);
+    let told = updates(&mut feed);
+    assert_eq!(told[0].1.announced[0].prefixes, [prefix("10.1.0.0/16")]);
+    assert_eq!(told.iter().filter(|(_, update)| update.end_of_rib.is_some()).count(), 2);
 }

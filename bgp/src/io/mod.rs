@@ -1,6 +1,6 @@
 //! The edge: sockets, tasks and the clock around [`crate::session`] and [`crate::rib`].
 //!
-//! One task a peer (`peer.rs`) drives its session; one task (`core.rs`) owns the RIB and the channel of events; one task
+//! One task a peer (`peer.rs`) drives its session; one task (`core/`) owns the RIB and the channel of events; one task
 //! a listening address (`listener.rs`) hands accepted connections to the peers; one an unnumbered peer (`unnumbered.rs`)
 //! looks for it on its interface. Peers and core meet in a bounded
 //! channel. When the reader of the events is slow, the core stops taking from the peers, their tasks stop reading their
@@ -30,6 +30,7 @@ use crate::bfd::BfdState;
 use crate::bmp::BmpView;
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
+use crate::rib::Place;
 use crate::rpki::RpkiState;
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
@@ -85,6 +86,9 @@ pub struct Speaker {
     commands: mpsc::Sender<Command>,
     feedback: mpsc::UnboundedSender<Feedback>,
 }
+
+/// Prefixes shown at once: what the core does for a question is bounded.
+const VIEWS: usize = 256;
 
 /// Why a question to the core is always answered.
 const CORE_LIVES: &str = "the speaker's core runs as long as the speaker exists";
@@ -154,8 +158,45 @@ impl Speaker {
     /// # Panics
     /// As [`Speaker::state`].
     pub async fn routes(&self, of: Option<Prefix>) -> Vec<RouteView> {
+        match of {
+            Some(prefix) => self.views(vec![prefix]).await,
+            None => self.first_routes(usize::MAX).await,
+        }
+    }
+
+    /// The first prefixes of the loc-rib, in order, with every path. The speaker goes on meanwhile: a prefix is shown if it
+    /// is there from the beginning to the end, as it is towards the end.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn first_routes(&self, limit: usize) -> Vec<RouteView> {
+        let mut first: BTreeSet<Prefix> = BTreeSet::new();
+        let mut place = Some(Place::default());
+        while let Some(from) = place {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Prefixes(from, reply);
+            self.commands.send(command).await.expect(CORE_LIVES);
+            let slice = answer.await.expect(CORE_LIVES);
+            for prefix in slice.items {
+                first.insert(prefix);
+                if first.len() > limit {
+                    first.pop_last();
+                }
+            }
+            place = slice.next;
+        }
+        let first: Vec<Prefix> = first.into_iter().collect();
+        let mut routes = Vec::with_capacity(first.len());
+        for prefixes in first.chunks(VIEWS) {
+            routes.extend(self.views(prefixes.to_vec()).await);
+        }
+        routes
+    }
+
+    async fn views(&self, prefixes: Vec<Prefix>) -> Vec<RouteView> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Routes(of, reply)).await.expect(CORE_LIVES);
+        let command = Command::Routes(prefixes, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }
 
@@ -203,15 +244,24 @@ impl Speaker {
         answer.await.expect(CORE_LIVES)
     }
 
-    /// The paths of a table, for an MRT dump.
+    /// The paths of a table, for an MRT dump. The speaker goes on meanwhile.
     ///
     /// # Panics
     /// As [`Speaker::state`].
     pub async fn snapshot(&self, table: Table) -> Snapshot {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::Snapshot(table, reply);
-        self.commands.send(command).await.expect(CORE_LIVES);
-        answer.await.expect(CORE_LIVES)
+        let mut slices = Vec::new();
+        let mut from = Place::default();
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let command = Command::Snapshot(table, from, reply);
+            self.commands.send(command).await.expect(CORE_LIVES);
+            let (slice, next) = answer.await.expect(CORE_LIVES);
+            slices.extend(slice.slices);
+            match next {
+                Some(next) => from = next,
+                None => return Snapshot { slices, ..slice },
+            }
+        }
     }
 
     /// What a policy of the configuration makes of a route, and which term decides; nothing changes.

@@ -22,6 +22,7 @@ mod table;
 mod told;
 mod validation;
 mod view;
+mod walk;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +50,7 @@ pub use group::GroupWork;
 pub use monitor::Learned;
 pub use out_queue::{Batch, Delivery, OutQueue, Outgoing};
 pub use path::{Changed, Ineligible, LocalAddresses, Path, PeerInfo, Standing, Step};
+pub use walk::{Place, SLICE, Slice};
 
 /// The peer announced more than it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,8 @@ pub struct Rib {
     dirty: Vec<u32>,
     /// What the RPKI says, while it says anything.
     vrps: Option<Arc<VrpSet>>,
+    /// From here on paths are not validated by that yet.
+    revalidating: Option<Place>,
     /// Changes of the adj-rib-ins, while somebody watches them.
     learned: Option<Vec<Learned>>,
     /// Announcements and withdrawals are handed out, to be delivered when the owner says so.
@@ -136,6 +140,7 @@ impl Rib {
             routes: Interner::default(),
             dirty: Vec::new(),
             vrps: None,
+            revalidating: None,
             learned: None,
             hold: false,
             held: Vec::new(),

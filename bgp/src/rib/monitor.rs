@@ -1,13 +1,11 @@
-//! What the tables hold, for whoever watches them: each change of the adj-rib-ins with the attributes before and after
-//! policy (RFC 7854), and everything that there is (RFC 6396).
+//! The adj-rib-ins for whoever watches them: each change, with the attributes before and after policy (RFC 7854).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use net::Prefix;
 
-use super::{Path, Rib, Standing};
-use crate::mrt::{Entry, Snapshot, Table};
+use super::{Path, Rib};
 use crate::wire::{Attributes, Nlri};
 
 /// The path of a peer to a prefix, or its absence.
@@ -55,45 +53,5 @@ impl Rib {
     /// The changes since it was asked last, oldest first; none of a peer whose session ended with all its paths.
     pub fn take_learned(&mut self) -> Vec<Learned> {
         self.learned.as_mut().map(std::mem::take).unwrap_or_default()
-    }
-
-    /// The paths of a table.
-    pub fn snapshot(&self, table: Table) -> Snapshot {
-        let paths = self
-            .table
-            .iter()
-            .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)));
-        let wanted = |path: &Path| match table {
-            Table::AdjRibIn => path.peer.is_some(),
-            Table::LocRib => path.standing == Standing::Best,
-        };
-        let entry = |(prefix, path): (Prefix, &Path)| Entry {
-            prefix,
-            peer: path.peer.clone(),
-            path_id: path.path_id(),
-            attributes: Arc::clone(match table {
-                Table::AdjRibIn => &path.received,
-                Table::LocRib => path.attributes(),
-            }),
-        };
-        Snapshot {
-            table,
-            asn: self.asn,
-            router_id: self.router_id,
-            entries: paths.filter(|(_, path)| wanted(path)).map(entry).collect(),
-        }
-    }
-
-    /// Every path of every peer, or of one.
-    pub fn every_learned(&self, of: Option<IpAddr>) -> Vec<Learned> {
-        let paths = self
-            .table
-            .iter()
-            .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)));
-        let learned = |(prefix, path): (Prefix, &Path)| {
-            let peer = path.peer.as_ref()?.address;
-            of.is_none_or(|of| of == peer).then(|| Learned::new(peer, prefix, path))
-        };
-        paths.filter_map(learned).collect()
     }
 }

@@ -111,7 +111,20 @@ impl Table {
         (0..).zip(&self.entries).filter(|(_, entry)| entry.live)
     }
 
-    /// The same, to be changed.
+    /// Of the `count` positions from `from` on those that have a prefix, and their entries.
+    pub(super) fn slice(&self, from: u32, count: usize) -> impl Iterator<Item = (u32, &Entry)> {
+        let start = (from as usize).min(self.entries.len());
+        let end = start.saturating_add(count).min(self.entries.len());
+        let slice = (from..).zip(&self.entries[start..end]);
+        slice.filter(|(_, entry)| entry.live)
+    }
+
+    /// The position behind the last.
+    pub(super) fn end(&self) -> u32 {
+        u32::try_from(self.entries.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Positions and entries, to be changed.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut Entry)> {
         (0..).zip(&mut self.entries).filter(|(_, entry)| entry.live)
     }

@@ -5,23 +5,33 @@ use std::sync::Arc;
 use net::Prefix;
 use net::policy::Validity;
 
-use super::{Changed, Path, Rib, mark};
+use super::{Changed, Path, Place, Rib, mark};
 use crate::policy::Marks;
 use crate::rpki::{self, VrpSet};
 use crate::wire::{Attributes, Nlri};
 
 impl Rib {
-    /// Takes what the RPKI says now; `None` while it says nothing. Paths of which it says something else go through import
-    /// policy again, and where they are best through export policies.
+    /// Takes what the RPKI says now; `None` while it says nothing. What comes from now on is validated by that; the paths that
+    /// are there follow with [`Rib::revalidate`].
     pub fn set_vrps(&mut self, vrps: Option<Arc<VrpSet>>) {
-        if self.vrps == vrps {
-            return;
+        if self.vrps != vrps {
+            self.vrps = vrps;
+            self.revalidating = Some(Place::default());
         }
-        self.vrps = vrps;
+    }
+
+    /// There are paths that [`Rib::revalidate`] has to look at.
+    pub const fn is_revalidating(&self) -> bool {
+        self.revalidating.is_some()
+    }
+
+    /// Looks at a slice of the table. Paths of which the RPKI says something else than before go through import policy again,
+    /// and where they are best through export policies.
+    pub fn revalidate(&mut self) {
+        let Some(place) = self.revalidating else { return };
         let differs = |prefix: &Prefix, path: &Path| self.validity(prefix, &path.received) != path.marks().validity;
         let touched = self
-            .table
-            .iter()
+            .entries(place)
             .flat_map(|(_, entry)| entry.paths.iter().map(move |path| (entry.prefix, path)))
             .filter(|(prefix, path)| differs(prefix, path))
             .map(|(prefix, path)| {
@@ -46,7 +56,10 @@ impl Rib {
                 None => self.validate_own(&nlri.prefix),
             }
         }
-        self.attributes.sweep();
+        self.revalidating = self.after(place);
+        if self.revalidating.is_none() {
+            self.attributes.sweep();
+        }
     }
 
     /// What the RPKI says of a route.

@@ -22,8 +22,11 @@ pub(super) async fn bgp_routes(
 ) -> Shown<Vec<RouteView>> {
     let prefix: Option<Prefix> = parameter(&parameters, "prefix")?;
     let limit = limit(&parameters)?;
-    let routes = speaker(&shared)?.routes(prefix).await;
-    Ok(Json(routes.into_iter().take(limit).collect()))
+    let speaker = speaker(&shared)?;
+    Ok(Json(match prefix {
+        Some(_) => speaker.routes(prefix).await,
+        None => speaker.first_routes(limit).await,
+    }))
 }
 
 /// The peers, or one of them.

@@ -53,7 +53,7 @@ impl Core {
                 self.flush();
                 self.collectors.peer_up(watched);
                 if kept && self.collectors.are_listening() {
-                    self.collectors.routes(self.rib.every_learned(Some(peer)));
+                    self.collectors.routes(self.rib.learned_from(peer));
                 }
                 self.pending.push_back(Event::PeerUp { peer });
                 if let Some(deferral) = &mut self.deferral {
@@ -132,9 +132,9 @@ impl Core {
         self.pending.push_back(Event::PeerDown { peer, reason, kept });
     }
 
-    /// What the RPKI says has changed, or who says it.
-    pub(super) fn validate(&mut self) {
-        self.rib.set_vrps(self.caches.vrps());
+    /// Validates some of the paths again, as long as that is due.
+    pub(super) fn revalidate(&mut self) {
+        self.rib.revalidate();
         self.flush();
     }
 
@@ -145,7 +145,12 @@ impl Core {
                 // What is known of before is in what it is told first.
                 self.flush();
                 self.rib.watch(true);
-                self.collectors.join(collector, self.rib.every_learned(None), reply);
+                self.collectors.join(collector, reply);
+            }
+            Request::Slice(collector, place) => {
+                // Changes of before come before it.
+                self.flush();
+                self.collectors.slice(collector, self.rib.every_learned(place));
             }
             Request::Statistics(collector) => {
                 let counts = |peer: IpAddr| Counts {

@@ -7,6 +7,7 @@ mod telling;
 mod view;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use crate::bfd::{Bfd, BfdState};
 use crate::bmp::{BmpView, Request, Stations};
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
-use crate::rib::{Delivery, Rib};
+use crate::rib::{Delivery, Place, Rib, Slice};
 use crate::rpki::{Caches, RpkiState};
 use crate::wire::Notification;
 use crate::{Error, RestartMode, RouteView, SpeakerConfig, State};
@@ -46,9 +47,13 @@ pub(super) enum Command {
     State(oneshot::Sender<State>),
     Bfd(oneshot::Sender<BfdState>),
     Bmp(oneshot::Sender<Vec<BmpView>>),
-    Snapshot(Table, oneshot::Sender<Snapshot>),
+    /// A slice of a table.
+    Snapshot(Table, Place, oneshot::Sender<(Snapshot, Option<Place>)>),
     Rpki(oneshot::Sender<RpkiState>),
-    Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
+    /// A slice of the prefixes that there are.
+    Prefixes(Place, oneshot::Sender<Slice<Prefix>>),
+    /// Those of these prefixes that there are.
+    Routes(Vec<Prefix>, oneshot::Sender<Vec<RouteView>>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -67,6 +72,7 @@ enum Turn<'a> {
     Feedback(Feedback),
     TaskEnded,
     Deferred,
+    Revalidate,
 }
 
 pub(super) struct Core {
@@ -166,13 +172,15 @@ impl Core {
                 command = commands.recv() => Turn::Command(command),
                 permit = events.reserve(), if !self.pending.is_empty() => Turn::OwnerReady(permit.ok()),
                 Some(feedback) = self.feedback.recv() => Turn::Feedback(feedback),
-                _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
                 Some(stranger) = self.strangers.recv() => Turn::Stranger(stranger),
                 Some(found) = self.found.recv() => Turn::Found(found),
                 request = self.collectors.request() => Turn::Collector(request),
                 () = self.caches.changed() => Turn::Rpki,
                 Some(_) = self.tasks.join_next() => Turn::TaskEnded,
                 () = sleep_until(self.deferral.as_ref().map(Deferral::deadline)) => Turn::Deferred,
+                // Last, since under load there are always some.
+                _ = self.inbox.recv_many(&mut messages, INBOX), if self.pending.is_empty() => Turn::Messages,
+                () = future::ready(()), if self.pending.is_empty() && self.rib.is_revalidating() => Turn::Revalidate,
             };
             match turn {
                 // Whoever asked may have stopped waiting for the answer.
@@ -184,9 +192,14 @@ impl Core {
                     }
                 }
                 Turn::Command(Some(Command::Bmp(reply))) => drop(reply.send(self.collectors.view())),
-                Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
+                Turn::Command(Some(Command::Snapshot(table, from, reply))) => {
+                    drop(reply.send(self.rib.snapshot(table, from)));
+                }
                 Turn::Command(Some(Command::Rpki(reply))) => drop(reply.send(self.caches.view())),
-                Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
+                Turn::Command(Some(Command::Prefixes(from, reply))) => drop(reply.send(self.rib.prefixes(from))),
+                Turn::Command(Some(Command::Routes(of, reply))) => {
+                    drop(reply.send(of.iter().flat_map(|prefix| self.rib.view(Some(prefix))).collect()));
+                }
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
                 }
@@ -207,6 +220,8 @@ impl Core {
                 Turn::OwnerReady(None) => self.pending.clear(),
                 Turn::Messages => {
                     messages.drain(..).for_each(|message| self.message(message));
+                    // So that load does not put it off for ever.
+                    self.rib.revalidate();
                     self.flush();
                     // Whoever was woken gets a turn before more is heard: the peers that tell, and those that have to be told.
                     tokio::task::yield_now().await;
@@ -214,7 +229,11 @@ impl Core {
                 Turn::Stranger(stranger) => self.stranger(stranger),
                 Turn::Found(found) => self.found(&found),
                 Turn::Collector(request) => self.collector(request),
-                Turn::Rpki => self.validate(),
+                Turn::Rpki => self.rib.set_vrps(self.caches.vrps()),
+                Turn::Revalidate => {
+                    self.revalidate();
+                    tokio::task::yield_now().await;
+                }
                 Turn::Feedback(Feedback::NextHops(answers)) => {
                     self.rib.next_hops_are(&answers);
                     self.flush();
