@@ -5,7 +5,7 @@
 //! A removed path keeps the step. How far next hops are is asked of the owner (`next_hops.rs`). With
 //! [`Rules::prefer_oldest`] alone does history matter.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::net::{IpAddr, Ipv4Addr};
 
 use net::policy::{Community, RouteSource};
@@ -162,6 +162,16 @@ fn keep_least<K: Ord>(
     lost: &mut impl FnMut(usize, Step),
     key: impl Fn(&Path) -> K,
 ) {
+    // The usual case, and each key is made once.
+    if let [one, other] = left[..] {
+        let loser = match key(&paths[one]).cmp(&key(&paths[other])) {
+            Ordering::Less => 1,
+            Ordering::Equal => return,
+            Ordering::Greater => 0,
+        };
+        lost(left.remove(loser), step);
+        return;
+    }
     if left.len() < 2 {
         return;
     }

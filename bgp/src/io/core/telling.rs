@@ -60,6 +60,9 @@ impl Core {
 
 /// Cuts changes into batches of bounded size; the changes of one prefix stay together.
 fn batches(changes: Vec<RouteChange>) -> Vec<Vec<RouteChange>> {
+    if changes.len() <= BATCH {
+        return if changes.is_empty() { Vec::new() } else { vec![changes] };
+    }
     let mut batches: Vec<Vec<RouteChange>> = Vec::new();
     for change in changes {
         match batches.last_mut() {

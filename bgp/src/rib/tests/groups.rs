@@ -78,6 +78,54 @@ fn fifty_peers_of_one_policy_are_computed_and_encoded_as_one() {
 }
 
 #[test]
+fn an_announcement_is_computed_where_the_told_path_changes_and_nowhere_else() {
+    let mut rib = rib();
+    let (near, far) = (peer(1, true), peer(2, true));
+    rib.peer_up(near.clone());
+    rib.peer_up(far.clone());
+    let queue = rib.peer_up(receiver(10));
+    let exports = |rib: &Rib| rib.groups().map(|(_, work)| work.exports).collect::<Vec<_>>();
+    let nets: Vec<String> = (0..100).map(|n| format!("10.0.{n}.0/24")).collect();
+    let tell = |rib: &mut Rib, from: &PeerInfo, longer: bool, med: u32| {
+        for net in &nets {
+            let update = announce_with(from, &[net], |a| {
+                a.med = Some(med);
+                a.local_pref = None;
+                if longer {
+                    a.as_path = a.prepended(from.asn);
+                }
+            });
+            rib.update(from.address, update).expect("within limits");
+        }
+        rib.take_changes();
+    };
+    tell(&mut rib, &near, false, 1);
+    // One set of attributes, and those who announce nothing to anybody cost nothing.
+    assert_eq!(exports(&rib).iter().sum::<u64>(), 1);
+    tell(&mut rib, &far, true, 1);
+    tell(&mut rib, &far, true, 2);
+    tell(&mut rib, &near, false, 1);
+    assert_eq!(
+        exports(&rib).iter().sum::<u64>(),
+        1,
+        "what loses, and what stays, is not announced again"
+    );
+    queue.take(usize::MAX);
+    // Two more to see that what is said is the same: the MED does not leave.
+    tell(&mut rib, &near, false, 3);
+    assert_eq!(exports(&rib).iter().sum::<u64>(), 3);
+    assert_eq!(take(&queue, usize::MAX), []);
+    rib.update(
+        near.address,
+        withdraw(&nets.iter().map(String::as_str).collect::<Vec<_>>()),
+    )
+    .expect("within limits");
+    rib.take_changes();
+    assert_eq!(exports(&rib).iter().sum::<u64>(), 4, "the path that takes the place");
+    assert_eq!(take(&queue, usize::MAX).len(), 1);
+}
+
+#[test]
 fn nobody_waits_for_a_slow_peer_which_gets_the_last_state() {
     let mut rib = rib();
     let source = peer(1, true);
