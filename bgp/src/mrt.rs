@@ -256,4 +256,35 @@ mod tests {
         assert_eq!(records[1][12..19], [0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(records[2][12..20], [0, 0, 0, 1, 8, 10, 0, 1]);
     }
+
+    #[test]
+    fn paths_with_identifiers_are_in_a_record_that_has_them() {
+        let attributes = Arc::new(Attributes::originated(IpAddr::from([192, 0, 2, 1]).into()));
+        let entry = |of: &str, path_id| Entry {
+            prefix: prefix(of),
+            peer: None,
+            path_id,
+            attributes: Arc::clone(&attributes),
+        };
+        let snapshot = Snapshot {
+            table: Table::AdjRibIn,
+            asn: 65000,
+            router_id: Ipv4Addr::new(10, 0, 0, 1),
+            entries: vec![
+                entry("10.0.0.0/8", 7),
+                entry("10.0.0.0/8", 0),
+                entry("11.0.0.0/8", 0),
+                entry("::/0", 1),
+            ],
+        };
+        let dump = TableDump::new(snapshot, Duration::ZERO).expect("one peer");
+        let records: Vec<Bytes> = dump.skip(1).collect();
+        let subtype = |record: &Bytes| u16::from_be_bytes([record[6], record[7]]);
+        assert_eq!(records.iter().map(subtype).collect::<Vec<_>>(), [8, 2, 10]);
+        // Sequence, prefix, two paths; of the first: peer, time, identifier.
+        assert_eq!(records[0][12..20], [0, 0, 0, 0, 8, 10, 0, 2]);
+        assert_eq!(records[0][20..30], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let second = 30 + 2 + usize::from(u16::from_be_bytes([records[0][30], records[0][31]]));
+        assert_eq!(records[0][second..second + 10], [0, 0, 0, 0, 0, 0, 0, 0, 0, 7]);
+    }
 }

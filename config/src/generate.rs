@@ -11,11 +11,11 @@ use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
-    ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
-    PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol,
-    Rib, Role, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers,
-    Vxlan,
+    Action, AddPath, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter,
+    Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit,
+    Pairing, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
+    PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SendPaths, StaticNat, StaticRoute, Timers,
+    UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -509,8 +509,16 @@ fn prefix((address, length): (u32, u8)) -> Prefix {
 }
 
 fn peer() -> impl Strategy<Value = Peer> {
-    let peer = (session(), restart(), role(), bfd(), peer_policy(), peer_policy());
-    peer.prop_map(|(peer, restart, role, bfd, import, export)| Peer {
+    let peer = (
+        session(),
+        restart(),
+        role(),
+        bfd(),
+        add_path(),
+        peer_policy(),
+        peer_policy(),
+    );
+    peer.prop_map(|(peer, restart, role, bfd, add_path, import, export)| Peer {
         import,
         export,
         role: role.0,
@@ -521,6 +529,7 @@ fn peer() -> impl Strategy<Value = Peer> {
         restart_time: restart.1,
         stale_time: restart.2,
         long_lived_stale_time: restart.3,
+        add_path,
         ..peer
     })
 }
@@ -539,6 +548,12 @@ fn bfd() -> impl Strategy<Value = Option<Bfd>> {
         min_rx_ms,
         multiplier,
     }))
+}
+
+fn add_path() -> impl Strategy<Value = AddPath> {
+    let best = (1..=u8::MAX).prop_map(|most| SendPaths::Best(most.try_into().expect("not zero")));
+    let send = prop_oneof![Just(SendPaths::None), Just(SendPaths::All), best];
+    (any::<bool>(), send).prop_map(|(receive, send)| AddPath { receive, send })
 }
 
 fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32, u32)> {
@@ -598,6 +613,7 @@ fn session() -> impl Strategy<Value = Peer> {
                 role: None,
                 strict_role: false,
                 bfd: None,
+                add_path: AddPath::default(),
             }
         },
     )

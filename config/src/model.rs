@@ -16,8 +16,8 @@ use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
-    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer, PeerAs,
-    PeerPolicy, PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
+    Action, AddPath, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, PasswordError, Peer,
+    PeerAs, PeerPolicy, PrefixFilter, PrefixRule, Role, RpkiCache, SendPaths, UnnumberedPeer,
 };
 pub use nat::{
     Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,

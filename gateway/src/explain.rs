@@ -445,6 +445,7 @@ mod tests {
     fn whole() -> Facts {
         let path = bgp::PathView {
             peer: Some("192.0.2.0".parse().expect("an address")),
+            path_id: None,
             stale: false,
             best: true,
             multipath: false,

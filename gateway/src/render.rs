@@ -194,9 +194,10 @@ pub fn bgp(value: &Value) -> String {
             };
             let stale = if path["stale"] == true { "s" } else { "" };
             let mut cells = vec![format!("{mark}{stale}"), text(route, &["prefix"])];
+            cells.push(told_by(path));
             cells.extend(row(
                 path,
-                &["peer", "next_hop", "as_path", "origin", "local_pref", "med", "reason"],
+                &["next_hop", "as_path", "origin", "local_pref", "med", "reason"],
             ));
             cells
         })
@@ -362,7 +363,7 @@ pub fn bgp_neighbors(value: &Value) -> String {
         }
         for family in rows(&peer["families"]) {
             out += &format!(
-                "  {}: {} prefixes received, {} accepted, {} advertised\n",
+                "  {}: {} paths received, {} accepted, {} advertised\n",
                 text(family, &["family"]),
                 text(family, &["received"]),
                 text(family, &["accepted"]),
@@ -418,7 +419,7 @@ pub fn bgp_routes(value: &Value) -> String {
             };
             let from = match &path["peer"] {
                 Value::Null => "made here".to_owned(),
-                peer => format!("from {}", text(peer, &[])),
+                _ => format!("from {}", told_by(path)),
             };
             out += &format!("  {from} ({}), {standing}\n", text(path, &["source"]));
             out += &format!(
@@ -461,6 +462,15 @@ pub fn bgp_routes(value: &Value) -> String {
         }
     }
     if out.is_empty() { "none\n".to_owned() } else { out }
+}
+
+/// The peer of a path, and the identifier of the path if the peer may tell several.
+fn told_by(path: &Value) -> String {
+    let peer = text(path, &["peer"]);
+    match &path["path_id"] {
+        Value::Null => peer,
+        id => format!("{peer} path {id}"),
+    }
 }
 
 /// A text that may be empty, as an AS path is.
@@ -833,7 +843,7 @@ mod tests {
         let shown = bgp_neighbors(&json!([peer]));
         for line in [
             "192.0.2.1 AS 65001: Established for 9 s, 2 flaps\n",
-            "  ipv4-unicast: 3 prefixes received, 2 accepted, 1 advertised\n",
+            "  ipv4-unicast: 3 paths received, 2 accepted, 1 advertised\n",
             "  messages received: 1 open, 5 update, 0 notification, 7 keepalive, 0 route-refresh\n",
             "  last NOTIFICATION: received 12 s ago, 6/2 Shutdown, data 0568656c6c6f\n",
         ] {

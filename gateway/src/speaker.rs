@@ -107,6 +107,14 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
         config::Role::Peer => bgp::Role::Peer,
     });
     made.strict_role = peer.strict_role;
+    made.add_path = bgp::AddPath {
+        receive: peer.add_path.receive,
+        send: match peer.add_path.send {
+            config::SendPaths::None => bgp::SendPaths::None,
+            config::SendPaths::All => bgp::SendPaths::All,
+            config::SendPaths::Best(most) => bgp::SendPaths::Best(most),
+        },
+    };
     made.bfd = peer.bfd.map(|bfd| bgp::bfd::session::Config {
         min_tx: Duration::from_millis(u64::from(bfd.min_tx_ms)),
         min_rx: Duration::from_millis(u64::from(bfd.min_rx_ms)),

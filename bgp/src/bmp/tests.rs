@@ -8,7 +8,7 @@ use net::Prefix;
 use super::feed::Feed;
 use super::message::Stage;
 use super::*;
-use crate::wire::{self, Attributes, Context, Message, Nlri, Notification, Update};
+use crate::wire::{self, AddPathFamily, Attributes, Context, Message, Nlri, Notification, Update};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
@@ -220,4 +220,57 @@ fn a_table_ends_once_all_that_there_was_has_come_and_a_change_is_not_undone_by_a
     let told = updates(&mut feed);
     assert_eq!(told[0].1.announced[0].prefixes, [prefix("10.1.0.0/16")]);
     assert_eq!(told.iter().filter(|(_, update)| update.end_of_rib.is_some()).count(), 2);
+}
+
+#[test]
+fn paths_that_came_with_identifiers_are_told_apart() {
+    let entry = |family, receive, send| AddPathFamily { family, receive, send };
+    // The peer tells several paths of IPv4 prefixes, and is told several of IPv6.
+    let negotiated = Context {
+        add_path: vec![
+            entry(Family::Ipv4Unicast, true, false),
+            entry(Family::Ipv6Unicast, false, true),
+        ],
+        ..context()
+    };
+    let mut feed = Feed::new(&[Stage::PrePolicy]);
+    let watched = Arc::into_inner(watched()).expect("one owner");
+    let watched = Watched {
+        context: negotiated.as_received(),
+        ..watched
+    };
+    feed.put(Item::PeerUp(Arc::new(watched))).expect("room");
+    let path = |of: &str, path_id, attributes: Option<&Arc<Attributes>>| Learned {
+        nlri: Nlri {
+            prefix: prefix(of),
+            path_id,
+        },
+        ..learned(of, attributes, true)
+    };
+    let (one, two) = (attributes(1), attributes(2));
+    feed.put(routes(vec![
+        path("10.0.0.0/8", 1, Some(&one)),
+        path("10.0.0.0/8", 2, Some(&two)),
+        path("10.0.0.0/8", 3, Some(&two)),
+        path("2001:db8::/32", 0, Some(&one)),
+    ]))
+    .expect("room");
+    // Only the last word on each path waits.
+    feed.put(routes(vec![path("10.0.0.0/8", 1, None)])).expect("room");
+    assert_eq!(feed.waiting(), 4);
+    let (mut announced, mut withdrawn) = (Vec::new(), Vec::new());
+    for message in feed.take(100) {
+        if let (0, _, update) = open(message) {
+            let Ok(Message::Update(update)) = wire::decode(update) else {
+                panic!("not an UPDATE");
+            };
+            let update = update.interpret(&negotiated).expect("valid");
+            announced.extend(update.announced.into_iter().flat_map(|told| told.prefixes));
+            withdrawn.extend(update.withdrawn);
+        }
+    }
+    announced.sort_unstable();
+    let nlri = |path_id| path("10.0.0.0/8", path_id, None).nlri;
+    assert_eq!(announced, [nlri(2), nlri(3), prefix("2001:db8::/32").into()]);
+    assert_eq!(withdrawn, [nlri(1)]);
 }

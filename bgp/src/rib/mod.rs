@@ -10,6 +10,7 @@ mod export;
 mod group;
 mod install;
 mod intern;
+mod membership;
 mod monitor;
 mod next_hops;
 mod out_queue;
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use group::{Audience, Exporting, Group};
+use group::{Exporting, Group};
 use install::installed;
 use intern::Interner;
 use net::policy::RouteSource;
@@ -38,7 +39,6 @@ use next_hops::NextHops;
 use path_ids::PathIds;
 use redistribute::Redistribution;
 use table::{Entry, Table};
-use told::Announcer;
 
 use crate::policy::{self, Marks, Policy, PolicyRoute};
 use crate::rpki::VrpSet;
@@ -339,16 +339,6 @@ impl Rib {
         Some((&path.received, path.source))
     }
 
-    /// Tells the peer a whole family again.
-    pub fn refresh(&self, address: IpAddr, family: Family) {
-        let Some(peer) = self.peers.get(&address) else { return };
-        if let Some(Out { group, queue }) = &peer.out {
-            let again = self.all_told(*group, &peer.info).into_iter().flatten();
-            let again = again.filter(|(nlri, _)| Family::of(&nlri.prefix) == family);
-            queue.put_again(family, peer.info.enhanced_refresh, again);
-        }
-    }
-
     /// Decides every prefix that was touched, updates the adj-rib-outs, and yields the changes for the gateway, those of
     /// one prefix next to each other and withdrawals first.
     pub fn take_changes(&mut self) -> Vec<RouteChange> {
@@ -438,110 +428,6 @@ impl Rib {
     /// Prefixes, paths, and distinct attribute sets.
     pub fn sizes(&self) -> (usize, usize, usize) {
         (self.table.len(), self.paths, self.attributes.len())
-    }
-
-    /// Peers of each update group, and the work that was done once for all of them.
-    pub fn groups(&self) -> impl Iterator<Item = (usize, GroupWork)> {
-        self.groups.values().map(|group| (group.len(), group.work()))
-    }
-
-    /// Puts a peer into the group of those that are told the same; returns its number.
-    fn join(&mut self, info: &PeerInfo, queue: &Arc<OutQueue>) -> u32 {
-        let audience = Audience::of(info);
-        if audience.sends_any_several() {
-            self.path_ids.keep(true, &self.table);
-        }
-        let known = self.groups.iter().find(|(_, group)| group.audience == audience);
-        let number = match known {
-            Some((number, _)) => *number,
-            None => {
-                let exporting = Exporting {
-                    local_as: self.asn,
-                    rules: self.rules,
-                    next_hops: &self.next_hops,
-                    path_ids: &self.path_ids,
-                };
-                let group = Group::new(audience, &self.table, &exporting);
-                let number = self.next_group;
-                self.next_group += 1;
-                self.groups.insert(number, group);
-                number
-            }
-        };
-        if let Some(group) = self.groups.get_mut(&number) {
-            group.join(info, Arc::clone(queue), &self.table, self.asn);
-        }
-        number
-    }
-
-    /// Takes a peer out of its group, which goes with its last one.
-    fn leave(&mut self, address: IpAddr) {
-        let Some(out) = self.peers.get_mut(&address).and_then(|peer| peer.out.take()) else {
-            return;
-        };
-        if let Some(group) = self.groups.get_mut(&out.group) {
-            group.leave(address);
-            if group.len() == 0 {
-                self.groups.remove(&out.group);
-            }
-        }
-        let several = self.groups.values().any(|group| group.audience.sends_any_several());
-        self.path_ids.keep(several, &self.table);
-    }
-
-    /// Moves a peer to the group of its policy, and tells it what differs.
-    fn regroup(&mut self, info: &PeerInfo) {
-        let Some(Out { group: old, queue }) = self.peers.get_mut(&info.address).and_then(|peer| peer.out.take()) else {
-            return;
-        };
-        let new = self.join(info, &queue);
-        if let (Some(before), Some(after)) = (self.groups.get(&old), self.groups.get(&new)) {
-            let positions = before.positions().start..before.positions().end.max(after.positions().end);
-            let mut announcers = [Announcer::default(), Announcer::default()];
-            queue.put(positions.flat_map(|at| {
-                // Where nobody was told there may be no prefix.
-                let prefix = self.table.at(at).prefix;
-                let [old, new] = &mut announcers;
-                let before = before.told(at, &prefix, info, self.asn, old);
-                let after = after.told(at, &prefix, info, self.asn, new);
-                let gone = before.iter().map(|(id, _)| *id);
-                let gone = gone.filter(|id| after.iter().all(|(known, _)| known != id));
-                let mut changes: Vec<_> = gone.map(|id| (id, None)).collect();
-                let differs = |told: &(u32, Arc<Attributes>)| !before.contains(told);
-                changes.extend(after.into_iter().filter(differs).map(|(id, told)| (id, Some(told))));
-                changes
-                    .into_iter()
-                    .map(move |(path_id, told)| (Nlri { prefix, path_id }, told))
-            }));
-        }
-        if let Some(peer) = self.peers.get_mut(&info.address) {
-            peer.out = Some(Out {
-                group: old,
-                queue: Arc::clone(&queue),
-            });
-        }
-        if old != new {
-            self.leave(info.address);
-        }
-        if let Some(peer) = self.peers.get_mut(&info.address) {
-            peer.out = Some(Out { group: new, queue });
-        }
-    }
-
-    /// All that a peer in a group has been told.
-    fn all_told<'a>(
-        &'a self,
-        group: u32,
-        info: &'a PeerInfo,
-    ) -> Option<impl Iterator<Item = (Nlri, Option<Arc<Attributes>>)> + 'a> {
-        let group = self.groups.get(&group)?;
-        let mut announcer = Announcer::default();
-        Some(group.positions().flat_map(move |at| {
-            let prefix = self.table.at(at).prefix;
-            let told = group.told(at, &prefix, info, self.asn, &mut announcer);
-            told.into_iter()
-                .map(move |(path_id, attributes)| (Nlri { prefix, path_id }, Some(attributes)))
-        }))
     }
 
     /// The paths of a peer.

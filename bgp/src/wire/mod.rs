@@ -7,6 +7,7 @@
 
 mod add_path;
 mod attributes;
+mod context;
 mod notification;
 mod open;
 mod update;
@@ -17,11 +18,10 @@ use rustbgpd_wire as library;
 
 pub use add_path::{AddPathFamily, Nlri};
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
+pub use context::Context;
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
-pub use update::{
-    Announcement, Context, EncodeError, Fault, Outcome, RawUpdate, Update, encode_end_of_rib, encode_for_dump,
-};
+pub use update::{Announcement, EncodeError, Fault, Outcome, RawUpdate, Update, encode_end_of_rib, encode_for_dump};
 pub use write::{encode_announcement, encode_withdrawal, write_announcement, write_withdrawal};
 
 use crate::Family;

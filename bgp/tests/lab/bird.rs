@@ -33,7 +33,7 @@ impl Lab {
     }
 
     pub(crate) fn spawn_bird(&self, session: &str, export: &str) -> Daemon {
-        let configuration = format!(
+        self.spawn_bird_as(&format!(
             "{BASE}
 protocol bgp turnpike {{
   local 10.99.0.2 as 65001;
@@ -47,7 +47,11 @@ protocol bgp turnpike {{
   ipv6 {{ import all; export filter {{ {export} accept; }}; next hop address 2001:db8:99::2; }};
 }}
 "
-        );
+        ))
+    }
+
+    /// Starts BIRD with this configuration.
+    pub(crate) fn spawn_bird_as(&self, configuration: &str) -> Daemon {
         let file = self.path("bird.conf");
         fs::write(&file, configuration).expect("write");
         let (file, socket, pid) = (

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod feeders;
 pub(crate) mod routers;
 pub(crate) mod watch;
 
@@ -245,6 +246,11 @@ impl Lab {
         let daemon = self.start("bfdd");
         wait_for_file(&self.path("bfdd.vty"));
         daemon
+    }
+
+    /// Runs `ip` in the speaker's namespace.
+    pub(crate) fn speaker_ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.speaker));
     }
 
     /// Runs `ip` in the router's namespace.

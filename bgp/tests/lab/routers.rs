@@ -24,9 +24,9 @@ pub(crate) enum Program {
 
 /// One of them, running; killed when dropped.
 pub(crate) struct Router<'l> {
-    lab: &'l Lab,
-    program: Program,
-    _daemon: Daemon,
+    pub(super) lab: &'l Lab,
+    pub(super) program: Program,
+    pub(super) _daemon: Daemon,
 }
 
 impl Lab {
@@ -120,7 +120,7 @@ impl Lab {
         self.spawn("env", &[settings[0], settings[1], "/usr/sbin/exabgp", &file])
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(super) fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         fs::write(&path, text).expect("write");
         // OpenBGPD takes no file that others may read.

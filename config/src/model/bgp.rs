@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::str::FromStr;
 
 use net::Prefix;
@@ -174,6 +175,61 @@ pub struct Peer {
     pub strict_role: bool,
     /// BFD with the peer (RFC 5880, 5881).
     pub bfd: Option<Bfd>,
+    /// Several paths of a prefix, in every family.
+    #[serde(skip_serializing_if = "AddPath::is_off")]
+    pub add_path: AddPath,
+}
+
+/// `add-path = { … }` of a peer (RFC 7911).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AddPath {
+    /// The peer may tell several paths of a prefix.
+    pub receive: bool,
+    /// What it is told.
+    pub send: SendPaths,
+}
+
+impl AddPath {
+    fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which paths of a prefix a peer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SendPaths {
+    /// The best alone.
+    #[default]
+    None,
+    /// All that may be used.
+    All,
+    /// So many of the best.
+    Best(NonZeroU8),
+}
+
+impl fmt::Display for SendPaths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::All => f.write_str("all"),
+            Self::Best(most) => most.fmt(f),
+        }
+    }
+}
+
+/// As it is displayed.
+impl FromStr for SendPaths {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "none" => Ok(Self::None),
+            "all" => Ok(Self::All),
+            number => number.parse().map(Self::Best).map_err(|_| ()),
+        }
+    }
 }
 
 /// Role of a speaker towards its peer (RFC 9234 section 3.1).

@@ -11,7 +11,7 @@ use super::reader::Reader;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Action, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy,
+    Action, AddPath, Bfd, Bgp, Bmp, DynamicPeers, Family, Filter, GracefulRestart, Password, Peer, PeerAs, PeerPolicy,
     PrefixFilter, PrefixRule, Role, RpkiCache, UnnumberedPeer,
 };
 use crate::words::Word;
@@ -92,6 +92,7 @@ struct Settings {
     role: Option<Role>,
     strict_role: bool,
     bfd: Option<Bfd>,
+    add_path: AddPath,
 }
 
 impl Default for Settings {
@@ -121,6 +122,7 @@ impl Default for Settings {
             role: None,
             strict_role: false,
             bfd: None,
+            add_path: AddPath::default(),
         }
     }
 }
@@ -153,6 +155,7 @@ fn settings(reader: &mut Reader<'_, '_>, base: Settings) -> Settings {
         role: reader.optional("role").or(base.role),
         strict_role: reader.or("strict-role", base.strict_role),
         bfd: bfd(reader, base.bfd),
+        add_path: add_path(reader, base.add_path),
     }
 }
 
@@ -167,6 +170,18 @@ fn bfd(reader: &mut Reader<'_, '_>, base: Option<Bfd>) -> Option<Bfd> {
         min_rx_ms: reader.or("min-rx-ms", base.min_rx_ms),
         multiplier: reader.or("multiplier", base.multiplier),
     }))
+}
+
+/// What the table leaves out is as in the group.
+fn add_path(reader: &mut Reader<'_, '_>, base: AddPath) -> AddPath {
+    if !reader.has("add-path") {
+        return reader.absent("add-path").unwrap_or(base);
+    }
+    let object = format!("add-path of {}", reader.object());
+    reader.table("add-path", &object, |reader| AddPath {
+        receive: reader.or("receive", base.receive),
+        send: reader.or("send", base.send),
+    })
 }
 
 /// Either of the two limits of distance replaces both of the group's.
@@ -295,6 +310,7 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         role: settings.role,
         strict_role: settings.strict_role,
         bfd: settings.bfd,
+        add_path: settings.add_path,
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Action, Config, Filter, PeerPolicy, PrefixFilter, PrefixRule, RouteTarget, Via};
+use crate::model::{Action, Config, Filter, PeerPolicy, PrefixFilter, PrefixRule, RouteTarget, SendPaths, Via};
 use crate::{Candidate, Error};
 
 const EXAMPLE: &str = include_str!("../../turnpike.example.toml");
@@ -277,6 +277,44 @@ fn bfd_of_a_peer_fills_up_from_its_group_and_then_from_the_defaults() {
     assert_eq!(bfd(1), Some((50, 100, 5)));
     assert_eq!(bfd(2), Some((300, 300, 3)));
     assert_eq!(bfd(3), None);
+}
+
+#[test]
+fn add_path_of_a_peer_fills_up_from_its_group_and_then_from_the_defaults() {
+    let text = |peers: &str| {
+        format!(
+            r#"
+        gateway.name = "a"
+        [bgp]
+        asn = 65001
+        router-id = "192.0.2.1"
+        peer-group = [{{ name = "many", asn = 65000, add-path = {{ receive = true, send = "all" }} }}]
+        peer = [{peers}]
+    "#
+        )
+    };
+    let several = text(
+        r#"
+            { address = "192.0.2.8", group = "many" },
+            { address = "192.0.2.9", group = "many", add-path = { send = 4 } },
+            { address = "192.0.2.10", asn = 65000, add-path = { send = "none" } },
+            { address = "192.0.2.11", asn = 65000 },
+    "#,
+    );
+    let bgp = checked(&several).bgp.expect("configured");
+    let paths: Vec<_> = bgp
+        .peers
+        .iter()
+        .map(|peer| (peer.add_path.receive, peer.add_path.send))
+        .collect();
+    let four = SendPaths::Best(4.try_into().expect("not zero"));
+    let off = (false, SendPaths::None);
+    assert_eq!(paths, [(true, SendPaths::All), (true, four), off, off]);
+    for wrong in ["0", "256", "-1", "\"4\"", "\"some\"", "true"] {
+        let peer = format!("{{ address = \"192.0.2.8\", asn = 65000, add-path = {{ send = {wrong} }} }}");
+        let text = text(&peer);
+        assert_eq!(problems(&text).len(), 1, "{wrong}");
+    }
 }
 
 #[test]

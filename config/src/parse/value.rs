@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use crate::fault::Fault;
 use crate::model::{
     Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
-    Role,
+    Role, SendPaths,
 };
 use crate::words::{DeadEnd, Word};
 
@@ -230,6 +230,24 @@ impl FromToml for PeerAs {
                 let example = "a number, or \"external\" for any AS but ours";
                 Err(invalid(key, format!("there is no AS `{text}`"), example))
             }
+        }
+    }
+}
+
+/// A number of paths, or a word.
+impl FromToml for SendPaths {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "\"none\", \"all\", or a number of paths from 1 to 255";
+        let written = match value.as_str() {
+            Some(text) => text.to_owned(),
+            None => integer(key, value)?.to_string(),
+        };
+        let number = value
+            .as_str()
+            .is_some_and(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match written.parse() {
+            Ok(paths) if !number => Ok(paths),
+            _ => Err(invalid(key, format!("`{written}` is not possible"), EXAMPLE)),
         }
     }
 }

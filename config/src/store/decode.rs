@@ -9,10 +9,10 @@ use super::encode::ONE;
 use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
-    Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget,
-    Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice,
-    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute,
-    Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
+    Action, AddPath, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter,
+    ForwardTarget, Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks,
+    PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat,
+    StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -380,8 +380,13 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         role: fields.word_optional()?,
         strict_role: fields.flag()?,
         bfd: bfd(fields)?,
+        add_path: AddPath::default(),
     };
     let (limit, interface) = (fields.number_optional()?, fields.parse_optional()?);
+    peer.add_path = AddPath {
+        receive: fields.flag()?,
+        send: fields.parse()?,
+    };
     if let Some(interface) = interface {
         peer.address = Ipv6Addr::UNSPECIFIED.into();
         return Ok(Member::Unnumbered(Box::new(UnnumberedPeer {

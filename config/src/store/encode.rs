@@ -251,6 +251,8 @@ fn peer(peer: &Peer, address: &str, dynamic_limit: Option<u32>, interface: Optio
             optional(peer.bfd.map(|bfd| bfd.multiplier), number),
             optional(dynamic_limit, number),
             optional(interface, text),
+            number(peer.add_path.receive),
+            text(peer.add_path.send),
         ],
     );
     for family in &peer.families {

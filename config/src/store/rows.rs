@@ -61,7 +61,8 @@ tables! {
         "max_prefixes_warn" "max_prefixes_restart" "local_address" "password"
         "ttl_security" "multihop" "send_hold_time" "graceful_restart" "restart_time" "stale_time"
         "long_lived_stale_time" "role" "strict_role"
-        "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit" "interface");
+        "bfd_min_tx_ms" "bfd_min_rx_ms" "bfd_multiplier" "dynamic_limit" "interface"
+        "add_path_receive" "add_path_send");
     BGP_RPKI "bgp_rpki" ("bgp" "cache") ("preference");
     BGP_BMP "bgp_bmp" ("bgp" "collector") ("pre_policy" "post_policy" "statistics_interval");
     BGP_PEER_FAMILY "bgp_peer_family" ("peer" "family") ();

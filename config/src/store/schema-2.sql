@@ -5,3 +5,6 @@
 -- or a new table, which starts out empty. Changesets of older revisions have fewer columns; undoing them fills in the defaults.
 -- The field of the model is left out of the canonical form while it has that value (serde's `skip_serializing_if`), so
 -- that older revisions keep their hashes. A constraint of an older table cannot be changed.
+
+ALTER TABLE bgp_peer ADD COLUMN add_path_receive INTEGER NOT NULL DEFAULT 0 CHECK (add_path_receive IN (0, 1));
+ALTER TABLE bgp_peer ADD COLUMN add_path_send TEXT NOT NULL DEFAULT 'none'; -- or 'all', or how many
