@@ -270,12 +270,12 @@ mod tests {
             table: Table::AdjRibIn,
             asn: 65000,
             router_id: Ipv4Addr::new(10, 0, 0, 1),
-            entries: vec![
+            slices: vec![vec![
                 entry("10.0.0.0/8", 7),
                 entry("10.0.0.0/8", 0),
                 entry("11.0.0.0/8", 0),
                 entry("::/0", 1),
-            ],
+            ]],
         };
         let dump = TableDump::new(snapshot, Duration::ZERO).expect("one peer");
         let records: Vec<Bytes> = dump.skip(1).collect();

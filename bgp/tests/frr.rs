@@ -236,15 +236,19 @@ fn the_shutdown_communication_of_frr_is_shown() {
 
 #[test]
 fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
+    /// Four parcels wait for the core at most, of 57 such UPDATEs each; as many again are taken before the one event is not,
+    /// and as many before that.
+    const UPDATES: u32 = 1000;
     Lab::run(|lab| async move {
         // A MED of its own for each prefix, so that each needs an UPDATE of its own: more than the speaker queues.
         let mut lines = String::new();
-        for i in 0..200 {
+        let network = |i: u32| format!("10.{}.{}.0/24", i / 200, i % 200);
+        for i in 0..UPDATES {
             lines += &format!("route-map med{i} permit 10\n set metric {i}\n");
         }
         lines += "router bgp 65001\n address-family ipv4 unicast\n";
-        for i in 0..200 {
-            lines += &format!("  network 10.{i}.0.0/16 route-map med{i}\n");
+        for i in 0..UPDATES {
+            lines += &format!("  network {} route-map med{i}\n", network(i));
         }
         lab.extend_bgpd_conf(&lines);
         let mut bgpd = lab.start_bgpd();
@@ -268,8 +272,7 @@ fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
             "our keepalives still go out"
         );
 
-        let all = (0..200).map(|i| format!("10.{i}.0.0/16"));
-        for network in all {
+        for network in (0..UPDATES).map(network) {
             watch.wait(&network, |event| change(event, &network)).await;
         }
         assert_eq!(speaker.state().await.peers[0].flaps, 0);

@@ -5,16 +5,17 @@ use std::collections::VecDeque;
 
 use super::peer::News;
 
-/// Prefixes in a parcel; one UPDATE that has more is a parcel of its own.
-pub(super) const PREFIXES: usize = 256;
+/// Work in a parcel, in prefixes; one UPDATE that makes more is a parcel of its own.
+pub(super) const WORK: usize = 512;
+/// What an UPDATE costs whatever its prefixes: its attributes are as much work as some of those.
+const UPDATE: usize = 8;
 
 /// Takes the next parcel off the front.
 pub(super) fn take(backlog: &mut VecDeque<News>) -> Vec<News> {
-    let mut weight = 0;
-    let mut count = 0;
+    let (mut work, mut count) = (0, 0);
     for news in backlog.iter() {
-        weight += self::weight(news);
-        if count > 0 && weight > PREFIXES {
+        work += self::work(news);
+        if count > 0 && work > WORK {
             break;
         }
         count += 1;
@@ -23,13 +24,13 @@ pub(super) fn take(backlog: &mut VecDeque<News>) -> Vec<News> {
 }
 
 /// What the core has to do for it, in prefixes.
-fn weight(news: &News) -> usize {
+fn work(news: &News) -> usize {
     match news {
         News::Update(update) => {
             let announced = update.announced.iter().map(|announcement| announcement.prefixes.len());
-            1 + update.withdrawn.len() + announced.sum::<usize>()
+            UPDATE + update.withdrawn.len() + announced.sum::<usize>()
         }
-        _ => 1,
+        _ => UPDATE,
     }
 }
 
@@ -53,18 +54,19 @@ mod tests {
 
     #[test]
     fn a_parcel_is_bounded_and_order_is_kept() {
-        let sizes = [PREFIXES * 3, 1, PREFIXES - 3, 1, PREFIXES / 2, PREFIXES / 2 - 2, 7];
+        let half = WORK / 2;
+        let sizes = [WORK * 3, 1, WORK - 1 - 2 * UPDATE, 1, half, half - 2 * UPDATE, 7];
         let mut backlog: VecDeque<_> = sizes.into_iter().map(withdrawal).collect();
         let mut parcels = Vec::new();
         while !backlog.is_empty() {
             let taken = take(&mut backlog);
-            parcels.push(taken.iter().map(|news| weight(news) - 1).collect::<Vec<_>>());
+            parcels.push(taken.iter().map(|news| work(news) - UPDATE).collect::<Vec<_>>());
         }
         let expected: [&[usize]; 4] = [
-            &[PREFIXES * 3],
-            &[1, PREFIXES - 3],
-            &[1, PREFIXES / 2],
-            &[PREFIXES / 2 - 2, 7],
+            &[WORK * 3],
+            &[1, WORK - 1 - 2 * UPDATE],
+            &[1, half],
+            &[half - 2 * UPDATE, 7],
         ];
         assert_eq!(parcels, expected);
     }

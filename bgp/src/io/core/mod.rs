@@ -34,7 +34,7 @@ use crate::{Error, RestartMode, RouteView, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at and others have a turn: what they
 /// hold together (`io/parcel.rs`) bounds how long a single change waits while tables are told.
-const INBOX: usize = 8;
+const INBOX: usize = 4;
 /// Others that wait for the core, in each queue.
 const WAITING: usize = 64;
 /// Longest wait for peers to take their last message.
