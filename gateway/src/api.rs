@@ -19,6 +19,7 @@ pub struct Summary {
     pub uptime_seconds: u64,
     pub ports: Vec<PortView>,
     pub workers: Vec<WorkerView>,
+    pub stall: Option<crate::watchdog::StallView>,
     pub host: HostView,
     pub vpcs: Vec<VpcView>,
     pub bgp: BgpSummary,
@@ -228,6 +229,7 @@ pub struct Generations {
     pub revision: Revision,
     pub workers_seen: Vec<u64>,
     pub batches: crate::batch::BatchesView,
+    pub stalls: crate::watchdog::StallsView,
     pub history: Vec<GenerationView>,
 }
 
