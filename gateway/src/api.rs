@@ -141,6 +141,7 @@ pub struct KernelSummary {
     pub pending: usize,
     pub refused: usize,
     pub held: usize,
+    pub inexpressible: usize,
 }
 
 /// `show bgp`.

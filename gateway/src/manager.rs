@@ -7,8 +7,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, NeighborState, Revision, RouteKind, Source, VrfId};
-use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, NeighborState, Revision, RouteKind, Source};
+use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror, Obstacle};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
 
@@ -298,7 +298,7 @@ impl Manager {
             self.offers.winner(winner);
         }
         self.mirror
-            .submit(published.winners.into_iter().filter_map(kernel_route).collect());
+            .submit(published.winners.into_iter().map(kernel_route).collect());
         for (interface, address) in published.wanted {
             self.mirror.request_neighbor(interface, address);
         }
@@ -330,34 +330,34 @@ impl Manager {
     }
 }
 
-/// What the kernel is told of a winner: BGP's and static routes of the default VRF.
-fn kernel_route(winner: Winner) -> Option<KernelRoute> {
-    if winner.vrf != VrfId::DEFAULT {
-        return None;
-    }
-    let Some(route) = winner.route else {
-        return Some(KernelRoute::remove(winner.prefix));
-    };
+/// What the kernel is told of a winner: BGP's and static routes.
+fn kernel_route(winner: Winner) -> KernelRoute {
+    let remove = KernelRoute::remove(winner.vrf, winner.prefix);
+    let Some(route) = winner.route else { return remove };
     let mirrored = matches!(route.source, Source::Ebgp | Source::Ibgp | Source::Static)
-        && !matches!(route.kind, RouteKind::Local | RouteKind::Nat)
-        && route.next_hops.iter().all(|hop| hop.vrf.is_none());
+        && !matches!(route.kind, RouteKind::Local | RouteKind::Nat);
     if !mirrored {
-        return Some(KernelRoute::remove(winner.prefix));
+        return remove;
     }
-    let next_hops = route
-        .next_hops
-        .iter()
-        .map(|hop| KernelNextHop {
-            gateway: hop.gateway,
-            interface: hop.interface,
-            weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
-        })
-        .collect();
-    Some(KernelRoute {
-        prefix: winner.prefix,
-        next_hops: Some(next_hops),
+    let hops = &route.next_hops;
+    let obstacle = if hops.iter().any(|hop| hop.vrf.is_some()) {
+        Some(Obstacle::OtherVrf)
+    } else if hops.iter().any(|hop| hop.tunnel) {
+        Some(Obstacle::Tunnel)
+    } else {
+        None
+    };
+    let next_hops = hops.iter().map(|hop| KernelNextHop {
+        gateway: hop.gateway,
+        interface: hop.interface,
+        weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
+    });
+    KernelRoute {
+        next_hops: Some(next_hops.collect()),
         kind: route.kind,
-    })
+        obstacle,
+        ..remove
+    }
 }
 
 /// The clock of batches and uptimes.
@@ -388,38 +388,49 @@ fn log_block(block: &nat::BlockEvent) {
 
 #[cfg(test)]
 mod tests {
+    use net::VrfId;
+
     use super::*;
 
     #[test]
-    fn the_kernel_gets_bgp_and_static_winners_of_the_default_vrf() {
-        let winner = |vrf, source, kind| Winner {
-            vrf,
-            prefix: net::Prefix::DEFAULT_V4,
-            route: Some(rib::WinnerRoute {
-                source,
-                kind,
-                next_hops: [].into(),
-            }),
+    fn the_kernel_gets_bgp_and_static_winners_and_what_it_cannot_have_says_why() {
+        let hop = rib::ResolvedHop {
+            gateway: Some([192, 0, 2, 1].into()),
+            interface: Some(IfIndex(3)),
+            vrf: None,
+            tunnel: false,
+            weight: 1,
         };
-        let told = |winner| kernel_route(winner).map(|route| route.next_hops.is_some());
-        assert_eq!(
-            told(winner(VrfId::DEFAULT, Source::Ebgp, RouteKind::Unicast)),
-            Some(true)
-        );
-        assert_eq!(
-            told(winner(VrfId::DEFAULT, Source::Kernel, RouteKind::Unicast)),
-            Some(false)
-        );
-        assert_eq!(
-            told(winner(VrfId::DEFAULT, Source::Static, RouteKind::Nat)),
-            Some(false)
-        );
-        assert_eq!(told(winner(VrfId(1), Source::Ebgp, RouteKind::Unicast)), None);
+        let told = |source, kind, hops: &[rib::ResolvedHop]| {
+            let route = kernel_route(Winner {
+                vrf: VrfId(1),
+                prefix: net::Prefix::DEFAULT_V4,
+                route: Some(rib::WinnerRoute {
+                    source,
+                    kind,
+                    next_hops: hops.into(),
+                }),
+            });
+            assert_eq!(route.vrf, VrfId(1));
+            (route.next_hops.map(|hops| hops.len()), route.obstacle)
+        };
+        let unicast = RouteKind::Unicast;
+        assert_eq!(told(Source::Ebgp, unicast, &[hop]), (Some(1), None));
+        assert_eq!(told(Source::Static, RouteKind::Blackhole, &[]), (Some(0), None));
+        assert_eq!(told(Source::Kernel, unicast, &[hop]), (None, None));
+        assert_eq!(told(Source::Static, RouteKind::Nat, &[]), (None, None));
+        let leak = rib::ResolvedHop {
+            vrf: Some(VrfId::DEFAULT),
+            ..hop
+        };
+        let tunnel = rib::ResolvedHop { tunnel: true, ..hop };
+        assert_eq!(told(Source::Static, unicast, &[hop, leak]).1, Some(Obstacle::OtherVrf));
+        assert_eq!(told(Source::Static, unicast, &[tunnel]).1, Some(Obstacle::Tunnel));
         let gone = Winner {
             vrf: VrfId::DEFAULT,
             prefix: net::Prefix::DEFAULT_V4,
             route: None,
         };
-        assert_eq!(told(gone), Some(false));
+        assert_eq!(kernel_route(gone).next_hops, None);
     }
 }

@@ -600,11 +600,11 @@ pub fn kernel(value: &Value) -> String {
                 "action",
             ],
         ),
-        ("refused", "refusals", &["prefix", "reason"]),
+        ("refused", "refusals", &["vrf", "prefix", "reason"]),
         (
             "held, because somebody keeps taking them",
             "fights",
-            &["prefix", "losses"],
+            &["vrf", "prefix", "losses"],
         ),
     ] {
         if rows(&value[list]).next().is_some() {

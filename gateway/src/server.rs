@@ -160,6 +160,12 @@ impl Shared {
         self.dataplane.counters().len()
     }
 
+    /// True if winners of the VRF are written to a table of the kernel.
+    fn has_kernel_table(&self, vrf: VrfId) -> bool {
+        let mut vpcs = self.config.vpcs.iter();
+        vrf == VrfId::DEFAULT || vpcs.any(|vpc| vpc.id.vrf() == vrf && vpc.kernel_table.is_some())
+    }
+
     fn vrf(&self, name: &str) -> Result<VrfId, Failure> {
         if name == config::DEFAULT_VRF {
             return Ok(VrfId::DEFAULT);
@@ -282,6 +288,7 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
             pending: kernel.pending,
             refused: kernel.refused,
             held: kernel.held,
+            inexpressible: kernel.inexpressible,
         },
         routes,
         memory: MemoryView {
@@ -363,7 +370,8 @@ async fn explain_route(
             .map(|counters| counters.generation.get())
             .collect(),
         kernel: explain::mirrored(explain::last(&lookup))
-            .map(|prefix| shared.mirror.route_state(VrfId::DEFAULT, &prefix)),
+            .filter(|(vrf, _)| shared.has_kernel_table(*vrf))
+            .map(|(vrf, prefix)| shared.mirror.route_state(vrf, &prefix)),
         nic,
         lookup,
     })))

@@ -10,7 +10,7 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 /// without loom.
 #[cfg(not(loom))]
 #[derive(Clone, Default)]
-pub(crate) struct Witness;
+pub(crate) struct Witness(());
 
 #[cfg(not(loom))]
 impl Witness {
