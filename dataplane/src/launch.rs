@@ -328,7 +328,7 @@ impl Opened {
             offload_counters,
             host_indices,
             commands: command_in.into_iter().map(Mutex::new).collect(),
-            changes: change_out,
+            changes: Mutex::new(change_out),
             rules: offload.as_ref().map(OffloadThread::rules),
             ports,
             pool: self.pool,
@@ -409,6 +409,9 @@ fn rings<T>(count: usize, capacity: usize) -> (Vec<rtrb::Producer<T>>, Vec<rtrb:
     (0..count).map(|_| RingBuffer::new(capacity)).unzip()
 }
 
+/// What one worker tells of its connections.
+pub type ChangeRing = rtrb::Consumer<Change>;
+
 /// The data plane, running. Dropping it stops every thread and removes the taps.
 pub struct Dataplane {
     threads: Vec<JoinHandle<()>>,
@@ -418,7 +421,7 @@ pub struct Dataplane {
     offload_counters: Arc<OffloadCounters>,
     host_indices: Vec<(InterfaceId, IfIndex)>,
     commands: Vec<Mutex<rtrb::Producer<Command>>>,
-    changes: Vec<rtrb::Consumer<Change>>,
+    changes: Mutex<Vec<ChangeRing>>,
     rules: Option<Arc<Mutex<Vec<OffloadedRule>>>>,
     ports: Vec<(PortInfo, Arc<dpdk_sys::StartedPort>)>,
     pool: Mempool,
@@ -460,8 +463,9 @@ impl Dataplane {
 
     /// Rings, one from each worker, of what changes in its connections while a stream runs ([`Engine::begin_stream`]);
     /// none without `standby` in [`Config`], and none the second time.
-    pub fn take_changes(&mut self) -> Vec<rtrb::Consumer<Change>> {
-        std::mem::take(&mut self.changes)
+    pub fn take_changes(&self) -> Vec<ChangeRing> {
+        let mut rings = self.changes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::take(&mut *rings)
     }
 
     /// Counters of each worker, by index.

@@ -180,10 +180,10 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Lets TCP segments without SYN begin connections for the first `seconds` that the engine is told of: after a restart
-    /// without the connections of before.
+    /// Lets TCP segments without SYN begin connections for `seconds` from the latest time that the engine was told of, or
+    /// from its beginning: after a restart or a takeover without all connections of before.
     pub fn pick_up_for(&mut self, seconds: u32) {
-        self.pick_up_until = Tick::default().after(seconds);
+        self.pick_up_until = self.pick_up_until.max(self.clock.latest().after(seconds));
     }
 
     /// Replaces the NAT policy. New connections follow it at once; each existing one is checked against it when it is

@@ -276,6 +276,7 @@ fn a_takeover_goes_on_with_every_connection_and_its_port_at_once() {
         let own = tcp(("10.0.0.77", 9), ("198.51.100.9", 80), SYN);
         send(&mut engines[0], &routes, 1, &build(&own, b""), Millis(5));
         let kept = pair.receiver.take();
+        let kept: Vec<_> = kept.into_iter().map(|(_, saved)| saved).collect();
         assert_eq!((kept.len(), pair.receiver.connections()), (100, 0));
         let mut restored = 0;
         for engine in &mut engines {
@@ -309,7 +310,7 @@ fn a_restored_connection_asks_for_its_offload_with_its_first_packet() {
     let mut routes = routes();
     routes.generation = 5;
     let mut pair = established(1);
-    let [saved] = pair.receiver.take()[..] else { panic!("one") };
+    let [(_, saved)] = pair.receiver.take()[..] else { panic!("one") };
     let mut engine = other_gateway(1, &routes).remove(0);
     engine.take_over(&saved, 0, &routes).expect("taken over");
     let [original, _] = &saved.keys;
@@ -329,7 +330,7 @@ fn a_restored_connection_asks_for_its_offload_with_its_first_packet() {
 fn a_takeover_leaves_what_is_too_old_or_not_allowed() {
     let routes = routes();
     let mut pair = established(1);
-    let [saved] = pair.receiver.take()[..] else { panic!("one") };
+    let [(_, saved)] = pair.receiver.take()[..] else { panic!("one") };
     let mut engine = other_gateway(1, &routes).remove(0);
     assert_eq!(engine.take_over(&saved, 7440, &routes), Err(NotRestored::TooOld));
     engine.set_policy(policy(vec![], vec![]));
@@ -359,7 +360,7 @@ fn a_stream_that_breaks_off_leaves_the_last_whole_one() {
     let routes = routes();
     let mut engine = other_gateway(1, &routes).remove(0);
     let kept = pair.receiver.take();
-    let restored = kept.iter().filter(|saved| engine.take_over(saved, 0, &routes).is_ok()).count();
+    let restored = kept.iter().filter(|(_, saved)| engine.take_over(saved, 0, &routes).is_ok()).count();
     assert_eq!((kept.len(), restored), (60 + unfinished, 60));
 }
 

@@ -257,9 +257,18 @@ impl Receiver {
 
     /// The same, to be taken over: they are not kept any more. A sender that is still connected goes on to tell what
     /// changes.
-    pub fn take(&mut self) -> Vec<SavedConnection> {
-        let unfinished = std::mem::take(&mut self.unfinished).into_values();
-        unfinished.chain(std::mem::take(&mut self.kept).into_values()).collect()
+    pub fn take(&mut self) -> Vec<(Place, SavedConnection)> {
+        let unfinished = std::mem::take(&mut self.unfinished).into_iter();
+        unfinished.chain(std::mem::take(&mut self.kept)).collect()
+    }
+
+    /// Keeps again what was taken in vain, except for what has changed since.
+    pub fn put_back(&mut self, taken: Vec<(Place, SavedConnection)>) {
+        for (place, connection) in taken {
+            if !self.unfinished.contains_key(&place) && self.kept.len() < self.limit as usize {
+                self.kept.entry(place).or_insert(connection);
+            }
+        }
     }
 
     /// Milliseconds since the sender was last heard.
