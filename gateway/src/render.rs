@@ -336,7 +336,9 @@ pub fn rpki(value: &Value) -> String {
 pub fn standby(value: &Value) -> String {
     let half = |name: &str, keys: &[&str]| {
         let half = &value[name];
-        let lines = keys.iter().map(|key| format!("  {}: {}\n", key.replace('_', " "), text(half, &[key])));
+        let lines = keys
+            .iter()
+            .map(|key| format!("  {}: {}\n", key.replace('_', " "), text(half, &[key])));
         match half {
             Value::Null => format!("{name}: none\n"),
             _ => format!("{name}\n{}", lines.collect::<String>()),

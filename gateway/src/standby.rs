@@ -82,11 +82,7 @@ impl Standby {
     ///
     /// # Errors
     /// [`Error::Standby`] if `standby.listen` cannot be listened on.
-    pub(crate) async fn start(
-        config: &Config,
-        dataplane: &Arc<Dataplane>,
-        streams: u64,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn start(config: &Config, dataplane: &Arc<Dataplane>, streams: u64) -> Result<Self, Error> {
         let Some(standby) = &config.standby else {
             return Ok(Self::default());
         };

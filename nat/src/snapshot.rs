@@ -116,9 +116,7 @@ pub fn decode(bytes: &[u8], limit: u32) -> Result<(Vec<SavedConnection>, u64), S
     if checksum(&bytes[..end]).to_be_bytes() != bytes[end..] {
         return Err(SnapshotError::Checksum);
     }
-    let connections = bytes[HEADER..end]
-        .chunks_exact(RECORD)
-        .map(record);
+    let connections = bytes[HEADER..end].chunks_exact(RECORD).map(record);
     Ok((connections.collect::<Result<_, _>>()?, milliseconds))
 }
 

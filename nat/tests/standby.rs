@@ -243,7 +243,9 @@ proptest! {
 /// Engines with `count` established connections, and a standby that has them all.
 fn established(count: u16) -> Pair {
     let (policy, routes) = (rules(), routes());
-    let engines = (0..WORKERS).map(|n| worker(LIMIT / 2, n, WORKERS, policy.clone())).collect();
+    let engines = (0..WORKERS)
+        .map(|n| worker(LIMIT / 2, n, WORKERS, policy.clone()))
+        .collect();
     let mut pair = Pair::new(engines);
     for port in (3000..).filter(|port| port % 3 == 1).take(usize::from(count)) {
         pair.packet(port, 4, &routes);
@@ -285,22 +287,24 @@ fn a_takeover_goes_on_with_every_connection_and_its_port_at_once() {
                 .filter(|saved| engine.take_over(saved, 3, &routes).is_ok())
                 .count();
             let again = engine.take_over(&kept[0], 3, &routes);
-            assert!(matches!(again, Err(NotRestored::Taken | NotRestored::NotOurs)), "{again:?}");
+            assert!(
+                matches!(again, Err(NotRestored::Taken | NotRestored::NotOurs)),
+                "{again:?}"
+            );
         }
         assert_eq!(restored, 100, "{workers} workers");
         for saved in &kept {
             let [original, reply] = &saved.keys;
             let text = |address: u32| std::net::Ipv4Addr::from(address).to_string();
             let (server, public) = (text(reply.source()), text(reply.destination()));
-            let back = tcp(
-                (&server, reply.source_port()),
-                (&public, reply.destination_port()),
-                ACK,
-            );
+            let back = tcp((&server, reply.source_port()), (&public, reply.destination_port()), ACK);
             let owner = usize::from(reply.destination_port() % workers);
             let fate = send(&mut engines[owner], &routes, 0, &build(&back, b"x"), Millis(5));
             let inside = fate.headers();
-            assert_eq!((inside.destination, inside.destination_port), (original.source(), original.source_port()));
+            assert_eq!(
+                (inside.destination, inside.destination_port),
+                (original.source(), original.source_port())
+            );
         }
     }
 }
@@ -310,11 +314,16 @@ fn a_restored_connection_asks_for_its_offload_with_its_first_packet() {
     let mut routes = routes();
     routes.generation = 5;
     let mut pair = established(1);
-    let [(_, saved)] = pair.receiver.take()[..] else { panic!("one") };
+    let [(_, saved)] = pair.receiver.take()[..] else {
+        panic!("one")
+    };
     let mut engine = other_gateway(1, &routes).remove(0);
     engine.take_over(&saved, 0, &routes).expect("taken over");
     let [original, _] = &saved.keys;
-    let packet = build(&tcp(("10.0.0.5", original.source_port()), ("198.51.100.9", 80), ACK), b"x");
+    let packet = build(
+        &tcp(("10.0.0.5", original.source_port()), ("198.51.100.9", 80), ACK),
+        b"x",
+    );
     let offloads: Vec<bool> = (0..3)
         .map(|_| match send(&mut engine, &routes, 1, &packet, Millis(5)) {
             Fate::Sent(_, _, offload) => offload,
@@ -322,15 +331,24 @@ fn a_restored_connection_asks_for_its_offload_with_its_first_packet() {
         })
         .collect();
     assert_eq!(offloads, [true, false, false]);
-    let packets: Vec<_> = engine.connection(engine.id_of(engine.lookup(original).expect("there"))).into_iter().collect();
-    assert_eq!(packets[0].packets, [saved.packets[0] + 3, saved.packets[1]], "every packet is counted");
+    let packets: Vec<_> = engine
+        .connection(engine.id_of(engine.lookup(original).expect("there")))
+        .into_iter()
+        .collect();
+    assert_eq!(
+        packets[0].packets,
+        [saved.packets[0] + 3, saved.packets[1]],
+        "every packet is counted"
+    );
 }
 
 #[test]
 fn a_takeover_leaves_what_is_too_old_or_not_allowed() {
     let routes = routes();
     let mut pair = established(1);
-    let [(_, saved)] = pair.receiver.take()[..] else { panic!("one") };
+    let [(_, saved)] = pair.receiver.take()[..] else {
+        panic!("one")
+    };
     let mut engine = other_gateway(1, &routes).remove(0);
     assert_eq!(engine.take_over(&saved, 7440, &routes), Err(NotRestored::TooOld));
     engine.set_policy(policy(vec![], vec![]));
@@ -360,7 +378,10 @@ fn a_stream_that_breaks_off_leaves_the_last_whole_one() {
     let routes = routes();
     let mut engine = other_gateway(1, &routes).remove(0);
     let kept = pair.receiver.take();
-    let restored = kept.iter().filter(|(_, saved)| engine.take_over(saved, 0, &routes).is_ok()).count();
+    let restored = kept
+        .iter()
+        .filter(|(_, saved)| engine.take_over(saved, 0, &routes).is_ok())
+        .count();
     assert_eq!((kept.len(), restored), (60 + unfinished, 60));
 }
 
@@ -420,7 +441,9 @@ fn silence_ends_a_connection_and_keep_alives_prevent_it() {
     let start = pair.now.0;
     while pair.now.0 < start + 30_000 {
         let sender = pair.sender.as_mut().expect("connected");
-        let due = sender.poll_timeout().min(pair.receiver.poll_timeout().expect("connected"));
+        let due = sender
+            .poll_timeout()
+            .min(pair.receiver.poll_timeout().expect("connected"));
         pair.now = pair.now.max(due);
         sender.timeout(pair.now).expect("heard of each other");
         pair.receiver.timeout(pair.now).expect("heard of each other");

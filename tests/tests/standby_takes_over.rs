@@ -53,7 +53,9 @@ impl Pair {
         red.ip("link set vxlan100 up");
         red.ip("route add default via 10.0.0.1");
         for n in [1, 2] {
-            red.run(&format!("bridge fdb append 00:00:00:00:00:00 dev vxlan100 dst 172.31.0.{n}"));
+            red.run(&format!(
+                "bridge fdb append 00:00:00:00:00:00 dev vxlan100 dst 172.31.0.{n}"
+            ));
         }
         let [server, red, one, two] = namespaces;
         Self {
@@ -67,9 +69,11 @@ impl Pair {
     /// Has all traffic go through a gateway.
     fn route_through(&self, gateway: usize) {
         let n = gateway + 1;
-        self.server.ip(&format!("route replace 203.0.113.0/28 via 198.18.0.{n}"));
-        self.red
-            .run(&format!("bridge fdb replace {ROUTER_MAC} dev vxlan100 dst 172.31.0.{n}"));
+        self.server
+            .ip(&format!("route replace 203.0.113.0/28 via 198.18.0.{n}"));
+        self.red.run(&format!(
+            "bridge fdb replace {ROUTER_MAC} dev vxlan100 dst 172.31.0.{n}"
+        ));
     }
 
     fn start(&self, gateway: usize) -> Turnpiked {

@@ -235,7 +235,12 @@ pub(super) fn name(findings: &mut Findings, path: &str, kind: &'static str, name
     }
 }
 
-pub(super) fn within<T: PartialOrd + Display>(findings: &mut Findings, path: &str, value: T, limits: RangeInclusive<T>) {
+pub(super) fn within<T: PartialOrd + Display>(
+    findings: &mut Findings,
+    path: &str,
+    value: T,
+    limits: RangeInclusive<T>,
+) {
     if !limits.contains(&value) {
         let example = format!("a number from {} to {}", limits.start(), limits.end());
         invalid(findings, path, format!("{value} is out of range"), example);

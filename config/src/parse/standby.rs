@@ -5,31 +5,30 @@ use crate::fault::Fault;
 use crate::model::{Standby, StandbyListen};
 
 pub(super) fn standby(reader: &mut Reader<'_, '_>) -> Option<Standby> {
-    let peer = reader.optional("peer");
-    let listen = reader.has("listen").then(|| reader.required("listen"));
-    let primary = match &listen {
-        Some(_) => reader.required("primary"),
-        None if reader.has("primary") => {
-            let object = reader.object();
-            reader.fault_at(
-                "primary",
-                Fault::Meaningless {
-                    object,
-                    key: "primary",
-                    reason: "nothing is received without `listen`",
-                },
-            );
-            None
+    let (peer, address, primary) = (
+        reader.optional("peer"),
+        reader.optional("listen"),
+        reader.optional("primary"),
+    );
+    let object = reader.object();
+    match (reader.has("listen"), reader.has("primary")) {
+        (true, false) => {
+            let key = "primary";
+            reader.fault(Fault::MissingKey { object, key });
         }
-        None => None,
-    };
-    if listen.is_none() && !reader.has("peer") {
-        let object = reader.object();
-        reader.fault(Fault::MissingKey { object, key: "peer" });
+        (false, true) => {
+            let fault = Fault::Meaningless {
+                object,
+                key: "primary",
+                reason: "nothing is received without `listen`",
+            };
+            reader.fault_at("primary", fault);
+        }
+        (false, false) if !reader.has("peer") => reader.fault(Fault::MissingKey { object, key: "peer" }),
+        _ => {}
     }
-    let listen = match (listen.flatten(), primary) {
-        (Some(address), Some(primary)) => Some(StandbyListen { address, primary }),
-        _ => None,
-    };
+    let listen = address
+        .zip(primary)
+        .map(|(address, primary)| StandbyListen { address, primary });
     (peer.is_some() || listen.is_some()).then_some(Standby { peer, listen })
 }

@@ -11,8 +11,8 @@ use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget,
     Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice,
-    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, Standby, StandbyListen, StaticNat, StaticRoute,
-    Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
+    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, Standby, StandbyListen,
+    StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 

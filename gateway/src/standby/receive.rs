@@ -75,7 +75,10 @@ async fn session(
             let mut receiver = lock(receiver);
             receiver.timeout(time.now())?;
             if receiver.state() == ReceiverState::Synchronized && !std::mem::replace(&mut synchronized, true) {
-                tracing::info!(connections = receiver.connections(), "every connection of the primary is here");
+                tracing::info!(
+                    connections = receiver.connections(),
+                    "every connection of the primary is here"
+                );
             }
             let output = receiver.output(time.now()).to_vec();
             (output, time.until(receiver.poll_timeout()))

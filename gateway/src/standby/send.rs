@@ -205,7 +205,11 @@ async fn session(
             }
         }
         if progress.synchronized && !std::mem::replace(&mut synchronized, true) {
-            tracing::info!(stream = sender.stream(), changes = progress.taken, "the standby has every connection");
+            tracing::info!(
+                stream = sender.stream(),
+                changes = progress.taken,
+                "the standby has every connection"
+            );
         }
         let pause = time.until(Some(sender.poll_timeout()));
         let output = sender.output(time.now());

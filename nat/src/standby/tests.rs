@@ -27,7 +27,10 @@ fn connection() -> SavedConnection {
 }
 
 fn all() -> Vec<Message> {
-    let place = Place { worker: 3, slot: 70_000 };
+    let place = Place {
+        worker: 3,
+        slot: 70_000,
+    };
     let news = vec![News::Is(place, connection()), News::Gone(place)];
     vec![
         Message::Hello(HELLO),
@@ -164,7 +167,10 @@ fn a_receiver_keeps_as_many_as_it_has_room_for_and_counts_the_others() {
     };
     let (receiver, result) = receiver(&[Message::Hello(HELLO), Message::Begin { stream: 5 }, batch]);
     assert_eq!(result, Ok(()));
-    assert_eq!((receiver.connections(), receiver.refused(), receiver.applied()), (1, 4, 5));
+    assert_eq!(
+        (receiver.connections(), receiver.refused(), receiver.applied()),
+        (1, 4, 5)
+    );
 }
 
 #[test]
