@@ -12,6 +12,7 @@
 
 mod addresses;
 mod create;
+mod expect;
 mod expire;
 mod icmp;
 mod journal;

@@ -11,8 +11,8 @@
 //! # The walk of a packet
 //! ```text
 //! lookup_burst ─┬─ hit ── stamp old? revalidate_one ── hit() ── rewrite().apply() ── next_hop()
-//!               └─ miss ─ route lookup ── miss() ─┬─ Connection ── as above
-//!                                                 └─ Forward, HandOver, Drop
+//!               └─ miss ─ route lookup ── expect() ── miss() ─┬─ Connection ── as above
+//!                                                             └─ Forward, HandOver, Drop
 //! ```
 #![forbid(unsafe_code)]
 
