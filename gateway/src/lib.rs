@@ -22,6 +22,7 @@ mod redistribute;
 pub mod render;
 mod server;
 mod speaker;
+mod standby;
 mod survival;
 pub mod watchdog;
 
