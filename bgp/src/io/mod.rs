@@ -34,6 +34,9 @@ use crate::rib::Place;
 use crate::rpki::RpkiState;
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
+pub use deferral::Deferral;
+pub use offer::{peer_info, session_config};
+
 /// What the speaker tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
