@@ -32,9 +32,22 @@ impl Lab {
         }
     }
 
+    /// Starts BIRD with these static IPv4 routes besides its own.
+    pub(crate) fn start_bird_with_routes(&self, routes: &str) -> Bird<'_> {
+        let more = format!("protocol static more {{ ipv4; {routes} }}");
+        Bird {
+            lab: self,
+            _daemon: self.spawn_bird_and(&more, "", ""),
+        }
+    }
+
     pub(crate) fn spawn_bird(&self, session: &str, export: &str) -> Daemon {
+        self.spawn_bird_and("", session, export)
+    }
+
+    fn spawn_bird_and(&self, more: &str, session: &str, export: &str) -> Daemon {
         self.spawn_bird_as(&format!(
-            "{BASE}
+            "{BASE}{more}
 protocol bgp turnpike {{
   local 10.99.0.2 as 65001;
   neighbor 10.99.0.1 as 65000;

@@ -11,9 +11,13 @@ use std::sync::Arc;
 
 use turnpike_tests::bench::bgp::programs::Program;
 use turnpike_tests::bench::bgp::rows::{self, Runs};
+use turnpike_tests::bench::bgp::run::Failure;
 use turnpike_tests::bench::bgp::table::Table;
 use turnpike_tests::bench::bgp::{ours, run};
 use turnpike_tests::bench::{interrupt, report};
+
+const FULL_TABLE: &str = "full table";
+const FAN_OUT: &str = "fan-out";
 
 /// What to measure.
 struct Options {
@@ -115,27 +119,27 @@ fn compare(options: &Options) -> Result<(), String> {
     }
     let ours = Program::Turnpike.name();
     let mut runs = Runs::default();
-    let mut failures = Vec::new();
+    let mut misses = Misses::default();
     for round in 1..=options.rounds {
         match guarded(|| run::to_a_sink(&table)) {
             Ok(seconds) => {
                 eprintln!("round {round}: generator to a sink {seconds:.2} s");
                 runs.sink(ours, seconds);
             }
-            Err(error) => failures.push(format!("generator: {error}")),
+            Err(error) => misses.failures.push(format!("generator: {error}")),
         }
         for (program, name) in &programs {
-            if options.full_table {
+            if options.full_table && !misses.left_out.contains(&(*program, FULL_TABLE)) {
                 match guarded(|| run::full_table(*program, &table)) {
                     Ok(measured) => {
                         eprintln!("round {round}: {name:<14} {measured:?}");
                         runs.full_table(name, &measured);
                     }
-                    Err(error) => failures.push(format!("full table of {name}: {error}")),
+                    Err(failure) => misses.add(*program, FULL_TABLE, failure),
                 }
             }
-            if options.fan_out {
-                let both = guarded(|| {
+            if options.fan_out && !misses.left_out.contains(&(*program, FAN_OUT)) {
+                let both = guarded(|| -> Result<_, Failure> {
                     let one = run::fan_out(*program, &table, 1)?;
                     Ok((one, run::fan_out(*program, &table, options.receivers)?))
                 });
@@ -147,7 +151,7 @@ fn compare(options: &Options) -> Result<(), String> {
                         );
                         runs.fan_out(name, &one, &many);
                     }
-                    Err(error) => failures.push(format!("fan-out of {name}: {error}")),
+                    Err(failure) => misses.add(*program, FAN_OUT, failure),
                 }
             }
         }
@@ -157,6 +161,7 @@ fn compare(options: &Options) -> Result<(), String> {
     for file in report::write(&BTreeMap::from([("bgp", rows)]))? {
         println!("wrote {}", file.display());
     }
+    let failures = misses.failures;
     if failures.is_empty() {
         Ok(())
     } else {
@@ -164,7 +169,27 @@ fn compare(options: &Options) -> Result<(), String> {
     }
 }
 
+/// What was not measured.
+#[derive(Debug, Default)]
+struct Misses {
+    failures: Vec<String>,
+    /// Other programs that were too slow are waited for once.
+    left_out: Vec<(Program, &'static str)>,
+}
+
+impl Misses {
+    fn add(&mut self, program: Program, what: &'static str, failure: Failure) {
+        let name = program.name();
+        if failure == Failure::Slow && program != Program::Turnpike {
+            eprintln!("{what} of {name}: {failure}: left out from here on");
+            self.left_out.push((program, what));
+        } else {
+            self.failures.push(format!("{what} of {name}: {failure}"));
+        }
+    }
+}
+
 /// A fixture that cannot be made panics; the other rows are measured all the same.
-fn guarded<T>(run: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("could not be set up, see above".to_owned()))
+fn guarded<T, E: From<String>>(run: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Err("could not be set up, see above".to_owned().into()))
 }

@@ -22,10 +22,31 @@ use crate::{Namespace, Process, Scratch};
 const LOAD_PROBE_PAUSE: Duration = Duration::from_millis(10);
 /// Probes of an idle program.
 const IDLE_PROBES: u32 = 300;
-/// Number of the first of them; those under load have lower ones.
+/// Number of the first under load.
+const LOAD_FIRST: u32 = 0x12_0000;
+/// Number of the first of an idle program; those under load have lower ones.
 const IDLE_FIRST: u32 = 0x12_8000;
+/// Longest that a program may take for a table, or for its withdrawal.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// Time for a program to give memory back that it needed while it was busy.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// Why a program was not measured.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It takes longer than anybody waits.
+    #[error("not done within {} s", PATIENCE.as_secs())]
+    Slow,
+    /// It, or its surroundings, did not do their part.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Broken(text)
+    }
+}
 
 /// What a full table showed.
 #[derive(Debug, Clone, Copy)]
@@ -133,8 +154,8 @@ fn joined<T>(thread: JoinHandle<Result<T, String>>) -> Result<T, String> {
 /// Loads a full table from two feeds, and withdraws it.
 ///
 /// # Errors
-/// If the program does not do its part.
-pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, String> {
+/// If the program does not do its part, or not in time.
+pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Failure> {
     let mut bed = Bed::new(program, 1)?;
     let (_writer, receiver) = bed.session(RECEIVERS)?;
     let feeds = FEEDS.map(|peer| bed.talker(peer));
@@ -159,8 +180,8 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
         );
         move || {
             let mut sent = Vec::new();
-            while !converged.load(Ordering::Relaxed) && sent.len() < IDLE_FIRST as usize {
-                let number = sent.len() as u32 + 0x12_0000;
+            while !converged.load(Ordering::Relaxed) && sent.len() < (IDLE_FIRST - LOAD_FIRST) as usize {
+                let number = sent.len() as u32 + LOAD_FIRST;
                 sent.push(Instant::now());
                 if probe.write_all(&announcement(number)).is_err() {
                     break;
@@ -171,7 +192,7 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
         }
     });
     let mut seen: Vec<(u32, Instant)> = Vec::new();
-    let end = await_sighting(&sightings, |sighting| match sighting {
+    let end = await_sighting(&sightings, start + PATIENCE, |sighting| match sighting {
         Sighting::Converged(at) => Some(at),
         Sighting::Probe(number, at) => {
             seen.push((number, at));
@@ -180,16 +201,19 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
         Sighting::Empty(_) => None,
     });
     converged.store(true, Ordering::Relaxed);
-    let end = end.map_err(|error| format!("{error}\n{}", bed.process.log_tail()))?;
+    let end = end.map_err(|failure| match failure {
+        Failure::Broken(error) => Failure::Broken(format!("{error}\n{}", bed.process.log_tail())),
+        Failure::Slow => Failure::Slow,
+    })?;
     let load_cpu = (bed.process.processor_time() - before).as_secs_f64();
     let sent = prober.join().map_err(|_| "the probe panicked".to_owned())?;
     let feeds: Vec<_> = loading.into_iter().map(joined).collect::<Result<_, _>>()?;
-    let last = 0x12_0000 + sent.len() as u32 - 1;
+    let last = LOAD_FIRST + sent.len() as u32 - 1;
     while !seen.iter().any(|(number, _)| *number == last) {
-        seen.push(await_sighting(&sightings, probe_sighting)?);
+        seen.push(await_sighting(&sightings, start + PATIENCE, probe_sighting)?);
     }
     let delays = seen.iter().filter_map(|(number, at)| {
-        let sent = sent.get((number - 0x12_0000) as usize)?;
+        let sent = sent.get((number - LOAD_FIRST) as usize)?;
         Some(at.duration_since(*sent).as_secs_f64() * 1e3)
     });
     let loaded = percentile_99(delays.collect());
@@ -204,7 +228,7 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
         probe
             .write_all(&announcement(number))
             .map_err(|error| error.to_string())?;
-        let (_, at) = await_sighting(&sightings, |sighting| {
+        let (_, at) = await_sighting(&sightings, sent + SILENCE, |sighting| {
             probe_sighting(sighting).filter(|(n, _)| *n == number)
         })?;
         delays.push(at.duration_since(sent).as_secs_f64() * 1e3);
@@ -216,7 +240,7 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
     let leaving: Vec<_> = feeds
         .map(|(stream, feed)| send(stream, table, withdrawals, feed))
         .collect();
-    let gone = await_sighting(&sightings, |sighting| match sighting {
+    let gone = await_sighting(&sightings, withdrawn + PATIENCE, |sighting| match sighting {
         Sighting::Empty(at) => Some(at),
         _ => None,
     })?;
@@ -238,8 +262,8 @@ pub fn full_table(program: Program, table: &Arc<Table>) -> Result<FullTable, Str
 /// Tells one feed's table to `receivers` receivers.
 ///
 /// # Errors
-/// If the program does not do its part.
-pub fn fan_out(program: Program, table: &Arc<Table>, receivers: u16) -> Result<FanOut, String> {
+/// If the program does not do its part, or not in time.
+pub fn fan_out(program: Program, table: &Arc<Table>, receivers: u16) -> Result<FanOut, Failure> {
     let mut bed = Bed::new(program, receivers)?;
     let mut sessions = Vec::new();
     for peer in RECEIVERS..RECEIVERS + receivers {
@@ -249,19 +273,21 @@ pub fn fan_out(program: Program, table: &Arc<Table>, receivers: u16) -> Result<F
     thread::sleep(SETTLE);
     let wanted = table.prefixes.len();
     let (start, before) = (Instant::now(), user_time(&bed.process)?);
-    let receivers = sessions.into_iter().map(|(writer, mut receiver)| {
+    let (told, all_told) = mpsc::channel();
+    for (writer, mut receiver) in sessions {
+        let told = told.clone();
+        // Ends with the session, when the program is killed at the latest; then nobody waits for it any more.
         thread::spawn(move || {
-            let told = watch::count(&mut receiver, wanted);
+            let _ = told.send(watch::count(&mut receiver, wanted));
             drop(writer);
-            told
-        })
-    });
-    let receivers: Vec<_> = receivers.collect();
+        });
+    }
     let loading = send(feed, table, announcements, 0);
     let mut end = start;
-    for receiver in receivers {
-        let told = joined(receiver).map_err(|error| format!("{error}\n{}", bed.process.log_tail()))?;
-        end = end.max(told);
+    for _ in 0..receivers {
+        let left = (start + PATIENCE).saturating_duration_since(Instant::now());
+        let told = all_told.recv_timeout(left).map_err(|_| Failure::Slow)?;
+        end = end.max(told.map_err(|error| format!("{error}\n{}", bed.process.log_tail()))?);
     }
     joined(loading)?;
     Ok(FanOut {
@@ -323,15 +349,18 @@ const fn probe_sighting(sighting: Sighting) -> Option<(u32, Instant)> {
     }
 }
 
-/// Takes sightings until one is the wanted one.
+/// Takes sightings until one is the wanted one, or it is too late.
 fn await_sighting<T>(
     sightings: &mpsc::Receiver<Sighting>,
+    deadline: Instant,
     mut wanted: impl FnMut(Sighting) -> Option<T>,
-) -> Result<T, String> {
+) -> Result<T, Failure> {
     loop {
-        let sighting = sightings.recv_timeout(SILENCE).map_err(|error| match error {
-            RecvTimeoutError::Timeout => "the receiver was not told what it should be".to_owned(),
-            RecvTimeoutError::Disconnected => "the session with the receiver was lost".to_owned(),
+        let left = deadline.saturating_duration_since(Instant::now());
+        let sighting = sightings.recv_timeout(left.min(SILENCE)).map_err(|error| match error {
+            RecvTimeoutError::Timeout if left < SILENCE => Failure::Slow,
+            RecvTimeoutError::Timeout => Failure::Broken("the receiver was not told what it should be".to_owned()),
+            RecvTimeoutError::Disconnected => Failure::Broken("the session with the receiver was lost".to_owned()),
         })?;
         if let Some(found) = wanted(sighting) {
             return Ok(found);
