@@ -101,7 +101,7 @@ struct Change {
 /// A path as the group hears of it.
 #[derive(Debug)]
 struct Heard {
-    told: Told,
+    told: Arc<Told>,
     /// `None` if it is certainly announced with another AS path than what takes its place, and this path as it came.
     announced: Option<Arc<Attributes>>,
 }
@@ -132,9 +132,9 @@ pub(super) struct Group {
     members: BTreeMap<IpAddr, Member>,
     asns: HashMap<u32, SmallVec<[IpAddr; 1]>, RandomState>,
     /// By position in the table.
-    told: Vec<Option<Told>>,
+    told: Vec<Option<Arc<Told>>>,
     /// The same where several paths are told, each with its identifier.
-    several: Vec<Vec<(u32, Told)>>,
+    several: Vec<Vec<(u32, Arc<Told>)>>,
     counts: Counts,
     /// Paths that members are not told, summed over the members.
     exclusions: u32,
@@ -224,7 +224,7 @@ impl Group {
         announcer: &mut Announcer,
     ) -> SmallVec<[(u32, Arc<Attributes>); 1]> {
         let told = self.all_told(at).filter_map(|(id, told)| {
-            let announced = announcer.announce(&self.audience, local_as, prefix, told)?;
+            let announced = announcer.told(&self.audience, local_as, prefix, told)?;
             let heard = Heard {
                 told: told.clone(),
                 announced: Some(Arc::clone(&announced)),
@@ -235,7 +235,7 @@ impl Group {
     }
 
     /// What is told of the prefix at a position.
-    fn all_told(&self, at: u32) -> impl Iterator<Item = (u32, &Told)> {
+    fn all_told(&self, at: u32) -> impl Iterator<Item = (u32, &Arc<Told>)> {
         let one = self.told.get(at as usize).into_iter().flatten();
         let several = self.several.get(at as usize).into_iter().flatten();
         one.map(|told| (0, told)).chain(several.map(|(id, told)| (*id, told)))
@@ -312,7 +312,7 @@ impl Group {
     }
 
     /// What is told of a path has changed.
-    fn change(&mut self, nlri: Nlri, before: Option<Told>, after: Option<Heard>, exporting: &Exporting<'_>) {
+    fn change(&mut self, nlri: Nlri, before: Option<Arc<Told>>, after: Option<Heard>, exporting: &Exporting<'_>) {
         if before.is_none() && after.is_none() {
             return;
         }
@@ -326,7 +326,7 @@ impl Group {
             }
             let announced = self
                 .announcer
-                .announce(&self.audience, exporting.local_as, &nlri.prefix, &told)?;
+                .told(&self.audience, exporting.local_as, &nlri.prefix, &told)?;
             let announced = Some(announced);
             Some(Heard { told, announced })
         });
@@ -453,16 +453,15 @@ impl Group {
         {
             return None;
         }
-        let told = Told::of(path);
-        let announced = self.announcer.announce(audience, exporting.local_as, prefix, &told)?;
+        let (told, announced) = self.announcer.path(audience, exporting.local_as, prefix, path)?;
         let announced = Some(announced);
         Some(Heard { told, announced })
     }
 
     /// A path that is told, as far as [`Group::excludes`] has to know it.
-    fn heard(&self, prefix: &Prefix, told: &Told, local_as: u32, announcer: &mut Announcer) -> Option<Heard> {
+    fn heard(&self, prefix: &Prefix, told: &Arc<Told>, local_as: u32, announcer: &mut Announcer) -> Option<Heard> {
         let announced = if self.changes_as_path {
-            Some(announcer.announce(&self.audience, local_as, prefix, told)?)
+            Some(announcer.told(&self.audience, local_as, prefix, told)?)
         } else {
             None
         };

@@ -20,29 +20,23 @@ use crate::wire::Attributes;
 /// Announcements remembered at most: those of a batch of changes.
 const REMEMBERED: usize = 4096;
 
-/// A path that is told of a prefix.
-#[derive(Debug, Clone)]
+/// A path that is told of prefixes, as they share it.
+#[derive(Debug)]
 pub(super) struct Told {
     /// Who told us; `None` for what the speaker originates.
     from: Option<Arc<PeerInfo>>,
-    version: Version,
-}
-
-/// Its attributes and marks; an enum, since millions are kept.
-#[derive(Debug, Clone)]
-enum Version {
-    Received(RouteSource, Arc<Attributes>),
-    Changed(RouteSource, Arc<Changed>),
+    source: RouteSource,
+    received: Arc<Attributes>,
+    changed: Option<Arc<Changed>>,
 }
 
 impl Told {
-    pub(super) fn of(path: &Path) -> Self {
+    fn of(path: &Path) -> Self {
         Self {
             from: path.peer.clone(),
-            version: match &path.changed {
-                None => Version::Received(path.source, Arc::clone(&path.received)),
-                Some(changed) => Version::Changed(path.source, Arc::clone(changed)),
-            },
+            source: path.source,
+            received: Arc::clone(&path.received),
+            changed: path.changed.clone(),
         }
     }
 
@@ -51,7 +45,7 @@ impl Told {
         let from = path.peer.as_ref().map(|peer| peer.address);
         self.origin() == from
             && Arc::ptr_eq(self.attributes(), path.attributes())
-            && self.source() == path.source
+            && self.source == path.source
             && self.marks() == path.marks()
     }
 
@@ -62,25 +56,21 @@ impl Told {
 
     /// Where it comes from.
     pub(super) const fn source(&self) -> RouteSource {
-        match self.version {
-            Version::Received(source, _) | Version::Changed(source, _) => source,
-        }
+        self.source
     }
 
     /// Its attributes after import policy.
     pub(super) fn attributes(&self) -> &Arc<Attributes> {
-        match &self.version {
-            Version::Received(_, attributes) => attributes,
-            Version::Changed(_, changed) => &changed.attributes,
-        }
+        self.changed
+            .as_ref()
+            .map_or(&self.received, |changed| &changed.attributes)
     }
 
     /// What import policy attached to it.
     pub(super) fn marks(&self) -> Marks {
-        match &self.version {
-            Version::Received(..) => Marks::default(),
-            Version::Changed(_, changed) => changed.marks,
-        }
+        self.changed
+            .as_ref()
+            .map_or_else(Marks::default, |changed| changed.marks)
     }
 
     /// Equal in all that [`export::export`] looks at.
@@ -104,27 +94,60 @@ pub(super) struct Announcer {
 
 #[derive(Debug)]
 struct Known {
-    told: Told,
-    announced: Option<Arc<Attributes>>,
+    told: Arc<Told>,
+    /// As what, if that is the same for all prefixes of the family.
+    announced: Option<Option<Arc<Attributes>>>,
 }
 
 impl Announcer {
     /// As what an audience is told a path, if at all.
-    pub(super) fn announce(
+    pub(super) fn path(
         &mut self,
         audience: &Audience,
         local_as: u32,
         prefix: &Prefix,
-        told: &Told,
+        path: &Path,
+    ) -> Option<(Arc<Told>, Arc<Attributes>)> {
+        let key = (Arc::as_ptr(path.attributes()).addr(), prefix.is_v4());
+        let known = self.known.get(&key);
+        let told = match known.and_then(|known| known.iter().find(|known| known.told.is(path))) {
+            Some(Known {
+                told,
+                announced: Some(announced),
+            }) => return Some((Arc::clone(told), announced.clone()?)),
+            Some(Known { told, .. }) => Arc::clone(told),
+            None => Arc::new(Told::of(path)),
+        };
+        let announced = self.compute(audience, local_as, prefix, &told);
+        Some((told, announced?))
+    }
+
+    /// As what it is told a path that it was told.
+    pub(super) fn told(
+        &mut self,
+        audience: &Audience,
+        local_as: u32,
+        prefix: &Prefix,
+        told: &Arc<Told>,
     ) -> Option<Arc<Attributes>> {
-        let uniform = audience.export.of(prefix).is_uniform();
         let key = (Arc::as_ptr(told.attributes()).addr(), prefix.is_v4());
-        if uniform && let Some(known) = self.known.get(&key) {
-            let same = known.iter().find(|known| known.told.is_announced_as(told));
-            if let Some(known) = same {
-                return known.announced.clone();
-            }
+        let known = self.known.get(&key);
+        match known.and_then(|known| known.iter().find(|known| known.told.is_announced_as(told))) {
+            Some(Known {
+                announced: Some(announced),
+                ..
+            }) => announced.clone(),
+            _ => self.compute(audience, local_as, prefix, told),
         }
+    }
+
+    fn compute(
+        &mut self,
+        audience: &Audience,
+        local_as: u32,
+        prefix: &Prefix,
+        told: &Arc<Told>,
+    ) -> Option<Arc<Attributes>> {
         self.computed += 1;
         let announced = export::export(audience, local_as, prefix, told).map(|attributes| {
             if let Some(known) = self.made.get(&attributes) {
@@ -134,13 +157,18 @@ impl Announcer {
             self.made.insert(Arc::clone(&made));
             made
         });
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
+        if self.known.len() >= REMEMBERED || self.made.len() >= REMEMBERED {
+            self.clear();
         }
-        if uniform {
-            self.known.entry(key).or_default().push(Known {
-                told: told.clone(),
-                announced: announced.clone(),
+        let known = self
+            .known
+            .entry((Arc::as_ptr(told.attributes()).addr(), prefix.is_v4()))
+            .or_default();
+        if !known.iter().any(|known| known.told.is_announced_as(told)) {
+            let uniform = audience.export.of(prefix).is_uniform();
+            known.push(Known {
+                told: Arc::clone(told),
+                announced: uniform.then(|| announced.clone()),
             });
         }
         announced

@@ -10,7 +10,7 @@ use bgp::bfd::engine::{Engine, Received};
 use bgp::bfd::packet::{Control, Diagnostic};
 use bgp::bfd::session::{Config as BfdConfig, Output as BfdOutput};
 use bgp::policy::PolicyTable;
-use bgp::rib::{LocalAddresses, OutQueue, Rib, Rules};
+use bgp::rib::{Excess, LocalAddresses, OutQueue, Rib, Rules};
 use bgp::session::{ConnectionId, Direction, Event, Negotiated, Output, Session, State};
 use bgp::wire::{Cease, Notification, Outcome, Update};
 use bgp::{Deferral, PeerConfig, RestartMode, SpeakerConfig};
@@ -378,8 +378,12 @@ impl World {
         if let (Err(excess), Some(peer)) = (excess, self.peers.get_mut(name)) {
             let pause = peer.config.max_prefixes.and_then(|max| max.restart);
             peer.session.handle(Event::Reset(Cease::MaxPrefixes, pause), self.now);
-            let (received, limit) = (excess.received, excess.limit);
-            self.observe(json!({ "too-many-prefixes": { "peer": name, "received": received, "limit": limit } }));
+            self.observe(match excess {
+                Excess::Prefixes { received, limit } => {
+                    json!({ "too-many-prefixes": { "peer": name, "received": received, "limit": limit } })
+                }
+                Excess::Paths(prefix) => json!({ "too-many-paths": { "peer": name, "prefix": prefix } }),
+            });
         }
         if let Some(family) = end_of_rib {
             self.observe(json!({ "end-of-rib": { "peer": name, "family": family } }));
