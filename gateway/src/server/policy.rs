@@ -40,8 +40,8 @@ pub(super) async fn bgp_why(
     };
     let why = speaker(&shared)?.why(prefix).await.ok_or_else(none)?;
     let ask = move |manager: &mut Manager| {
-        let routes = manager.rib.routes(Some(VrfId::DEFAULT), Some(prefix), LIMIT);
-        (routes, manager.rib.explain(VrfId::DEFAULT, prefix.address()))
+        let routes = manager.publisher.rib.routes(Some(VrfId::DEFAULT), Some(prefix), LIMIT);
+        (routes, manager.publisher.rib.explain(VrfId::DEFAULT, prefix.address()))
     };
     let (routes, lookup) = shared.ask(ask).await?;
     let row = |route: rib::RouteView| RouteRow {
