@@ -164,6 +164,22 @@ impl OutQueue {
         pending.batches.is_empty() && pending.routes.is_empty() && markers.into_iter().all(BTreeSet::is_empty)
     }
 
+    /// True if something about `prefix` waits.
+    pub(super) fn holds(&self, prefix: &Prefix) -> bool {
+        let pending = self.lock();
+        let names = |update: &Outgoing| match update {
+            Outgoing::Announce(_, told) | Outgoing::Withdraw(told) => told.iter().any(|nlri| nlri.prefix == *prefix),
+            _ => false,
+        };
+        let batches = &mut pending.batches.iter().flat_map(|batch| &batch.updates);
+        let every = |path_id| Nlri {
+            prefix: *prefix,
+            path_id,
+        };
+        let mut own = pending.routes.range(every(0)..=every(u32::MAX));
+        own.next().is_some() || batches.any(names)
+    }
+
     /// Tells a peer what its group is told.
     pub(super) fn put_batch(&self, batch: &Arc<Batch>) {
         let mut pending = self.lock();

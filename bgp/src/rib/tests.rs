@@ -15,6 +15,7 @@ mod policies;
 mod refresh;
 mod roles;
 mod walk;
+mod why;
 
 const LOCAL_AS: u32 = 65000;
 

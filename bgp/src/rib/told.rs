@@ -31,7 +31,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    fn of(path: &Path) -> Self {
+    pub(super) fn of(path: &Path) -> Self {
         Self {
             from: path.peer.clone(),
             source: path.source,
@@ -149,7 +149,7 @@ impl Announcer {
         told: &Arc<Told>,
     ) -> Option<Arc<Attributes>> {
         self.computed += 1;
-        let announced = export::export(audience, local_as, prefix, told).map(|attributes| {
+        let announced = export::export(audience, local_as, prefix, told).ok().map(|attributes| {
             if let Some(known) = self.made.get(&attributes) {
                 return Arc::clone(known);
             }
