@@ -25,7 +25,7 @@ fn a_full_event_channel_slows_the_peer_down_and_ends_nothing() {
         for number in 0..ROUTES {
             // A community of its own, so that no two share an UPDATE.
             let community = format!("bgp_community.add((65001,{number}));");
-            write!(routes, "route {} blackhole {{ {community} }};\n", route(number)).expect("writes to memory");
+            writeln!(routes, "route {} blackhole {{ {community} }};", route(number)).expect("writes to memory");
         }
         let bird = lab.start_bird_with_routes(&routes);
         // Nobody reads for longer than the hold time of 9 s.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
+use net::Prefix;
 use tracing::warn;
 
 use crate::Family;
