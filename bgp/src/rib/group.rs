@@ -443,7 +443,7 @@ impl Group {
             return memo.result.clone();
         }
         self.work.exports += 1;
-        let attributes = export::export(audience, exporting.local_as, prefix, path);
+        let attributes = export::export(audience, exporting.local_as, prefix, path).ok();
         let result = attributes.map(|attributes| Told {
             attributes: exporting.interner.intern(attributes),
             from: path.peer.clone(),

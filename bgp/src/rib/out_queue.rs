@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
+use net::Prefix;
 use tracing::warn;
 
 use crate::Family;
@@ -168,6 +169,20 @@ impl OutQueue {
         let pending = self.lock();
         let markers = [&pending.end_of_rib, &pending.refresh_begins, &pending.refresh_ends];
         pending.batches.is_empty() && pending.routes.is_empty() && markers.into_iter().all(BTreeSet::is_empty)
+    }
+
+    /// True if something about `prefix` waits.
+    pub(super) fn holds(&self, prefix: &Prefix) -> bool {
+        let pending = self.lock();
+        let names = |update: &Outgoing| match update {
+            Outgoing::Announce(_, prefixes) | Outgoing::Withdraw(prefixes) => {
+                prefixes.iter().any(|nlri| nlri.prefix == *prefix)
+            }
+            _ => false,
+        };
+        let batches = &mut pending.batches.iter().flat_map(|batch| &batch.updates);
+        let mut own = pending.routes.range(Nlri::from(*prefix)..);
+        own.next().is_some_and(|(nlri, _)| nlri.prefix == *prefix) || batches.any(names)
     }
 
     /// Tells a peer what its group is told.

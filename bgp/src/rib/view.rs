@@ -34,15 +34,20 @@ impl Rib {
 
 fn route(entry: &Entry) -> RouteView {
     let prefix = entry.prefix;
+    RouteView {
+        prefix,
+        paths: sorted(entry).into_iter().map(|path| view(&prefix, path)).collect(),
+    }
+}
+
+/// The paths: the best first, then multipath members, then the others.
+pub(super) fn sorted(entry: &Entry) -> Vec<&Path> {
     let mut paths: Vec<&Path> = entry.paths.iter().collect();
     paths.sort_by_key(|path| {
         let peer = path.peer.as_ref().map(|peer| peer.address);
         (rank(path.standing), peer, path.path_id())
     });
-    RouteView {
-        prefix,
-        paths: paths.into_iter().map(|path| view(&prefix, path)).collect(),
-    }
+    paths
 }
 
 pub(super) const fn rank(standing: Standing) -> u8 {
@@ -54,7 +59,7 @@ pub(super) const fn rank(standing: Standing) -> u8 {
     }
 }
 
-fn view(prefix: &Prefix, path: &Path) -> PathView {
+pub(super) fn view(prefix: &Prefix, path: &Path) -> PathView {
     let attributes = path.attributes();
     let kinds = attributes.every_community();
     PathView {

@@ -8,3 +8,13 @@
 
 ALTER TABLE bgp_peer ADD COLUMN add_path_receive INTEGER NOT NULL DEFAULT 0 CHECK (add_path_receive IN (0, 1));
 ALTER TABLE bgp_peer ADD COLUMN add_path_send TEXT NOT NULL DEFAULT 'none'; -- or 'all', or how many
+
+-- The other gateway of a pair: where ours are sent, where another's are received, or both.
+CREATE TABLE standby (
+    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    peer            TEXT,
+    listen          TEXT,
+    primary_address TEXT,
+    CHECK ((listen IS NULL) = (primary_address IS NULL)),
+    CHECK (peer IS NOT NULL OR listen IS NOT NULL)
+) STRICT;
