@@ -247,6 +247,8 @@ pub struct ToldWhy {
     pub peer: IpAddr,
     /// It is.
     pub told: bool,
+    /// How many paths it is told (RFC 7911); next hop and AS path are those of the one with the lowest identifier.
+    pub paths: usize,
     /// The announcement still waits to be sent.
     pub waits: bool,
     /// The next hop that it is told.

@@ -169,16 +169,14 @@ impl OutQueue {
     pub(super) fn holds(&self, prefix: &Prefix) -> bool {
         let pending = self.lock();
         let names = |update: &Outgoing| match update {
-            Outgoing::Announce(_, told) | Outgoing::Withdraw(told) => told.iter().any(|nlri| nlri.prefix == *prefix),
+            Outgoing::Announce(_, prefixes) | Outgoing::Withdraw(prefixes) => {
+                prefixes.iter().any(|nlri| nlri.prefix == *prefix)
+            }
             _ => false,
         };
         let batches = &mut pending.batches.iter().flat_map(|batch| &batch.updates);
-        let every = |path_id| Nlri {
-            prefix: *prefix,
-            path_id,
-        };
-        let mut own = pending.routes.range(every(0)..=every(u32::MAX));
-        own.next().is_some() || batches.any(names)
+        let mut own = pending.routes.range(Nlri::from(*prefix)..);
+        own.next().is_some_and(|(nlri, _)| nlri.prefix == *prefix) || batches.any(names)
     }
 
     /// Tells a peer what its group is told.

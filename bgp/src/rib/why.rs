@@ -139,12 +139,13 @@ impl Rib {
         let info = &peer.info;
         let audience = Audience::of(info);
         let group = self.groups.get(&out.group);
-        let told = group.and_then(|group| {
-            let mut announcer = Announcer::default();
-            let told = group.told(position, &entry.prefix, info, self.asn, &mut announcer);
-            // Of several paths the first: they come by no rank.
-            told.into_iter().map(|(_, announced)| announced).next()
-        });
+        let mut announcer = Announcer::default();
+        let mut paths: Vec<_> = group
+            .into_iter()
+            .flat_map(|group| group.told(position, &entry.prefix, info, self.asn, &mut announcer))
+            .collect();
+        paths.sort_unstable_by_key(|(id, _)| *id);
+        let told = paths.first().map(|(_, attributes)| attributes);
         let reason = match told {
             Some(_) => None,
             None => Some(self.withheld(&audience, entry, address, info.asn)),
@@ -152,8 +153,9 @@ impl Rib {
         Some(ToldWhy {
             peer: address,
             told: told.is_some(),
+            paths: paths.len(),
             waits: told.is_some() && out.queue.holds(&entry.prefix),
-            next_hop: told.as_ref().map(|attributes| attributes.next_hop.address),
+            next_hop: told.map(|attributes| attributes.next_hop.address),
             as_path: told.map(|attributes| attributes.as_path.to_aspath_string()),
             reason,
         })

@@ -8,6 +8,7 @@
 
 ALTER TABLE bgp_peer ADD COLUMN add_path_receive INTEGER NOT NULL DEFAULT 0 CHECK (add_path_receive IN (0, 1));
 ALTER TABLE bgp_peer ADD COLUMN add_path_send TEXT NOT NULL DEFAULT 'none'; -- or 'all', or how many
+
 -- The other gateway of a pair: where ours are sent, where another's are received, or both.
 CREATE TABLE standby (
     id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),

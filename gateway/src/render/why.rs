@@ -124,8 +124,12 @@ fn peer(told: &Value) -> String {
     } else {
         ""
     };
+    let several = match told["paths"].as_u64() {
+        Some(paths) if paths > 1 => format!(", and {} more paths", paths - 1),
+        _ => String::new(),
+    };
     format!(
-        "  {name}: next hop {}, AS path {}{waits}\n",
+        "  {name}: next hop {}, AS path {}{several}{waits}\n",
         text(told, &["next_hop"]),
         some_text(told, "as_path"),
     )
