@@ -36,7 +36,8 @@ impl Book {
     pub(crate) fn reserve(&mut self, addresses: usize) {
         let more = addresses.min(Self::MOST).saturating_sub(self.numbers.len());
         self.numbers.reserve(more);
-        self.pages.reserve(addresses.min(Self::MOST).saturating_sub(self.pages.len()));
+        self.pages
+            .reserve(addresses.min(Self::MOST).saturating_sub(self.pages.len()));
     }
 
     /// True without a number for each address of one more connection.
@@ -132,7 +133,10 @@ mod tests {
     #[test]
     fn numbers_that_nobody_has_mean_nothing() {
         let mut book = Book::default();
-        assert_eq!((book.address(0), book.address(Book::FIRST), book.address(NONE)), (0, 0, 0));
+        assert_eq!(
+            (book.address(0), book.address(Book::FIRST), book.address(NONE)),
+            (0, 0, 0)
+        );
         book.leave(NONE);
         book.leave(7);
         assert_eq!(book.len(), 0);

@@ -124,7 +124,12 @@ impl WayTable {
         let at = connection as usize;
         let Ways { egress, begins } = self.rest[at];
         let next_hop = NextHopId(self.next_hops[direction][at]);
-        (begins[direction], egress[direction], next_hop, self.states[at] & UNROUTED != 0)
+        (
+            begins[direction],
+            egress[direction],
+            next_hop,
+            self.states[at] & UNROUTED != 0,
+        )
     }
 
     /// The live connections of a block from `first` on, `length` slots at most, whose stamp is not `stamp`, and those of

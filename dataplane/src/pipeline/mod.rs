@@ -338,7 +338,9 @@ impl Pipeline {
     }
 
     fn count_held(&self) {
-        self.counters.held.set((self.hold.len() + self.fragments.held() + self.fragments_v6.held()) as u64);
+        self.counters
+            .held
+            .set((self.hold.len() + self.fragments.held() + self.fragments_v6.held()) as u64);
     }
 }
 

@@ -11,6 +11,17 @@ use super::v6::length_of;
 use super::{HandedOver, Meta, Packet6, Pipeline};
 
 impl Pipeline {
+    /// Takes one IPv6 packet to its end.
+    pub(super) fn route_v6(&mut self, tables: &Tables, packet: Packet6) {
+        let (policy, meta) = (tables.nat(), &packet.meta);
+        let route = tables.lookup_v6(meta.vrf, meta.ip.destination, meta.hash);
+        let tenant = meta.vrf != VrfId::DEFAULT && policy.translates_v6(meta.vrf);
+        match tenant || route.kind == RouteKind::Nat {
+            true => self.translate_v6(tables, packet, route),
+            false => self.send_on_v6(tables, packet, route),
+        }
+    }
+
     /// A packet that NAT may be about: its VRF has rules, or its route says so.
     pub(super) fn translate_v6(&mut self, tables: &Tables, packet: Packet6, route: Lookup) {
         let meta = &packet.meta;

@@ -4,10 +4,10 @@ use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 
 use super::addresses::is_by_address;
 use super::{Engine, count_index};
+use crate::address::Address;
 use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
-use crate::address::Address;
 use crate::flow::Flow;
 use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};

@@ -106,7 +106,10 @@ impl Engine {
             let [there, back] = [self.flow_of(original), self.flow_of(reply).reversed()];
             let layer4 = RewriteV6::layer4(&there, &back);
             let undo: Delta = layer4.reversed();
-            return [Rewrite::short(&reply.reversed(), layer4), Rewrite::short(&original.reversed(), undo)];
+            return [
+                Rewrite::short(&reply.reversed(), layer4),
+                Rewrite::short(&original.reversed(), undo),
+            ];
         }
         Rewrite::both(original, reply)
     }

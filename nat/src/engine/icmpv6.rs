@@ -76,7 +76,9 @@ impl Engine {
         header[8..24].copy_from_slice(&source.to_bits().to_be_bytes());
         header[24..40].copy_from_slice(&after.destination.to_bits().to_be_bytes());
         icmp[2..4].fill(0);
-        let sum = pseudo(source.to_bits(), after.destination.to_bits()).bytes(icmp).checksum();
+        let sum = pseudo(source.to_bits(), after.destination.to_bits())
+            .bytes(icmp)
+            .checksum();
         icmp[2..4].copy_from_slice(&sum.to_be_bytes());
         Ok(IcmpVerdict::Translated(resolution))
     }

@@ -3,8 +3,8 @@
 use net::{Drop, Generation, NextHopId, RouteKind, VrfId, protocol};
 
 use super::{Engine, addresses};
-use crate::connections::{NONE, Slot};
 use crate::address::Address;
+use crate::connections::{NONE, Slot};
 use crate::flow::Flow;
 use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};

@@ -1,7 +1,7 @@
 //! Static NAT: from addresses to addresses, found by the prefix that they are in.
 
-use std::collections::BTreeMap;
 use net::{IpNet, VrfId};
+use std::collections::BTreeMap;
 
 use super::{PolicyError, StaticNat};
 use crate::address::{Address, Span};

@@ -163,19 +163,14 @@ impl Model {
         // The specs have one target each.
         let to = |f: &nat::PortForward| {
             let target = f.targets[0];
-            (
-                f.vpc.value(),
-                bits(target.address),
-                target.port + (port - f.ports.0),
-            )
+            (f.vpc.value(), bits(target.address), target.port + (port - f.ports.0))
         };
         self.spec.port_forwards.iter().find(matches).map(to)
     }
 
     pub fn rule(&self, vpc: u16, source: u32) -> Option<&nat::Masquerade> {
         let covers = |r: &&nat::Masquerade| {
-            r.vpc.value() == vpc
-                && (r.sources.is_empty() || r.sources.iter().any(|n| n.contains(&any_v4(source))))
+            r.vpc.value() == vpc && (r.sources.is_empty() || r.sources.iter().any(|n| n.contains(&any_v4(source))))
         };
         self.spec.masquerade.iter().find(covers)
     }

@@ -2,6 +2,8 @@
 //! does.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod v6;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -122,9 +124,15 @@ impl Resolver for Routes {
 
     fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<Resolution, Drop> {
         let covers = |address: u128, length: u8| {
-            (destination ^ address).checked_shr(128 - u32::from(length)).unwrap_or(0) == 0
+            (destination ^ address)
+                .checked_shr(128 - u32::from(length))
+                .unwrap_or(0)
+                == 0
         };
-        let matching = self.routes_v6.iter().filter(|(v, a, l, _)| *v == vrf.0 && covers(*a, *l));
+        let matching = self
+            .routes_v6
+            .iter()
+            .filter(|(v, a, l, _)| *v == vrf.0 && covers(*a, *l));
         match matching.max_by_key(|(_, _, length, _)| *length).map(|(.., to)| *to) {
             None => Err(Drop::NoRoute),
             Some(To::Vrf(next)) => self.resolve_v6(VrfId(next), destination, flow_hash),
