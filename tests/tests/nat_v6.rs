@@ -51,7 +51,10 @@ peer = "red"
 /// The topology's configuration with other IPv6 prefixes announced, and these rules.
 fn start(net: &Topology, public: &str, rules: &str) -> Turnpiked {
     let config = net.config(Memory::NoHuge);
-    let announced = config.replace("\"2001:db8:10::/64\"]\n", &format!("\"2001:db8:10::/64\", \"{public}\"]\n"));
+    let announced = config.replace(
+        "\"2001:db8:10::/64\"]\n",
+        &format!("\"2001:db8:10::/64\", \"{public}\"]\n"),
+    );
     assert_ne!(announced, config);
     // Blue has the same addresses as red.
     let blue = "vteps = [\"172.31.0.12\"]\naddresses = [\"10.0.0.1/24\"";
@@ -61,7 +64,9 @@ fn start(net: &Topology, public: &str, rules: &str) -> Turnpiked {
     net.blue.ip("-6 route add default via 2001:db8:10::1");
     let gateway = net.converged_with(&(both + rules));
     let learned = || net.server.ip(&format!("-6 route show {public}")).contains("proto bgp");
-    eventually(SOON, || ensure(learned(), || format!("the server has no route to {public}")));
+    eventually(SOON, || {
+        ensure(learned(), || format!("the server has no route to {public}"))
+    });
     gateway
 }
 
@@ -93,7 +98,10 @@ fn masquerade_and_port_forward_translate_ipv6() {
             .iter()
             .find(|row| count(&row["translated"]["source_port"]) == u64::from(seen.port()));
         let row = row.unwrap_or_else(|| panic!("no {protocol} connection has port {}: {known:?}", seen.port()));
-        assert_eq!((&row["original"]["source"], &row["original"]["destination"]), (&RED_V6.into(), &SERVER_V6.into()));
+        assert_eq!(
+            (&row["original"]["source"], &row["original"]["destination"]),
+            (&RED_V6.into(), &SERVER_V6.into())
+        );
     }
     // Larger than any MTU on the way: both hosts send fragments, and the server learns of the tunnel's MTU first.
     let long = "x".repeat(1900);
@@ -110,7 +118,10 @@ fn masquerade_and_port_forward_translate_ipv6() {
     let url = format!("http://[{FORWARDED}]:8080/file");
     assert!(eventually(SOON, || fetch_as(&net.server, SERVER_V6, &url)) == inside);
     let before = hairpinned(&gateway);
-    assert!(eventually(SOON, || fetch(&net.red, &url)) == inside, "its own public port");
+    assert!(
+        eventually(SOON, || fetch(&net.red, &url)) == inside,
+        "its own public port"
+    );
     assert!(hairpinned(&gateway) > before);
     eventually(SOON, || gateway.counters_add_up());
 }

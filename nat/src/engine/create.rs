@@ -362,6 +362,7 @@ impl Engine {
     }
 
     /// Makes a connection; neither of its tuples is in the table, and there is room.
+    #[inline]
     pub(super) fn create(
         &mut self,
         packet: &NewPacket,
@@ -408,8 +409,13 @@ impl Engine {
         }
         self.queues
             .join(&mut self.connections.cold, connection, Worth::Unreplied, tick.0);
-        let subscriber = self.subscriber(connection);
-        if let Some(limits) = self.policy.limits(subscriber.vrf) {
+        let inner = if packet.vrf == VrfId::DEFAULT {
+            reply.vrf()
+        } else {
+            packet.vrf
+        };
+        if let Some(limits) = self.policy.limits(inner) {
+            let subscriber = self.subscriber(connection);
             self.meter.open(limits, self.slice.workers(), subscriber, tick);
             self.connections.cold[connection as usize].counted = true;
         }

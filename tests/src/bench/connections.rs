@@ -215,9 +215,7 @@ fn open(engine: &mut Engine, packet: fn(u32) -> NewPacket, first: u32, last: u32
         };
         let way = match packet.vrf {
             VrfId::DEFAULT => nat,
-            vrf => routes
-                .resolve(vrf, SERVER, 0)
-                .map_err(|reason| reason.to_string())?,
+            vrf => routes.resolve(vrf, SERVER, 0).map_err(|reason| reason.to_string())?,
         };
         match engine.miss(&packet, way, &routes, Millis(1)) {
             Verdict::Connection(at) => {
