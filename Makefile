@@ -75,13 +75,15 @@ bench-instructions: setup ## Count instructions a packet with callgrind
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench-instructions
 
-fuzz: setup ## Fuzz frame parsing, NAT, and BGP's OPEN, UPDATE and whole streams, for FUZZ_SECONDS (60) each
+fuzz: setup ## Fuzz frame parsing, NAT, the standby protocol, and BGP's OPEN, UPDATE and whole streams, for FUZZ_SECONDS (60) each
 	@./setup.sh fuzz
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir net/fuzz frame -- -max_total_time=$(FUZZ_SECONDS)
 	for target in open update stream; do \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir bgp/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
-	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz engine -- -max_total_time=$(FUZZ_SECONDS)
+	for target in engine standby; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 clean: ## Remove everything that was built
 	cargo clean

@@ -9,6 +9,7 @@ mod limits;
 mod nat;
 mod policy;
 mod routes;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ pub(crate) fn config(config: &Config) -> Vec<Finding> {
     routes::check(config, &mut findings);
     bgp::check(config, &mut findings);
     nat::check(config, &mut findings);
+    standby::check(config, &mut findings);
     findings.0
 }
 

@@ -21,6 +21,7 @@ mod redistribute;
 pub mod render;
 mod server;
 mod speaker;
+mod standby;
 mod survival;
 
 pub use error::Error;

@@ -43,6 +43,7 @@ pub(crate) fn dataplane(config: &Config, seed: u64, log_level: dataplane::LogLev
         connections: config.dataplane.connections,
         seed,
         pick_up: config.nat.pick_up,
+        standby: config.standby.as_ref().is_some_and(|standby| standby.peer.is_some()),
         ports: config
             .ports
             .iter()

@@ -332,6 +332,58 @@ pub fn rpki(value: &Value) -> String {
     format!("{} VRPs in use\n\n{caches}", text(value, &["vrps"]))
 }
 
+/// `turnpike show standby`: a paragraph for each half.
+pub fn standby(value: &Value) -> String {
+    let half = |name: &str, keys: &[&str]| {
+        let half = &value[name];
+        let lines = keys
+            .iter()
+            .map(|key| format!("  {}: {}\n", key.replace('_', " "), text(half, &[key])));
+        match half {
+            Value::Null => format!("{name}: none\n"),
+            _ => format!("{name}\n{}", lines.collect::<String>()),
+        }
+    };
+    let sending = [
+        "peer",
+        "state",
+        "stream",
+        "sent",
+        "acknowledged",
+        "lag",
+        "backlog",
+        "room",
+        "sessions",
+        "last_error",
+    ];
+    let receiving = [
+        "listen",
+        "primary",
+        "state",
+        "stream",
+        "connections",
+        "applied",
+        "not_kept",
+        "sessions",
+        "silent_ms",
+        "last_error",
+    ];
+    half("sending", &sending) + &half("receiving", &receiving)
+}
+
+/// `turnpike standby takeover`.
+pub fn takeover(value: &Value) -> String {
+    format!(
+        "{} of {} connections taken over; {} too old, {} not allowed by policy, {} whose port is taken, {} beyond the table\n",
+        text(value, &["taken_over"]),
+        text(value, &["received"]),
+        text(value, &["too_old"]),
+        text(value, &["not_allowed"]),
+        text(value, &["port_taken"]),
+        text(value, &["table_full"]),
+    )
+}
+
 /// `turnpike show bgp neighbor`: a paragraph for each peer.
 pub fn bgp_neighbors(value: &Value) -> String {
     let mut out = String::new();

@@ -2,6 +2,7 @@
 
 mod dump;
 mod policy;
+mod standby;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ use crate::api::{
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
+use crate::standby::Standby;
 
 /// Rows of one answer, at most, unless the client says otherwise.
 const LIMIT: usize = 10_000;
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) mirror: Mirror,
     pub(crate) fpm: Option<FpmServer>,
     pub(crate) speaker: Option<Arc<bgp::Speaker>>,
+    pub(crate) standby: Standby,
     pub(crate) manager: mpsc::Sender<Query>,
     pub(crate) started: std::time::Instant,
 }
@@ -111,6 +114,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/standby", get(standby::show))
+        .route("/v1/standby/takeover", post(standby::takeover))
         .route("/v1/explain/route", get(explain_route))
         .with_state(shared)
 }

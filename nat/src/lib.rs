@@ -11,8 +11,8 @@
 //! # The walk of a packet
 //! ```text
 //! lookup_burst ─┬─ hit ── stamp old? revalidate_one ── hit() ── rewrite().apply() ── next_hop()
-//!               └─ miss ─ route lookup ── miss() ─┬─ Connection ── as above
-//!                                                 └─ Forward, HandOver, Drop
+//!               └─ miss ─ route lookup ── expect() ── miss() ─┬─ Connection ── as above
+//!                                                             └─ Forward, HandOver, Drop
 //! ```
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod entry;
 mod eviction;
 mod flow;
 mod fragments;
+mod journal;
 mod key;
 mod limits;
 mod mappings;
@@ -42,6 +43,7 @@ mod resolve;
 mod rewrite;
 mod rewrite_v6;
 pub mod snapshot;
+pub mod standby;
 mod steering;
 mod table;
 mod time;

@@ -6,7 +6,7 @@ mod masquerade;
 mod spec;
 mod statics;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
@@ -35,7 +35,7 @@ pub struct Policy {
     limits: HashMap<VrfId, Limits, FixedState>,
     owns_subscribers: bool,
     /// Public addresses and whether they are in a pool.
-    public: BTreeMap<Address, bool>,
+    public: HashMap<Address, bool, FixedState>,
     /// A bit for each VRF that any rule of the family is about: IPv4, IPv6.
     translating: [Box<[u64; 1024]>; 2],
     timers: Timers,
@@ -59,7 +59,7 @@ impl Policy {
             statics: Statics::default(),
             limits: HashMap::default(),
             owns_subscribers: false,
-            public: BTreeMap::new(),
+            public: HashMap::default(),
             translating: [Box::new([0; 1024]), Box::new([0; 1024])],
             timers,
             vpc_timers: spec
@@ -172,7 +172,7 @@ impl Policy {
             check_address(net.broadcast())?;
         }
         let outside = Span::from(rule.outside);
-        let taken = self.public.range(outside.first..=outside.last).next().is_some();
+        let taken = self.public.keys().any(|address| outside.contains(*address));
         if rule.peer.is_none() && taken {
             let (vpc, prefix) = (rule.vpc, rule.outside);
             return Err(PolicyError::StaticOutside { vpc, prefix });
@@ -231,6 +231,11 @@ impl Policy {
     /// True if some rule or limit has one worker own all connections of a subscriber.
     pub(crate) fn owns_subscribers(&self) -> bool {
         self.owns_subscribers
+    }
+
+    /// True if some VPC has limits.
+    pub(crate) fn has_limits(&self) -> bool {
+        !self.limits.is_empty()
     }
 
     /// Limits of a VPC.

@@ -31,6 +31,9 @@ use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rpki::RpkiState;
 use crate::{Error, Family, RouteView, SpeakerConfig, State};
 
+pub use deferral::Deferral;
+pub use offer::{peer_info, session_config};
+
 /// What the speaker tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {

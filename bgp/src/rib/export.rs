@@ -34,8 +34,8 @@ fn next_hop_self(audience: &Audience, prefix: &Prefix) -> Option<NextHop> {
 
 /// The attributes of an originated or learned route as an audience is to see them; `None` if it must not see the route.
 ///
-/// Export policy sees the route as the decision process does, without our AS, and with the MED only if that may leave;
-/// what it sets is what the peers get.
+/// Export policy sees the route as the decision process does, without our AS, and without what may not leave the AS; what
+/// it sets is what the peers get.
 pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: &Path) -> Option<Attributes> {
     let attributes = &**path.attributes();
     if stays(attributes, audience.ebgp) || audience.role.is_some_and(|role| role.withholds(attributes)) {
@@ -44,12 +44,8 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
     if !audience.long_lived && attributes.has_community(Community::LLGR_STALE) {
         return None;
     }
-    // MED does not cross two AS borders (RFC 4271 section 5.1.4).
-    let learned_outside = !attributes.as_path.is_empty();
-    let attributes = if attributes.med.is_some() && audience.ebgp && learned_outside {
-        let mut attributes = attributes.clone();
-        attributes.med = None;
-        Cow::Owned(attributes)
+    let attributes = if audience.ebgp {
+        without_internals(attributes)
     } else {
         Cow::Borrowed(attributes)
     };
@@ -90,6 +86,22 @@ pub(super) fn export(audience: &Audience, local_as: u32, prefix: &Prefix, path: 
         role.mark_sent(local_as, &mut told);
     }
     Some(told)
+}
+
+/// Without what does not leave the AS: a MED that has come from outside (RFC 4271 section 5.1.4), and extended communities
+/// that are not transitive (RFC 4360 section 6).
+fn without_internals(attributes: &Attributes) -> Cow<'_, Attributes> {
+    let mut told = Cow::Borrowed(attributes);
+    if attributes.med.is_some() && !attributes.as_path.is_empty() {
+        told.to_mut().med = None;
+    }
+    let extended = attributes.other.iter().find_map(PathAttribute::extended_communities);
+    if extended.is_some_and(|list| list.iter().any(|value| !value.is_transitive())) {
+        let every = attributes.every_community().into_iter();
+        told.to_mut()
+            .set_communities(every.filter(|community| community.is_transitive()));
+    }
+    told
 }
 
 /// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.

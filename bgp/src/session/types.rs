@@ -9,6 +9,7 @@ use bytes::Bytes;
 use net::Prefix;
 
 use super::{ConnectionId, Direction, MessageCounts, Negotiated};
+use crate::rib::Outgoing;
 use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
 use crate::{Family, RemoteAs, Role};
 
@@ -114,6 +115,22 @@ pub enum Event {
     RefreshEnds(Family),
     /// The time of [`super::Session::poll_timeout`] has come.
     Timeout,
+}
+
+impl From<Outgoing> for Event {
+    fn from(outgoing: Outgoing) -> Self {
+        match outgoing {
+            Outgoing::Announce(attributes, prefixes) => Self::Announce(attributes, prefixes),
+            Outgoing::Withdraw(prefixes) => Self::Withdraw(prefixes),
+            Outgoing::EndOfRib(family) => Self::EndOfRib(family),
+            Outgoing::RefreshBegins(family) => Self::RefreshBegins(family),
+            Outgoing::RefreshEnds(family) => Self::RefreshEnds(family),
+            Outgoing::Batch(batch) => {
+                let (bytes, count) = batch.encoded();
+                Self::Updates(bytes.clone(), *count)
+            }
+        }
+    }
 }
 
 /// What the driver has to do, in this order.

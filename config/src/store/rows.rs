@@ -75,6 +75,7 @@ tables! {
     STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
     PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
     PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
+    STANDBY "standby" ("id") ("peer" "listen" "primary_address");
     VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 

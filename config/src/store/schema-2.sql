@@ -5,3 +5,13 @@
 -- or a new table, which starts out empty. Changesets of older revisions have fewer columns; undoing them fills in the defaults.
 -- The field of the model is left out of the canonical form while it has that value (serde's `skip_serializing_if`), so
 -- that older revisions keep their hashes. A constraint of an older table cannot be changed.
+
+-- The other gateway of a pair: where ours are sent, where another's are received, or both.
+CREATE TABLE standby (
+    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    peer            TEXT,
+    listen          TEXT,
+    primary_address TEXT,
+    CHECK ((listen IS NULL) = (primary_address IS NULL)),
+    CHECK (peer IS NOT NULL OR listen IS NOT NULL)
+) STRICT;

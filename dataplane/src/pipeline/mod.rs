@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{Mbuf, Mempool, TxQueue};
+use nat::standby::Change;
 use nat::{Engine, Fragments, Millis};
 use net::parse::{FragmentPart, V4, V6};
 use net::{Drop, Generation, InterfaceId, PortId, VrfId};
@@ -151,6 +152,7 @@ pub(crate) struct Pipeline {
     /// Rings to the other workers, by index; `None` at our own.
     handover: Vec<Option<Producer<HandedOver>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
+    changes: Option<Producer<Change>>,
     hold: HoldQueue,
     fragments: Fragments<Packet4>,
     fragments_v6: Fragments<Packet6>,
@@ -175,6 +177,7 @@ pub(crate) struct Outlets {
     pub(crate) events: Producer<Event>,
     pub(crate) handover: Vec<Option<Producer<HandedOver>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
+    pub(crate) changes: Option<Producer<Change>>,
 }
 
 impl Pipeline {
@@ -209,6 +212,7 @@ impl Pipeline {
             events: outlets.events,
             handover: outlets.handover,
             offloads: outlets.offloads,
+            changes: outlets.changes,
             hold: HoldQueue::default(),
             fragments: Fragments::default(),
             fragments_v6: Fragments::default(),
@@ -300,6 +304,17 @@ impl Pipeline {
             };
             self.report(Event::PortBlock(event));
         }
+    }
+
+    /// Tells a standby what changed, `budget` slots of the connection table at most. What finds the ring full stays noted
+    /// in the engine.
+    pub(crate) fn report_changes(&mut self, budget: usize) {
+        let Some(ring) = &mut self.changes else { return };
+        let budget = budget.min(ring.slots());
+        self.engine.next_changes(budget, &mut |change| {
+            // There is room for as many as were asked for.
+            let _ = ring.push(change);
+        });
     }
 
     /// Hands an event to the control plane; lost, not waited for, if its ring is full.

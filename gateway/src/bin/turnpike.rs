@@ -37,6 +37,9 @@ enum Command {
     /// Write tables to files.
     #[command(subcommand)]
     Dump(Dump),
+    /// Have a standby do something.
+    #[command(subcommand)]
+    Standby(StandbyCommand),
 }
 
 #[derive(Subcommand)]
@@ -73,6 +76,12 @@ enum BgpCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Subcommand)]
+enum StandbyCommand {
+    /// Put the connections received from the primary into the workers' tables: they go on when packets come here.
+    Takeover(Output),
 }
 
 #[derive(Subcommand)]
@@ -227,6 +236,8 @@ enum Show {
     Offloads(Output),
     /// Dropped packets by reason.
     Drops(Output),
+    /// The pair of gateways: what the standby has, and what is kept of a primary.
+    Standby(Output),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -254,6 +265,14 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
                 format!("{value:#}\n")
             } else {
                 render::refreshed(&value)
+            });
+        }
+        Command::Standby(StandbyCommand::Takeover(output)) => {
+            let value = client::post(&arguments.socket, "/v1/standby/takeover").await?;
+            return Ok(if output.json {
+                format!("{value:#}\n")
+            } else {
+                render::takeover(&value)
             });
         }
         Command::Show(show) => request(show),
@@ -335,6 +354,7 @@ fn request(show: &Show) -> (String, bool, Render) {
         }
         Show::Generations(output) => ("/v1/generations".to_owned(), output.json, render::generations),
         Show::Offloads(output) => ("/v1/offloads".to_owned(), output.json, render::offloads),
+        Show::Standby(output) => ("/v1/standby".to_owned(), output.json, render::standby),
         Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
     }
 }

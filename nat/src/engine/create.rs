@@ -13,7 +13,8 @@ use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver, forwarding, resolve};
 use crate::rewrite::Rewrite;
-use crate::time::Millis;
+use crate::table::Hash;
+use crate::time::{Millis, Tick};
 use crate::verdict::{EndReason, NewPacket, OffloadState, Verdict};
 
 /// ICMP types (RFC 792).
@@ -371,8 +372,22 @@ impl Engine {
         lease: Option<Lease>,
         resolver: &impl Resolver,
     ) -> EntryRef {
+        let connection = self.prepare(packet, &reply, routes, lease, resolver);
+        let hash = self.table.hash(&self.connections.pair(connection)[1].key);
+        self.establish(packet, connection, hash, lease)
+    }
+
+    /// The first part of [`Engine::create`]: a slot with everything that the connection is to be, which nobody finds yet.
+    pub(super) fn prepare(
+        &mut self,
+        packet: &NewPacket,
+        reply: &Flow,
+        routes: [Resolution; 2],
+        lease: Option<Lease>,
+        resolver: &impl Resolver,
+    ) -> u32 {
         let original = self.enter_book(&packet.flow());
-        let reply = self.enter_book(&reply);
+        let reply = self.enter_book(reply);
         let connection = self.connections.take();
         let stamp = resolver.generation().0 as u32;
         let tick = self.clock.latest();
@@ -397,33 +412,56 @@ impl Engine {
             offload: OffloadState::None,
             ..Cold::default()
         };
+        self.connections.note_ways(connection, stamp);
+        connection
+    }
+
+    /// The second part: from here on packets find it. `hash` is that of its reply.
+    pub(super) fn establish(
+        &mut self,
+        packet: &NewPacket,
+        connection: u32,
+        hash: Hash,
+        lease: Option<Lease>,
+    ) -> EntryRef {
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
         }
-        self.connections.note_ways(connection, stamp);
-        for (key, at) in [
-            (original, EntryRef::original(connection)),
-            (reply, EntryRef::reply(connection)),
-        ] {
-            self.table.insert(&key, at, &self.connections.entries);
+        let original = self.table.hash(&self.connections.pair(connection)[0].key);
+        let entries = &self.connections.entries;
+        self.table.insert(original, EntryRef::original(connection), entries);
+        self.table.insert(hash, EntryRef::reply(connection), entries);
+        let tick = self.clock.latest();
+        let cold = &mut self.connections.cold;
+        self.queues.join(cold, connection, Worth::Unreplied, tick.0);
+        let vrf = self.connections.inner_vrf(connection);
+        let timers = self.policy.timers(vrf);
+        let second = tick.after(timers.idle(packet.protocol, ConnectionState::Unreplied));
+        self.wheel
+            .arm(&mut self.connections.cold, connection, second.second_up());
+        if self.policy.has_limits() {
+            self.meter_open(connection, tick);
         }
-        self.queues
-            .join(&mut self.connections.cold, connection, Worth::Unreplied, tick.0);
-        let inner = if packet.vrf == VrfId::DEFAULT {
-            reply.vrf()
-        } else {
-            packet.vrf
-        };
-        if let Some(limits) = self.policy.limits(inner) {
-            let subscriber = self.subscriber(connection);
-            self.meter.open(limits, self.slice.workers(), subscriber, tick);
-            self.connections.cold[connection as usize].counted = true;
-        }
-        let second = self.deadline(connection).second_up();
-        self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;
         self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
+    }
+
+    /// Takes back what [`Engine::prepare`] did.
+    #[cold]
+    pub(super) fn abandon(&mut self, connection: u32) {
+        self.leave_book(connection);
+        self.connections.give_back(connection);
+    }
+
+    /// Counts a connection for whoever has a limit.
+    #[inline(never)]
+    fn meter_open(&mut self, connection: u32, tick: Tick) {
+        let subscriber = self.subscriber(connection);
+        if let Some(limits) = self.policy.limits(subscriber.vrf) {
+            self.meter.open(limits, self.slice.workers(), subscriber, tick);
+            self.connections.cold[connection as usize].counted = true;
+        }
     }
 }
 

@@ -55,10 +55,16 @@ impl Engine {
                 source_port: remote_port,
                 destination_port: lease.port,
             };
-            if self.find(&reply).is_none() {
-                let at = self.create(packet, reply, [outward, inward], Some(lease), resolver);
+            // What says whether somebody has this tuple comes from memory while the connection is written.
+            let hash = reply.key_v4().map(|key| self.table.expect(&key));
+            let connection = self.prepare(packet, &reply, [outward, inward], Some(lease), resolver);
+            let key = self.connections.pair(connection)[1].key;
+            let hash = hash.unwrap_or_else(|| self.table.hash(&key));
+            if self.table.get_hashed(hash, &key, &self.connections.entries).is_none() {
+                let at = self.establish(packet, connection, hash, Some(lease));
                 return Ok(Verdict::Connection(at));
             }
+            self.abandon(connection);
             self.give_up(lease, protocol);
         }
         Err(Drop::NatPortsExhausted)

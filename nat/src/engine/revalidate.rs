@@ -225,7 +225,7 @@ impl Engine {
         })
     }
 
-    fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
+    pub(super) fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
         self.pass.summary.examined += 1;
         let outcome = match self.ways(connection, resolver) {
             Ways::Routed(routes) => self.follow(connection, routes),

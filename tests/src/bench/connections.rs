@@ -203,25 +203,35 @@ fn forwarded(n: u32) -> NewPacket {
     }
 }
 
-/// Opens the connections of packets `first..last`.
+/// Opens the connections of packets `first..last`, in bursts, as a worker does it.
 fn open(engine: &mut Engine, packet: fn(u32) -> NewPacket, first: u32, last: u32) -> Result<(), String> {
     let routes = Routes(1);
-    for n in first..last {
-        let packet = packet(n);
-        let nat = Resolution {
-            next_hop: NextHopId(0),
-            vrf: VrfId::DEFAULT,
-            kind: RouteKind::Nat,
-        };
-        let way = match packet.vrf {
-            VrfId::DEFAULT => nat,
-            vrf => routes.resolve(vrf, SERVER, 0).map_err(|reason| reason.to_string())?,
-        };
-        match engine.miss(&packet, way, &routes, Millis(1)) {
-            Verdict::Connection(at) => {
-                engine.hit(at, Segment::default(), 46, Millis(1));
+    let nat = Resolution {
+        next_hop: NextHopId(0),
+        vrf: VrfId::DEFAULT,
+        kind: RouteKind::Nat,
+    };
+    let mut packets = [NewPacket::default(); BURST];
+    for first in (first..last).step_by(BURST) {
+        let count = BURST.min((last - first) as usize);
+        for (n, to) in (first..last).zip(&mut packets) {
+            *to = packet(n);
+        }
+        let found = engine.lookup_burst(count, |i| packets[i].key());
+        for packet in &packets[..count] {
+            engine.expect(&packet.key());
+        }
+        for (packet, found) in packets[..count].iter().zip(found) {
+            let way = match packet.vrf {
+                VrfId::DEFAULT => nat,
+                vrf => routes.resolve(vrf, SERVER, 0).map_err(|reason| reason.to_string())?,
+            };
+            match (found, engine.miss(packet, way, &routes, Millis(1))) {
+                (None, Verdict::Connection(at)) => {
+                    engine.hit(at, Segment::default(), 46, Millis(1));
+                }
+                (_, verdict) => return Err(format!("{verdict:?} for {packet:?}")),
             }
-            verdict => return Err(format!("{verdict:?} at connection {n}")),
         }
     }
     Ok(())
