@@ -19,6 +19,7 @@ pub struct Summary {
     pub uptime_seconds: u64,
     pub ports: Vec<PortView>,
     pub workers: Vec<WorkerView>,
+    pub stall: Option<crate::watchdog::StallView>,
     pub host: HostView,
     pub vpcs: Vec<VpcView>,
     pub bgp: BgpSummary,
@@ -140,6 +141,7 @@ pub struct KernelSummary {
     pub pending: usize,
     pub refused: usize,
     pub held: usize,
+    pub inexpressible: usize,
 }
 
 /// `show bgp`.
@@ -228,6 +230,7 @@ pub struct Generations {
     pub revision: Revision,
     pub workers_seen: Vec<u64>,
     pub batches: crate::batch::BatchesView,
+    pub stalls: crate::watchdog::StallsView,
     pub history: Vec<GenerationView>,
 }
 
