@@ -53,7 +53,7 @@ impl Engine {
         if is_by_address(protocol) {
             return Some(client_owner());
         }
-        let parity = (rule.options.parity && protocol == protocol::UDP).then(|| flow.source_port);
+        let parity = (rule.options.parity && protocol == protocol::UDP).then_some(flow.source_port);
         let limited = self
             .policy
             .limits(vrf)
