@@ -239,7 +239,7 @@ fn a_connection_is_shown_with_its_addresses() {
     ));
     let mut views = vec![];
     engine.snapshot(0, 9, &mut views);
-    let ip = |text: &str| six(ip(text)).into();
+    let ip = |text: &str| six(ip(text));
     let shown = [views[0].original, views[0].translated].map(|t| [t.source, t.destination]);
     let as_ip = |bits: u128| std::net::IpAddr::V6(std::net::Ipv6Addr::from_bits(bits));
     let inside = as_ip(ip("10.0.0.5"));
