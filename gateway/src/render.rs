@@ -1,7 +1,11 @@
 //! Tables for people: one function for each `turnpike show`, from the API's JSON.
 
+mod why;
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
+
+pub use why::bgp_why;
 
 /// A table with these columns; each row is as long.
 fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
