@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use dpdk_sys::Mbuf;
 use net::parse::{FragmentPart, V6, protocol};
 use net::{Drop, VrfId, eth, icmpv6};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
+use super::egress::{readdress_run, readdress_v6};
 use super::v4::{is_complete, leaves};
-use super::{Burst, Packet, Packet6, Pipeline};
+use super::{BURST, Burst, Packet, Packet6, Packets, Pipeline};
 use crate::hold::Held;
 
 impl Pipeline {
@@ -19,8 +21,28 @@ impl Pipeline {
             |i| (metas[i].vrf, metas[i].ip.destination),
             |i| metas[i].hash,
         );
-
-        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(metas.iter()).zip(&ways) {
+        let (done, port) = readdress_run(
+            tables,
+            mbufs,
+            |i| {
+                let ip = &metas[i].ip;
+                // One that must not go on fits nowhere.
+                let length = if ip.hop_limit > 1 {
+                    u32::from(ip.payload_length) + u32::from(HEADER)
+                } else {
+                    u32::MAX
+                };
+                (ways[i % BURST].next_hop, length)
+            },
+            |i, mbuf, header| readdress_v6(mbuf, metas[i].l3.into(), header),
+        );
+        if done == mbufs.len() {
+            metas.clear();
+            return self.queue_all(port, mbufs);
+        }
+        let mut done_ones: Packets<Mbuf> = mbufs.drain(..done).collect();
+        self.queue_all(port, &mut done_ones);
+        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(&metas[done..]).zip(&ways[done..]) {
             let adjacency = tables.adjacency(way.next_hop);
             let length = meta.ip.payload_length.saturating_add(HEADER);
             if meta.ip.hop_limit > 1 && length <= adjacency.mtu && is_complete(adjacency.kind) {
