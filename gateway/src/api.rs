@@ -163,6 +163,24 @@ pub struct Bgp {
     pub routes: Vec<bgp::RouteView>,
 }
 
+/// `show bgp why`.
+#[derive(Debug, Serialize)]
+pub struct BgpWhy {
+    /// What the speaker knows.
+    #[serde(flatten)]
+    pub why: bgp::RouteWhy,
+    /// The routes of every source to the prefix, and which one forwards.
+    pub rib: Vec<RouteRow>,
+    /// The newest published generation.
+    pub generation: u64,
+    /// That generation has the prefix as the RIB has it; nothing if a longer prefix holds its first address.
+    pub published: Option<bool>,
+    /// The generation that each worker was last seen at.
+    pub workers: Vec<u64>,
+    /// What became of the route in the kernel.
+    pub kernel: netlink_sync::RouteState,
+}
+
 /// `bgp refresh`.
 #[derive(Debug, Serialize)]
 pub struct Refreshed {

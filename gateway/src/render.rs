@@ -1,7 +1,11 @@
 //! Tables for people: one function for each `turnpike show`, from the API's JSON.
 
+mod why;
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
+
+pub use why::bgp_why;
 
 /// A table with these columns; each row is as long.
 fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -671,8 +675,10 @@ pub fn kernel(value: &Value) -> String {
 
 /// `turnpike show connections`.
 pub fn connections(value: &Value) -> String {
-    let end =
-        |tuple: &Value, address: &str, port: &str| format!("{}:{}", text(tuple, &[address]), text(tuple, &[port]));
+    let end = |tuple: &Value, address: &str, port: &str| match (text(tuple, &[address]), text(tuple, &[port])) {
+        (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+        (address, port) => format!("{address}:{port}"),
+    };
     let way = |tuple: &Value| {
         format!(
             "{} > {}",

@@ -106,6 +106,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/rpki", get(rpki))
         .route("/v1/bgp/neighbors", get(policy::bgp_neighbors))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
+        .route("/v1/bgp/why", get(policy::bgp_why))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
@@ -163,6 +164,12 @@ impl Shared {
 
     fn workers(&self) -> usize {
         self.dataplane.counters().len()
+    }
+
+    /// The generation that each worker was last seen at.
+    fn generations(&self) -> Vec<u64> {
+        let counters = self.dataplane.counters();
+        counters.iter().map(|counters| counters.generation.get()).collect()
     }
 
     /// True if winners of the VRF are written to a table of the kernel.
@@ -368,12 +375,7 @@ async fn explain_route(
     Ok(Json(explain::explain(Facts {
         vrf_name: vrf_name.to_owned(),
         received,
-        workers: shared
-            .dataplane
-            .counters()
-            .iter()
-            .map(|counters| counters.generation.get())
-            .collect(),
+        workers: shared.generations(),
         kernel: explain::mirrored(explain::last(&lookup))
             .filter(|(vrf, _)| shared.has_kernel_table(*vrf))
             .map(|(vrf, prefix)| shared.mirror.route_state(vrf, &prefix)),
@@ -534,12 +536,7 @@ async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
             )
         })
         .await?;
-    let workers_seen = shared
-        .dataplane
-        .counters()
-        .iter()
-        .map(|counters| counters.generation.get())
-        .collect();
+    let workers_seen = shared.generations();
     Ok(Json(Generations {
         current,
         revision: shared.revision,

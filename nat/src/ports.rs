@@ -8,10 +8,10 @@ mod blocks;
 mod set;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 
 use net::{VrfId, protocol};
 
+use crate::address::Address;
 use crate::policy::{Choice, MasqueradeRule, Policy};
 use crate::random::{Random, mix};
 use crate::time::Tick;
@@ -19,7 +19,7 @@ use crate::view::PortUse;
 pub use blocks::BlockEvent;
 use blocks::Blocks;
 pub(crate) use blocks::Subscriber;
-use set::{ANY, EVEN, PortSet};
+use set::{ANY, EVEN, ODD, PortSet};
 
 /// The share of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +49,19 @@ impl Slice {
     }
 
     /// Worker that owns the connections of a client through any port forward: the same from both directions.
-    pub(crate) const fn client_owner(self, client: u32, port: u16, protocol: u8) -> u16 {
+    pub(crate) const fn client_owner(self, client: Address, port: u16, protocol: u8) -> u16 {
         (mix(end_bits((client, port), protocol)) % self.workers as u64) as u16
     }
 
     /// Worker that owns the connections between two ends of static NAT, as each sees the other: the same from both.
-    pub(crate) const fn pair_owner(self, ends: [(u32, u16); 2], protocol: u8) -> u16 {
+    pub(crate) const fn pair_owner(self, ends: [(Address, u16); 2], protocol: u8) -> u16 {
         let [one, other] = [end_bits(ends[0], protocol), end_bits(ends[1], protocol)];
         (mix(mix(one) ^ mix(other)) % self.workers as u64) as u16
     }
 
     /// Worker that owns the connections of a subscriber, of those whose ports have the parity if one is asked for.
-    pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: u32, parity: Option<u16>) -> u16 {
-        let hash = mix((vrf.0 as u64) << 32 | address as u64);
+    pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: Address, parity: Option<u16>) -> u16 {
+        let hash = mix((vrf.0 as u64) << 32 ^ address.spread());
         match parity {
             Some(parity) if self.workers.is_multiple_of(2) => {
                 (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2
@@ -89,7 +89,7 @@ impl Slice {
             return (self.worker % 2 == port % 2).then_some(ANY);
         }
         // With an odd number of workers, ports of neighbouring slots differ in parity.
-        Some(if self.worker % 2 == port % 2 { EVEN } else { !EVEN })
+        Some(if self.worker % 2 == port % 2 { EVEN } else { ODD })
     }
 
     /// First and last slot whose port is in the inclusive range.
@@ -101,16 +101,43 @@ impl Slice {
 }
 
 /// An address, port and protocol as one number.
-const fn end_bits((address, port): (u32, u16), protocol: u8) -> u64 {
-    (address as u64) << 32 | (port as u64) << 16 | protocol as u64
+const fn end_bits((address, port): (Address, u16), protocol: u8) -> u64 {
+    address.spread() << 32 | (port as u64) << 16 | protocol as u64
 }
 
 /// The port sets of one public address.
 #[derive(Debug, Clone)]
 struct AddressPorts {
-    address: u32,
+    address: Address,
     /// TCP, UDP, ICMP.
     sets: [PortSet; 3],
+    /// Rules whose pools it is in, and where in them.
+    uses: Vec<(u32, u32)>,
+    /// For each protocol, whether one of those pools has it marked as spent.
+    marked: [bool; 3],
+}
+
+/// The pool of a masquerade rule.
+#[derive(Debug, Default)]
+struct Pool {
+    /// Numbers of its addresses.
+    numbers: Vec<u32>,
+    /// First and last slot of the rule's ports, if this worker has any of them.
+    slots: Option<(u16, u16)>,
+    /// For each protocol a bit for each address of the pool: it was found to have none of the rule's ports left, and got none
+    /// back since.
+    spent: [Vec<u64>; 3],
+}
+
+impl Pool {
+    fn is_spent(&self, at: usize, protocol: u8) -> bool {
+        self.spent[protocol_index(protocol)][at / 64] >> (at % 64) & 1 == 1
+    }
+
+    fn set_spent(&mut self, at: usize, protocol: u8, spent: bool) {
+        let (word, bit) = (&mut self.spent[protocol_index(protocol)][at / 64], 1 << (at % 64));
+        *word = if spent { *word | bit } else { *word & !bit };
+    }
 }
 
 /// A public port in use: given back with [`Ports::release`].
@@ -118,7 +145,7 @@ struct AddressPorts {
 pub(crate) struct Lease {
     /// Number of the address in [`Ports`].
     pub(crate) pool: u32,
-    pub(crate) address: u32,
+    pub(crate) address: Address,
     pub(crate) port: u16,
     /// It is the port of a mapping, which connections share.
     pub(crate) shared: bool,
@@ -129,9 +156,9 @@ pub(crate) struct Lease {
 pub(crate) struct Ports {
     slice: Slice,
     addresses: Vec<Option<AddressPorts>>,
-    numbers: HashMap<u32, u32>,
-    /// For each masquerade rule of the policy, the numbers of its pool's addresses.
-    pools: Vec<Vec<u32>>,
+    numbers: HashMap<Address, u32>,
+    /// That of each masquerade rule of the policy.
+    pools: Vec<Pool>,
     blocks: Blocks,
 }
 
@@ -176,8 +203,23 @@ impl Ports {
         self.pools = policy
             .rules()
             .iter()
-            .map(|rule| rule.pool.iter().map(|a| self.number(*a)).collect())
+            .map(|rule| Pool {
+                numbers: rule.pool.iter().map(|a| self.number(*a)).collect(),
+                slots: self.slice.slots_of(rule.ports),
+                spent: [0; 3].map(|_| vec![0; rule.pool.len().div_ceil(64)]),
+            })
             .collect();
+        for ports in self.addresses.iter_mut().flatten() {
+            ports.uses.clear();
+            ports.marked = [false; 3];
+        }
+        for (rule, pool) in self.pools.iter().enumerate() {
+            for (at, number) in pool.numbers.iter().enumerate() {
+                if let Some(ports) = &mut self.addresses[*number as usize] {
+                    ports.uses.push((rule as u32, at as u32));
+                }
+            }
+        }
         self.follow_blocks(policy);
         for ports in self.addresses.iter_mut().flatten() {
             ports.sets.iter_mut().for_each(PortSet::unblock_all);
@@ -193,7 +235,28 @@ impl Ports {
         }
     }
 
-    fn number(&mut self, address: u32) -> u32 {
+    /// Remembers that an address of a pool has none of the rule's ports left.
+    #[cold]
+    fn mark_spent(&mut self, rule: usize, at: usize, protocol: u8) {
+        let number = self.pools[rule].numbers[at];
+        self.pools[rule].set_spent(at, protocol, true);
+        if let Some(ports) = &mut self.addresses[number as usize] {
+            ports.marked[protocol_index(protocol)] = true;
+        }
+    }
+
+    /// An address that was marked as spent got a port back.
+    #[cold]
+    fn unmark(&mut self, number: u32, protocol: u8) {
+        if let Some(ports) = &mut self.addresses[number as usize] {
+            ports.marked[protocol_index(protocol)] = false;
+            for (rule, at) in &ports.uses {
+                self.pools[*rule as usize].set_spent(*at as usize, protocol, false);
+            }
+        }
+    }
+
+    fn number(&mut self, address: Address) -> u32 {
         if let Some(number) = self.numbers.get(&address) {
             return *number;
         }
@@ -201,6 +264,8 @@ impl Ports {
         let ports = Some(AddressPorts {
             address,
             sets: [set.clone(), set.clone(), set],
+            uses: Vec::new(),
+            marked: [false; 3],
         });
         let number = match self.addresses.iter().position(Option::is_none) {
             Some(vacant) => {
@@ -217,11 +282,12 @@ impl Ports {
     }
 
     /// Number of a pool address.
-    pub(crate) fn number_of(&self, address: u32) -> Option<u32> {
+    pub(crate) fn number_of(&self, address: Address) -> Option<u32> {
         self.numbers.get(&address).copied()
     }
 
     /// A free port for a subscriber, as its rule has it chosen: the source's own port if it is free there.
+    #[inline]
     pub(crate) fn allocate(
         &mut self,
         masquerade: &MasqueradeRule,
@@ -234,34 +300,52 @@ impl Ports {
             Choice::Blocks(_) => self.allocate_in_blocks(masquerade, want, now, random),
             Choice::Deterministic { .. } => {
                 let (at, range) = masquerade.deterministic(source)?;
-                let number = *self.pools.get(want.rule)?.get(at)?;
+                let number = *self.pools.get(want.rule)?.numbers.get(at)?;
                 self.allocate_on(number, self.slice.slots_of(range)?, masquerade, want, random)
             }
             Choice::Free => {
-                let slots = self.slice.slots_of(masquerade.ports)?;
                 let pool = self.pools.get(want.rule)?;
-                let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
-                let number = pool[first];
-                let paired = self.allocate_on(number, slots, masquerade, want, random);
+                let (slots, length) = (pool.slots?, pool.numbers.len());
+                let first = (mix(source.spread()) % length as u64) as usize;
+                let paired = self.allocate_at(first, slots, masquerade, want, random);
                 if paired.is_some() || masquerade.options.strict_pairing {
                     return paired;
                 }
-                (1..self.pools[want.rule].len()).find_map(|n| {
-                    let pool = &self.pools[want.rule];
-                    let number = pool[(first + n) % pool.len()];
-                    self.allocate_on(number, slots, masquerade, want, random)
-                })
+                (first + 1..length)
+                    .chain(0..first)
+                    .find_map(|at| self.allocate_at(at, slots, masquerade, want, random))
             }
         }
     }
 
+    /// A free port on the address at a place of the rule's pool.
+    #[inline]
+    fn allocate_at(
+        &mut self,
+        at: usize,
+        slots: (u16, u16),
+        masquerade: &MasqueradeRule,
+        want: Want,
+        random: &mut Random,
+    ) -> Option<Lease> {
+        let pool = &self.pools[want.rule];
+        if pool.is_spent(at, want.protocol) {
+            return None;
+        }
+        let lease = self.allocate_on(pool.numbers[at], slots, masquerade, want, random);
+        if lease.is_none() {
+            self.mark_spent(want.rule, at, want.protocol);
+        }
+        lease
+    }
+
     /// Some port that the subscriber might have, taken or not.
     pub(crate) fn guess(&self, masquerade: &MasqueradeRule, want: Want, random: &mut Random) -> Option<Lease> {
-        let pool = self.pools.get(want.rule)?;
+        let pool = &self.pools.get(want.rule)?.numbers;
         let (at, range) = match masquerade.deterministic(want.subscriber.address) {
             Some(determined) => determined,
             None => {
-                let first = (mix(u64::from(want.subscriber.address)) % pool.len() as u64) as usize;
+                let first = (mix(want.subscriber.address.spread()) % pool.len() as u64) as usize;
                 (first, masquerade.ports)
             }
         };
@@ -355,9 +439,9 @@ impl Ports {
         masquerade: &MasqueradeRule,
         rule: usize,
         subscriber: Subscriber,
-    ) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let pool = self.pools.get(rule).map_or(&[][..], Vec::as_slice);
-        let paired = (mix(u64::from(subscriber.address)) % pool.len().max(1) as u64) as usize;
+    ) -> impl Iterator<Item = (u32, Address)> + '_ {
+        let pool = self.pools.get(rule).map_or(&[][..], |pool| &pool.numbers);
+        let paired = (mix(subscriber.address.spread()) % pool.len().max(1) as u64) as usize;
         let (first, tries) = match masquerade.choice {
             Choice::Deterministic { .. } => match masquerade.deterministic(subscriber.address) {
                 Some((at, _)) => (at, 1),
@@ -382,6 +466,9 @@ impl Ports {
             .as_mut()
             .expect("a set with a port in use is kept");
         ports.sets[protocol_index(protocol)].put_back(slot);
+        if ports.marked[protocol_index(protocol)] {
+            self.unmark(pool, protocol);
+        }
         self.leave_block(pool, slot, now);
     }
 
@@ -390,7 +477,7 @@ impl Ports {
         let port_use = |ports: &AddressPorts| {
             let [tcp, udp, icmp] = [0, 1, 2].map(|i| ports.sets[i].in_use);
             PortUse {
-                address: Ipv4Addr::from(ports.address),
+                address: ports.address.ip(),
                 tcp,
                 udp,
                 icmp,
@@ -403,19 +490,4 @@ impl Ports {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_port_belongs_to_one_worker_and_comes_back_from_its_slot() {
-        for workers in [1, 2, 3, 7, 64] {
-            for port in 0..=u16::MAX {
-                let owners = (0..workers).filter(|w| Slice::new(*w, workers).slot(port).is_some());
-                assert_eq!(owners.count(), 1);
-                let slice = Slice::new(Slice::new(0, workers).owner(port), workers);
-                let slot = slice.slot(port).expect("its owner");
-                assert!(usize::from(slot) < slice.slots() && slice.port(slot) == port);
-            }
-        }
-    }
-}
+mod tests;

@@ -376,19 +376,24 @@ impl Tables {
     /// what [`nat::Delta`]'s readers rely on.
     #[inline(never)]
     fn follow_leak(&self, origin: VrfId, leak: Member, mut flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
-        let mut path = [origin; MAX_LEAKS + 1];
         let mut vrf = VrfId(leak.0 as u16);
+        let mut path = [origin; MAX_LEAKS];
+        let mut seen = vrf == origin;
         for at in 1..=MAX_LEAKS {
-            if path[..at].contains(&vrf) {
+            if seen {
                 break;
             }
-            path[at] = vrf;
             // The next VRF chooses anew, not by the bits that led here.
             flow_hash = flow_hash.wrapping_mul(0x85eb_ca6b).rotate_left(13);
             let (member, kind) = self.choose(again(vrf), || flow_hash);
             match member.id() {
+                // Nearly always the first leak is the last.
                 Some(next_hop) => return Lookup { next_hop, vrf, kind },
-                None => vrf = VrfId(member.0 as u16),
+                None => {
+                    path[at % MAX_LEAKS] = vrf;
+                    vrf = VrfId(member.0 as u16);
+                    seen = path.contains(&vrf);
+                }
             }
         }
         Lookup {
@@ -425,6 +430,10 @@ impl nat::Resolver for Tables {
 
     fn resolve(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
         self.resolve_v4(vrf, destination, flow_hash)
+    }
+
+    fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<nat::Resolution, Drop> {
+        self.resolve_v6(vrf, destination, flow_hash)
     }
 }
 
