@@ -121,16 +121,19 @@ impl Station {
     }
 
     async fn serve(&self, stream: TcpStream, stop: &mut oneshot::Receiver<()>, pause: &mut Duration) -> Left {
-        let (reply, answer) = oneshot::channel();
-        if self
-            .requests
-            .send(Request::Join(self.config.collector, reply))
-            .await
-            .is_err()
-        {
-            return Left::Stopped;
-        }
-        let Ok(mut joined) = answer.await else {
+        let join = async {
+            let (reply, answer) = oneshot::channel();
+            let request = Request::Join(self.config.collector, reply);
+            self.requests.send(request).await.ok()?;
+            answer.await.ok()
+        };
+        // A core that is being shut down answers nothing any more.
+        let joined = tokio::select! {
+            biased;
+            _ = &mut *stop => None,
+            joined = join => joined,
+        };
+        let Some(mut joined) = joined else {
             return Left::Stopped;
         };
         let mut feed = Feed::new(&self.stages());
