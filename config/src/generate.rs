@@ -28,7 +28,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             rib(),
             kernel(),
             option::of(fpm()),
-            (timers(), 0..=3600_u32, option::of(standby())),
+            (timers(), 0..=3600_u32, any::<bool>(), option::of(standby())),
         ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
@@ -118,6 +118,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 bgp,
                 nat: Nat {
                     pick_up: nat.1,
+                    log_sessions: nat.2,
                     timers: nat.0,
                     vpc_timers: vpc_timers.collect(),
                     masquerades: masquerades.collect(),
@@ -125,7 +126,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
-                standby: nat.2,
+                standby: nat.3,
                 api: Api {
                     socket: "/run/x.sock".into(),
                 },

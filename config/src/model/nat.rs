@@ -12,6 +12,9 @@ use serde::Serialize;
 pub struct Nat {
     /// Seconds after a start in which a TCP segment without SYN may begin a connection; 0 for never.
     pub pick_up: u32,
+    /// Each connection is logged, its beginning and its end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub log_sessions: bool,
     /// `[nat.timers]`
     pub timers: Timers,
     /// `[[nat.vpc-timers]]`, by VPC.

@@ -16,6 +16,7 @@ pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
     let timers = reader.table("timers", "[nat.timers]", |reader| timers(reader, &default_timers()));
     Nat {
         pick_up: reader.or("pick-up", defaults::PICK_UP),
+        log_sessions: reader.or("log-sessions", false),
         vpc_timers: reader.tables("vpc-timers", "timers", "vpc", |reader| {
             Some(VpcTimers {
                 vpc: names.vpc(reader, "vpc")?,

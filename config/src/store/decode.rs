@@ -88,6 +88,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         standby: standby.into_iter().next(),
         nat: Nat {
             pick_up,
+            log_sessions: rows.of(table::SESSION_LOG, &[ONE]).next().is_some(),
             timers,
             vpc_timers: list(rows, table::VPC_TIMERS, &[], |fields| {
                 Ok(VpcTimers {

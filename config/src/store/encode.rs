@@ -30,6 +30,9 @@ pub(super) fn rows(config: &Config) -> Rows {
         ];
         rows.add(table::STANDBY, row);
     }
+    if config.nat.log_sessions {
+        rows.add(table::SESSION_LOG, vec![ONE]);
+    }
     if let Some(vxlan) = &config.vxlan {
         rows.add(table::VXLAN, vec![ONE, text(vxlan.address), number(vxlan.port)]);
     }

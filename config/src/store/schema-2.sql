@@ -15,3 +15,8 @@ CREATE TABLE standby (
     CHECK ((listen IS NULL) = (primary_address IS NULL)),
     CHECK (peer IS NOT NULL OR listen IS NOT NULL)
 ) STRICT;
+
+-- A row: each connection is logged.
+CREATE TABLE session_log (
+    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1)
+) STRICT;
