@@ -1,6 +1,6 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role};
+use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role, SessionLog};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -69,6 +69,14 @@ impl Word for Filtering {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("address-and-port-dependent", Self::AddressAndPortDependent),
         ("endpoint-independent", Self::EndpointIndependent),
+    ];
+}
+
+impl Word for SessionLog {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("sources", Self::Sources),
+        ("destinations", Self::Destinations),
     ];
 }
 

@@ -22,7 +22,9 @@ use crate::Error;
 use crate::batch::{Batches, Closed};
 use crate::manager::{Inputs, Manager, Query, clock};
 use crate::plan::{self, PlannedInterface};
+use crate::session_log;
 use crate::server::{self, Shared, SocketFile};
+use crate::session_log;
 use crate::speaker;
 use crate::standby::Standby;
 use crate::survival;
@@ -122,6 +124,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         .saturating_mul(config.dataplane.workers.len() as u32);
     let restore = survival::load(&options.state_dir, policy, limit, now());
     let dataplane = start_dataplane(opened, reader, &interfaces, event_sender, restore)?;
+    let session_log = tokio::spawn(session_log::run(dataplane.take_sessions(), config.nat.log_sessions));
     let indices: HashMap<InterfaceId, IfIndex> = dataplane.host_indices().iter().copied().collect();
 
     let (kernel_sender, kernel_events) = mpsc::channel(CHANNEL);
@@ -193,6 +196,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     // The manager, and with it the tables that workers read, lives as long as its inputs: until here.
     drop((query_sender, bgp_sender, fpm_sender));
     manager.abort();
+    session_log.abort();
     mirror.shutdown().await;
     stop_dataplane(dataplane).await;
     result

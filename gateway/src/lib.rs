@@ -20,6 +20,7 @@ mod plan;
 mod redistribute;
 pub mod render;
 mod server;
+mod session_log;
 mod speaker;
 mod standby;
 mod survival;

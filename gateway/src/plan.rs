@@ -44,6 +44,7 @@ pub(crate) fn dataplane(config: &Config, seed: u64, log_level: dataplane::LogLev
         seed,
         pick_up: config.nat.pick_up,
         standby: config.standby.as_ref().is_some_and(|standby| standby.peer.is_some()),
+        log_sessions: config.nat.log_sessions != config::SessionLog::Off,
         ports: config
             .ports
             .iter()

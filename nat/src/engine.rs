@@ -20,11 +20,13 @@ mod offload;
 mod owner;
 mod restore;
 mod revalidate;
+mod sessions;
 mod show;
 mod steer;
 mod tcp;
 
 pub use restore::NotRestored;
+pub use sessions::{Ended, SessionEvent};
 pub use tcp::Segment;
 pub(crate) use tcp::TcpMemory;
 
@@ -123,6 +125,7 @@ pub struct Engine {
     steering: Option<Steering>,
     /// What a standby has not been told of yet; `None` while none is told.
     journal: Option<Box<Journal>>,
+    sessions: sessions::SessionLog,
     /// Scratch of port choice, kept so that it allocates once.
     set_aside: Vec<Lease>,
 }
@@ -174,6 +177,7 @@ impl Engine {
             pick_up_until: Tick::default(),
             steering: None,
             journal: None,
+            sessions: sessions::SessionLog::default(),
             set_aside: Vec::new(),
         };
         engine.ports.follow(&policy);
@@ -408,6 +412,7 @@ impl Engine {
     }
 
     fn end_disarmed(&mut self, connection: u32, reason: EndReason) {
+        self.log_session(connection, Some(reason));
         let pair = self.connections.pair_mut(connection);
         pair.iter_mut().for_each(|entry| entry.flags |= Entry::DEAD);
         let (keys, state) = ([pair[0].key, pair[1].key], pair[0].state);

@@ -49,7 +49,7 @@ mod ways;
 mod wheel;
 
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
+pub use engine::{Ended, Engine, EngineConfig, EngineError, NotRestored, Segment, SessionEvent};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;

@@ -1,4 +1,4 @@
-//! Pools of a carrier: ports by the block, each of which is logged, and a limit of connections for each host.
+//! Pools of a carrier: ports by the block, each of which is logged, as each session is, and a limit of connections for each host.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn ports_come_by_the_block_and_a_host_has_so_many_connections() {
     assert!(config.contains(&pool));
     let blocks = "ports = \"20000-29999\"\nblocks = { size = 100, count = 1 }\n";
     let limit = "\n[[nat.limit]]\nvpc = \"red\"\nsubscriber-sessions = 3\n";
-    let config = config.replace(&pool, &format!("{pool}{blocks}")) + limit;
+    let config = config.replace(&pool, &format!("{pool}{blocks}")) + limit + "\n[nat]\nlog-sessions = \"sources\"\n";
     let mut gateway = net.converged_with(&config);
     let server = EchoServer::start(&net.server, &format!("{SERVER}:7"));
 
@@ -43,6 +43,19 @@ fn ports_come_by_the_block_and_a_host_has_so_many_connections() {
         let log = gateway.process().log();
         ensure(log.contains(&line), || format!("no line with {line}"))
     });
+
+    // Each of them alone as well, without where it went.
+    for port in &ports {
+        let end = format!("post_nat_source_ipv4_address={RED_PUBLIC} post_napt_source_transport_port={port}");
+        eventually(SOON, || {
+            let log = gateway.process().log();
+            let mut lines = log.lines().filter(|line| line.contains("nat::session"));
+            let created = |line: &str| line.contains("nat_event=\"nat44-session-create\" vrf=1 protocol_identifier=17");
+            ensure(lines.any(|line| created(line) && line.ends_with(&end)), || {
+                format!("no line with {end}")
+            })
+        });
+    }
 
     let mut fourth = EchoClient::udp(&net.red, server.address()).expect("a socket");
     assert!(fourth.exchange("me too").is_err(), "a fourth connection");

@@ -16,7 +16,8 @@ CREATE TABLE standby (
     CHECK (peer IS NOT NULL OR listen IS NOT NULL)
 ) STRICT;
 
--- A row: each connection is logged.
+-- What is logged of each connection; without a row nothing is.
 CREATE TABLE session_log (
-    id INTEGER NOT NULL PRIMARY KEY CHECK (id = 1)
+    id   INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    what TEXT    NOT NULL
 ) STRICT;

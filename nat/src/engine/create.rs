@@ -403,6 +403,7 @@ impl Engine {
         let second = self.deadline(connection).second_up();
         self.wheel.arm(&mut self.connections.cold, connection, second);
         self.counters.created += 1;
+        self.log_session(connection, None);
         self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
     }
