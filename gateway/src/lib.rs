@@ -17,6 +17,7 @@ pub mod explain;
 mod manager;
 mod next_hops;
 mod plan;
+mod pool_watch;
 mod redistribute;
 pub mod render;
 mod server;

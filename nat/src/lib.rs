@@ -34,6 +34,7 @@ mod key;
 mod limits;
 mod mappings;
 mod policy;
+mod pools;
 mod ports;
 mod random;
 mod resolve;
@@ -57,6 +58,7 @@ pub use policy::{
     Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
     PortBlocks, PortChoice, PortForward, StaticNat, Timers,
 };
+pub use pools::{PoolKind, PoolUse, PoolView, PoolWatch};
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;

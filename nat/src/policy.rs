@@ -97,6 +97,18 @@ impl Policy {
         Ok(policy)
     }
 
+    /// VRF and position among the rules of that VRF of each masquerade rule, by VRF, with its index.
+    pub(crate) fn rule_positions(&self) -> Vec<(VrfId, usize, usize)> {
+        let of = |(vrf, indices): (&VrfId, &Vec<u32>)| {
+            let vrf = *vrf;
+            let indices = indices.clone().into_iter().enumerate();
+            indices.map(move |(position, index)| (vrf, position, index as usize))
+        };
+        let mut all: Vec<_> = self.by_vrf.iter().flat_map(of).collect();
+        all.sort_unstable();
+        all
+    }
+
     fn add_masquerade(&mut self, rule: Masquerade) -> Result<(), PolicyError> {
         let (vpc, (first, last)) = (rule.vpc, rule.ports);
         if rule.pool.is_empty() {

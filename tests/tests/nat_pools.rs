@@ -5,6 +5,7 @@ use std::time::Duration;
 use turnpike_tests::config::Memory;
 use turnpike_tests::topology::{RED_PUBLIC, SERVER, TENANT};
 use turnpike_tests::traffic::{EchoClient, EchoServer};
+use turnpike_tests::turnpiked::rows;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
@@ -56,6 +57,13 @@ fn ports_come_by_the_block_and_a_host_has_so_many_connections() {
             })
         });
     }
+
+    // The pool has a hundred blocks of TCP's and UDP's ports, of which the host has one.
+    eventually(SOON, || {
+        let shown = gateway.try_show("nat")?;
+        let blocks = rows(&shown["pools"]).iter().find(|row| row["vpc_name"] == "red" && row["kind"] == "blocks");
+        ensure(blocks.is_some_and(|row| row["used"] == 1 && row["capacity"] == 100), || shown.to_string())
+    });
 
     let mut fourth = EchoClient::udp(&net.red, server.address()).expect("a socket");
     assert!(fourth.exchange("me too").is_err(), "a fourth connection");

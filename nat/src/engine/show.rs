@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use super::Engine;
 use crate::connections::{Slot, protocol_name};
 use crate::entry::{ConnectionId, ConnectionState};
+use crate::pools::PoolUse;
 use crate::ports::BlockEvent;
 use crate::time::Tick;
 use crate::view::{ConnectionView, StateCounts, Stats, Tuple};
@@ -109,6 +110,11 @@ impl Engine {
             table_full: counters.table_full,
             handed_over: counters.handed_over,
         }
+    }
+
+    /// This worker's share of each pool.
+    pub fn pools(&self) -> Vec<PoolUse> {
+        self.ports.pool_use(&self.policy, self.clock.latest())
     }
 
     /// What became of a port block, in order; `None` once everything was told. Fetch them often: some thousands are kept,
