@@ -14,8 +14,8 @@ use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
     ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
     PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol,
-    Rib, Role, RouteTarget, RpkiCache, Segment, SessionLog, Standby, StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer,
-    Via, Vpc, VpcTimers, Vxlan,
+    Rib, Role, RouteTarget, RpkiCache, Segment, SessionLog, Standby, StandbyListen, StaticNat, StaticRoute, Timers,
+    UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 

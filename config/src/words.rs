@@ -1,6 +1,8 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role, SessionLog};
+use crate::model::{
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role, SessionLog,
+};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {

@@ -148,7 +148,10 @@ mod tests {
         };
         let news = watch.look(&[share(10), share(170), other]);
         assert_eq!(news.len(), 1);
-        assert_eq!((news[0].kind, news[0].used, news[0].capacity, news[0].percent), (PoolKind::Tcp, 180, 400, 85));
+        assert_eq!(
+            (news[0].kind, news[0].used, news[0].capacity, news[0].percent),
+            (PoolKind::Tcp, 180, 400, 85)
+        );
         assert_eq!(watch.pools().count(), 2);
         // A rule that is gone is forgotten.
         assert_eq!(watch.look(&[other]), []);

@@ -20,9 +20,21 @@ fn ports_in_use_and_all_that_there_are_of_each_rule_and_worker() {
     );
     let mut engine = worker(100, 0, 2, rules);
     for port in 0..3 {
-        send(&mut engine, &routes, 1, &build(&udp(("10.0.0.5", port), ("198.51.100.9", 53)), b""), NOW);
+        send(
+            &mut engine,
+            &routes,
+            1,
+            &build(&udp(("10.0.0.5", port), ("198.51.100.9", 53)), b""),
+            NOW,
+        );
     }
-    send(&mut engine, &routes, 1, &build(&echo("10.0.0.5", "198.51.100.9", 7, 8), b""), NOW);
+    send(
+        &mut engine,
+        &routes,
+        1,
+        &build(&echo("10.0.0.5", "198.51.100.9", 7, 8), b""),
+        NOW,
+    );
     let pools: Vec<_> = engine
         .pools()
         .into_iter()
@@ -58,12 +70,21 @@ fn blocks_are_in_use_until_their_quarantine_is_over() {
     let mut engine = engine(100, policy(vec![rule], vec![]));
     let blocks = |engine: &nat::Engine| {
         let pools = engine.pools();
-        let blocks = pools.iter().find(|pool| pool.kind == PoolKind::Blocks).expect("a pool of blocks");
+        let blocks = pools
+            .iter()
+            .find(|pool| pool.kind == PoolKind::Blocks)
+            .expect("a pool of blocks");
         (blocks.used, blocks.capacity)
     };
     assert_eq!(blocks(&engine), (0, 10));
     for host in ["10.0.0.5", "10.0.0.6"] {
-        send(&mut engine, &routes, 1, &build(&udp((host, 1), ("198.51.100.9", 53)), b""), NOW);
+        send(
+            &mut engine,
+            &routes,
+            1,
+            &build(&udp((host, 1), ("198.51.100.9", 53)), b""),
+            NOW,
+        );
     }
     assert_eq!(blocks(&engine), (2, 10));
     engine.expire(Millis(NOW.0 + 310_000), 10, &mut |_, _| {});
@@ -76,8 +97,14 @@ fn blocks_are_in_use_until_their_quarantine_is_over() {
 fn a_full_pool_recovers_at_once_when_ports_come_back() {
     let routes = routes();
     let mut engine = engine(100, policy(vec![masquerade(1, &["192.0.2.1"], (2000, 2009))], vec![]));
-    let mut open = |engine: &mut nat::Engine, port, now| {
-        send(engine, &routes, 1, &build(&udp(("10.0.0.5", port), ("198.51.100.9", 53)), b""), now)
+    let open = |engine: &mut nat::Engine, port, now| {
+        send(
+            engine,
+            &routes,
+            1,
+            &build(&udp(("10.0.0.5", port), ("198.51.100.9", 53)), b""),
+            now,
+        )
     };
     for port in 0..10 {
         assert!(matches!(open(&mut engine, port, NOW), Fate::Sent(..)));

@@ -59,7 +59,10 @@ fn a_session_is_told_when_it_is_made_and_when_it_has_ended() {
     };
     let ended = gone.ended.expect("its end");
     assert_eq!(SessionEvent { ended: None, ..gone }, expected);
-    assert_eq!((ended.reason, ended.packets, ended.bytes), (EndReason::Idle, [2, 1], [66, 28]));
+    assert_eq!(
+        (ended.reason, ended.packets, ended.bytes),
+        (EndReason::Idle, [2, 1], [66, 28])
+    );
 }
 
 #[test]

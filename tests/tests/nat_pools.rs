@@ -61,8 +61,13 @@ fn ports_come_by_the_block_and_a_host_has_so_many_connections() {
     // The pool has a hundred blocks of TCP's and UDP's ports, of which the host has one.
     eventually(SOON, || {
         let shown = gateway.try_show("nat")?;
-        let blocks = rows(&shown["pools"]).iter().find(|row| row["vpc_name"] == "red" && row["kind"] == "blocks");
-        ensure(blocks.is_some_and(|row| row["used"] == 1 && row["capacity"] == 100), || shown.to_string())
+        let blocks = rows(&shown["pools"])
+            .iter()
+            .find(|row| row["vpc_name"] == "red" && row["kind"] == "blocks");
+        ensure(
+            blocks.is_some_and(|row| row["used"] == 1 && row["capacity"] == 100),
+            || shown.to_string(),
+        )
     });
 
     let mut fourth = EchoClient::udp(&net.red, server.address()).expect("a socket");

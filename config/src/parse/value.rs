@@ -12,8 +12,8 @@ use toml::de::DeValue;
 
 use crate::fault::Fault;
 use crate::model::{
-    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol, SessionLog,
-    Role,
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
+    Role, SessionLog,
 };
 use crate::words::{DeadEnd, Word};
 

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
 use crate::model::{
-    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, SessionLog, StaticRoute, Timers, Vpc,
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, SessionLog, StaticRoute,
+    Timers, Vpc,
 };
 use crate::words::Word;
 

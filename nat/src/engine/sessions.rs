@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use net::VrfId;
 
 use super::Engine;
-use crate::view::Tuple;
 use crate::verdict::EndReason;
+use crate::view::Tuple;
 
 /// Most events kept for a caller who does not fetch them.
 const EVENTS: usize = 4096;
