@@ -773,6 +773,7 @@ fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
     let behavior = sample::select(vec![
         (Mapping::PerConnection, Filtering::AddressAndPortDependent),
         (Mapping::EndpointIndependent, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::AddressDependent),
         (Mapping::EndpointIndependent, Filtering::EndpointIndependent),
     ]);
     let choice = (any::<bool>(), any::<bool>(), 0..3_u8, 1..500_u16, 1..9_u16, 0..900_u32).prop_map(

@@ -70,6 +70,7 @@ impl Word for Mapping {
 impl Word for Filtering {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("address-and-port-dependent", Self::AddressAndPortDependent),
+        ("address-dependent", Self::AddressDependent),
         ("endpoint-independent", Self::EndpointIndependent),
     ];
 }

@@ -182,6 +182,7 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                     },
                     filtering: match rule.filtering {
                         config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+                        config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
                         config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
                     },
                     strict_pairing: rule.pairing == config::Pairing::Strict,

@@ -32,7 +32,7 @@ pub(crate) use tcp::TcpMemory;
 
 use std::sync::Arc;
 
-use net::{Drop, Generation, protocol, tcp_flag};
+use net::{Drop, Generation, VrfId, protocol, tcp_flag};
 
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
@@ -40,7 +40,7 @@ use crate::eviction::{Queues, Worth};
 use crate::journal::Journal;
 use crate::key::{FlowKey, Secret};
 use crate::limits::Meter;
-use crate::mappings::Mappings;
+use crate::mappings::{Mappings, Outside};
 use crate::policy::Policy;
 use crate::ports::{Lease, Ports, Slice};
 use crate::random::Random;
@@ -181,6 +181,7 @@ impl Engine {
             set_aside: Vec::new(),
         };
         engine.ports.follow(&policy);
+        engine.follow_contacts(policy.filters_by_address());
         Ok(engine)
     }
 
@@ -200,6 +201,7 @@ impl Engine {
             return;
         }
         self.ports.follow(&policy);
+        self.follow_contacts(policy.filters_by_address());
         self.policy = policy;
         self.policy_number = self.policy_number.wrapping_add(1);
     }
@@ -430,6 +432,9 @@ impl Engine {
         if state != ConnectionState::Unreplied {
             self.changed(connection);
         }
+        if let Some((outside, remote)) = self.contact_of(connection) {
+            self.mappings.part(outside, remote);
+        }
         self.queues.leave(&mut self.connections.cold, connection);
         self.connections.ways.clear(connection);
         if std::mem::take(&mut self.connections.cold[connection as usize].counted) {
@@ -452,6 +457,36 @@ impl Engine {
                 .for_each(|entry| entry.state = ConnectionState::Zombie);
         } else {
             self.free(connection);
+        }
+    }
+
+    /// The public port that a connection shares, and the address outside that it is with.
+    fn contact_of(&self, connection: u32) -> Option<(Outside, u32)> {
+        let cold = &self.connections.cold[connection as usize];
+        if !cold.shared {
+            return None;
+        }
+        let [original, reply] = self.connections.pair(connection);
+        let from_outside = if original.key.vrf() == VrfId::DEFAULT {
+            original
+        } else {
+            reply
+        };
+        let outside = (cold.pool, original.key.protocol(), cold.port);
+        Some((outside, from_outside.key.source()))
+    }
+
+    /// Keeps who mappings have connections with, if the policy asks for it: once it does, of all that there are.
+    fn follow_contacts(&mut self, keep: bool) {
+        if !self.mappings.keep_contacts(keep) {
+            return;
+        }
+        for connection in 0..self.connections.slots() {
+            if self.connections.cold[connection as usize].slot == Slot::Live
+                && let Some((outside, remote)) = self.contact_of(connection)
+            {
+                self.mappings.meet(outside, remote);
+            }
         }
     }
 

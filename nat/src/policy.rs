@@ -109,6 +109,12 @@ impl Policy {
         all
     }
 
+    /// True if some pool lets in by address.
+    pub(crate) fn filters_by_address(&self) -> bool {
+        let mut filtering = self.rules.iter().map(|rule| rule.options.filtering);
+        filtering.any(|filtering| filtering == Filtering::AddressDependent)
+    }
+
     fn add_masquerade(&mut self, rule: Masquerade) -> Result<(), PolicyError> {
         let (vpc, (first, last)) = (rule.vpc, rule.ports);
         if rule.pool.is_empty() {
@@ -117,7 +123,7 @@ impl Policy {
         if first == 0 || first > last {
             return Err(PolicyError::PortRange { vpc, first, last });
         }
-        if rule.options.filtering == Filtering::EndpointIndependent
+        if rule.options.filtering != Filtering::AddressAndPortDependent
             && rule.options.mapping != Mapping::EndpointIndependent
         {
             return Err(PolicyError::Filtering(vpc));

@@ -151,6 +151,8 @@ pub enum Mapping {
 pub enum Filtering {
     /// Nobody: only those who were sent to answer.
     AddressAndPortDependent,
+    /// Whoever has a connection with it, from any port of the same address.
+    AddressDependent,
     /// Everybody.
     EndpointIndependent,
 }

@@ -9,6 +9,7 @@ use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::key::FlowKey;
 use crate::mappings::Inside;
+use crate::policy::{Filtering, MasqueradeRule};
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
@@ -143,10 +144,22 @@ impl Engine {
             (lease.address, lease.port) == (destination, destination_port)
                 && protocol != protocol::ICMP
                 && rule.is_some_and(|(_, rule)| {
-                    rule.lets_in() && rule.offers_to(inside.address, destination, destination_port)
+                    self.lets_in(rule, lease, packet) && rule.offers_to(inside.address, destination, destination_port)
                 })
         };
         Ok(mapping.filter(open).map(|(inside, lease)| (inside, Some(lease))))
+    }
+
+    /// True if the source of a packet may open a connection to a mapped port (RFC 4787 section 5).
+    fn lets_in(&self, rule: &MasqueradeRule, lease: &Lease, packet: &NewPacket) -> bool {
+        match rule.options.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressAndPortDependent => false,
+            Filtering::AddressDependent => {
+                let outside = (lease.pool, packet.protocol, lease.port);
+                self.mappings.has_met(outside, packet.source)
+            }
+        }
     }
 
     /// From a VPC: translated statically or masqueraded when it leaves for the fabric, and when static NAT shows it to
@@ -385,6 +398,9 @@ impl Engine {
         };
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
+        }
+        if let Some((outside, remote)) = self.contact_of(connection) {
+            self.mappings.meet(outside, remote);
         }
         self.connections.note_ways(connection, stamp);
         for (key, at) in [

@@ -131,7 +131,11 @@ impl Engine {
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
             && self.queues.queued(&self.connections.cold) == [0, 0]
-            && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
+            && (
+                self.mappings.len(),
+                self.mappings.contacts(),
+                self.ports.blocks_in_use(),
+            ) == (0, 0, 0)
             && self.meter.is_empty()
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
