@@ -1,6 +1,7 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
 mod dump;
+mod nat;
 mod policy;
 mod standby;
 
@@ -30,6 +31,7 @@ use crate::api::{
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
+use crate::pool_watch::Pools;
 use crate::standby::Standby;
 
 /// Rows of one answer, at most, unless the client says otherwise.
@@ -48,6 +50,7 @@ pub(crate) struct Shared {
     pub(crate) fpm: Option<FpmServer>,
     pub(crate) speaker: Option<Arc<bgp::Speaker>>,
     pub(crate) standby: Standby,
+    pub(crate) pools: Pools,
     pub(crate) manager: mpsc::Sender<Query>,
     pub(crate) started: std::time::Instant,
 }
@@ -114,6 +117,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/nat", get(nat::show))
         .route("/v1/standby", get(standby::show))
         .route("/v1/standby/takeover", post(standby::takeover))
         .route("/v1/explain/route", get(explain_route))

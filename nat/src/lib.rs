@@ -34,6 +34,7 @@ mod key;
 mod limits;
 mod mappings;
 mod policy;
+mod pools;
 mod ports;
 mod random;
 mod resolve;
@@ -49,7 +50,7 @@ mod ways;
 mod wheel;
 
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
+pub use engine::{Ended, Engine, EngineConfig, EngineError, NotRestored, Segment, SessionEvent};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;
@@ -57,6 +58,7 @@ pub use policy::{
     Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
     PortBlocks, PortChoice, PortForward, StaticNat, Timers,
 };
+pub use pools::{PoolKind, PoolUse, PoolView, PoolWatch};
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;

@@ -9,6 +9,7 @@ use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::key::FlowKey;
 use crate::mappings::Inside;
+use crate::policy::{Filtering, MasqueradeRule};
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
@@ -144,10 +145,22 @@ impl Engine {
             (lease.address, lease.port) == (destination, destination_port)
                 && protocol != protocol::ICMP
                 && rule.is_some_and(|(_, rule)| {
-                    rule.lets_in() && rule.offers_to(inside.address, destination, destination_port)
+                    self.lets_in(rule, lease, packet) && rule.offers_to(inside.address, destination, destination_port)
                 })
         };
         Ok(mapping.filter(open).map(|(inside, lease)| (inside, Some(lease))))
+    }
+
+    /// True if the source of a packet may open a connection to a mapped port (RFC 4787 section 5).
+    fn lets_in(&self, rule: &MasqueradeRule, lease: &Lease, packet: &NewPacket) -> bool {
+        match rule.options.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressAndPortDependent => false,
+            Filtering::AddressDependent => {
+                let outside = (lease.pool, packet.protocol, lease.port);
+                self.mappings.has_met(outside, packet.source)
+            }
+        }
     }
 
     /// From a VPC: translated statically or masqueraded when it leaves for the fabric, and when static NAT shows it to
@@ -412,6 +425,9 @@ impl Engine {
     ) -> EntryRef {
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
+            if let Some((outside, remote)) = self.contact_of(connection) {
+                self.mappings.meet(outside, remote);
+            }
         }
         let entries = &self.connections.entries;
         let original = self.table.hash(&packet.key());
@@ -429,6 +445,7 @@ impl Engine {
             self.meter_open(connection, tick);
         }
         self.counters.created += 1;
+        self.log_session(connection, None);
         self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
     }
