@@ -25,7 +25,6 @@ use crate::plan::{self, PlannedInterface};
 use crate::pool_watch::{self, Pools};
 use crate::server::{self, Shared, SocketFile};
 use crate::session_log;
-use crate::session_log;
 use crate::speaker;
 use crate::standby::Standby;
 use crate::survival;

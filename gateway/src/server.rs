@@ -1,8 +1,8 @@
 //! The API: JSON over HTTP on a Unix socket, readable by whoever may open the socket (root).
 
 mod dump;
-mod nat;
 mod policy;
+mod pools;
 mod standby;
 
 use std::collections::HashMap;
@@ -117,7 +117,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
-        .route("/v1/nat", get(nat::show))
+        .route("/v1/nat", get(pools::show))
         .route("/v1/standby", get(standby::show))
         .route("/v1/standby/takeover", post(standby::takeover))
         .route("/v1/explain/route", get(explain_route))
