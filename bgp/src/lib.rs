@@ -40,4 +40,7 @@ pub use family::Family;
 pub use io::{Deferral, Event, Feedback, NextHopAnswers, Speaker, peer_info, session_config};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use role::Role;
-pub use view::{FamilyCounters, NotificationView, PathView, PeerView, RouteView, State};
+pub use view::{
+    DecidedWhy, FamilyCounters, NextHopWhy, NotificationView, PathView, PathWhy, PeerView, PolicyWhy, RouteView,
+    RouteWhy, State, ToldWhy,
+};

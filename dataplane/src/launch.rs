@@ -324,7 +324,7 @@ impl Opened {
                     handovers,
                     commands,
                 },
-                reader: wiring.reader.clone(),
+                reader: wiring.reader.named(&thread_name(worker)),
                 poll: self.config.poll,
                 epoch,
             });
@@ -357,19 +357,20 @@ impl Opened {
             })?;
         }
         for (worker, core) in made.into_iter().zip(cores) {
-            dataplane.spawn(
-                format!("tp-worker-{}", worker.pipeline.index),
-                &wiring.events,
-                move |stop| {
-                    let thread = eal.register_thread()?;
-                    thread.pin_to_core(core)?;
-                    worker.run(stop);
-                    Ok(())
-                },
-            )?;
+            dataplane.spawn(thread_name(worker.pipeline.index), &wiring.events, move |stop| {
+                let thread = eal.register_thread()?;
+                thread.pin_to_core(core)?;
+                worker.run(stop);
+                Ok(())
+            })?;
         }
         Ok(dataplane)
     }
+}
+
+/// What a worker's thread is called, by the kernel and where it is told of.
+fn thread_name(worker: u16) -> String {
+    format!("tp-worker-{worker}")
 }
 
 fn open_port(eal: &Eal, pool: &Mempool, spec: &PortSpec, queues: u16) -> Result<OpenPort, Error> {

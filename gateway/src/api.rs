@@ -19,6 +19,7 @@ pub struct Summary {
     pub uptime_seconds: u64,
     pub ports: Vec<PortView>,
     pub workers: Vec<WorkerView>,
+    pub stall: Option<crate::watchdog::StallView>,
     pub host: HostView,
     pub vpcs: Vec<VpcView>,
     pub bgp: BgpSummary,
@@ -140,6 +141,7 @@ pub struct KernelSummary {
     pub pending: usize,
     pub refused: usize,
     pub held: usize,
+    pub inexpressible: usize,
 }
 
 /// `show bgp`.
@@ -159,6 +161,24 @@ pub struct Bgp {
     pub awaited: Vec<std::net::IpAddr>,
     pub peers: Vec<PeerView>,
     pub routes: Vec<bgp::RouteView>,
+}
+
+/// `show bgp why`.
+#[derive(Debug, Serialize)]
+pub struct BgpWhy {
+    /// What the speaker knows.
+    #[serde(flatten)]
+    pub why: bgp::RouteWhy,
+    /// The routes of every source to the prefix, and which one forwards.
+    pub rib: Vec<RouteRow>,
+    /// The newest published generation.
+    pub generation: u64,
+    /// That generation has the prefix as the RIB has it; nothing if a longer prefix holds its first address.
+    pub published: Option<bool>,
+    /// The generation that each worker was last seen at.
+    pub workers: Vec<u64>,
+    /// What became of the route in the kernel.
+    pub kernel: netlink_sync::RouteState,
 }
 
 /// `bgp refresh`.
@@ -228,6 +248,7 @@ pub struct Generations {
     pub revision: Revision,
     pub workers_seen: Vec<u64>,
     pub batches: crate::batch::BatchesView,
+    pub stalls: crate::watchdog::StallsView,
     pub history: Vec<GenerationView>,
 }
 

@@ -18,6 +18,7 @@ mod manager;
 mod next_hops;
 mod plan;
 mod pool_watch;
+mod publisher;
 mod redistribute;
 pub mod render;
 mod server;
@@ -25,5 +26,6 @@ mod session_log;
 mod speaker;
 mod standby;
 mod survival;
+pub mod watchdog;
 
 pub use error::Error;

@@ -171,6 +171,13 @@ enum ShowBgp {
         #[command(flatten)]
         output: Output,
     },
+    /// Why the route to a prefix is what it is: what decided about each path, whether it forwards, and who is told.
+    Why {
+        /// The prefix, exactly.
+        prefix: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Args)]
@@ -336,6 +343,13 @@ fn request(show: &Show) -> (String, bool, Render) {
             let limit = limit.map(|limit| limit.to_string());
             let query = query(&[("prefix", prefix.as_ref()), ("limit", limit.as_ref())]);
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
+        }
+        Show::Bgp {
+            what: Some(ShowBgp::Why { prefix, output }),
+            ..
+        } => {
+            let query = query(&[("prefix", Some(prefix))]);
+            (format!("/v1/bgp/why{query}"), output.json, render::bgp_why)
         }
         Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
         Show::Bmp(output) => ("/v1/bmp".to_owned(), output.json, render::bmp),
