@@ -4,6 +4,7 @@
 //! A task of its own takes the events from the workers' rings: a log that is slow makes rings full and events lost, which
 //! are counted, and nothing else wait.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use config::SessionLog;
@@ -37,24 +38,34 @@ pub(crate) async fn run(mut rings: Vec<SessionRing>, what: SessionLog) {
 fn log(event: &SessionEvent, what: SessionLog) {
     let (original, translated) = (&event.original, &event.translated);
     let destinations = what == SessionLog::Destinations;
-    let destination = destinations.then(|| tracing::field::display(original.destination));
-    let post_destination = destinations.then(|| tracing::field::display(translated.destination));
+    // IPv6 to IPv6 has no event in the registry.
+    let nat_event = match (event.ended.is_some(), original.source.is_ipv4()) {
+        (false, true) => "nat44-session-create",
+        (true, true) => "nat44-session-delete",
+        (false, false) => "nat66-session-create",
+        (true, false) => "nat66-session-delete",
+    };
+    let v4 = |address: IpAddr| address.is_ipv4().then(|| tracing::field::display(address));
+    let v6 = |address: IpAddr| address.is_ipv6().then(|| tracing::field::display(address));
+    let destination = destinations.then_some(original.destination);
+    let post_destination = destinations.then_some(translated.destination);
     tracing::info!(
         target: "nat::session",
-        nat_event = match event.ended {
-            None => "nat44-session-create",
-            Some(_) => "nat44-session-delete",
-        },
+        nat_event,
         vrf = %event.vrf,
         protocol_identifier = event.protocol,
         nat_originating_address_realm = if event.from_inside { "private" } else { "public" },
-        source_ipv4_address = %original.source,
+        source_ipv4_address = v4(original.source),
+        source_ipv6_address = v6(original.source),
         source_transport_port = original.source_port,
-        post_nat_source_ipv4_address = %translated.source,
+        post_nat_source_ipv4_address = v4(translated.source),
+        post_nat_source_ipv6_address = v6(translated.source),
         post_napt_source_transport_port = translated.source_port,
-        destination_ipv4_address = destination,
+        destination_ipv4_address = destination.and_then(v4),
+        destination_ipv6_address = destination.and_then(v6),
         destination_transport_port = destinations.then_some(original.destination_port),
-        post_nat_destination_ipv4_address = post_destination,
+        post_nat_destination_ipv4_address = post_destination.and_then(v4),
+        post_nat_destination_ipv6_address = post_destination.and_then(v6),
         post_napt_destination_transport_port = destinations.then_some(translated.destination_port),
         flow_end_reason = event.ended.map(|ended| end_reason(ended.reason)),
         initiator_packets = event.ended.map(|ended| ended.packets[0]),

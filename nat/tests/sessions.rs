@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use nat::{EndReason, Engine, Millis, SessionEvent, Tuple};
 use net::VrfId;
@@ -25,7 +25,7 @@ fn events(engine: &mut Engine) -> Vec<SessionEvent> {
 }
 
 fn tuple(source: (&str, u16), destination: (&str, u16)) -> Tuple {
-    let address = |text: &str| text.parse::<Ipv4Addr>().expect("an address");
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     Tuple {
         source: address(source.0),
         source_port: source.1,

@@ -255,7 +255,7 @@ impl Pipeline {
             return self.decapsulate(tables, mbuf, origin.l3, &ip, sorted);
         }
         let meta = origin.meta_v4(ip);
-        if ip.fragment != FragmentPart::Whole && tables.nat().gathers(origin.vrf, ip.destination) {
+        if ip.fragment != FragmentPart::Whole && tables.nat().gathers(origin.vrf, ip.destination.into()) {
             return self.gather_v4(tables, mbuf, meta);
         }
         self.walk_v4(tables, Packet { mbuf, meta });
@@ -343,14 +343,20 @@ fn is_tunnel(tables: &Tables, ip: &V4, origin: &Origin) -> bool {
 
 #[inline(always)]
 fn push_v6(v6: &mut Burst<V6>, mbuf: Mbuf, ip: V6, origin: &Origin) {
-    let hash = flow_hash(
+    let hash = hash_v6(&ip);
+    v6.push(mbuf, origin.meta(ip, hash));
+}
+
+/// [`flow_hash`] of an IPv6 packet.
+#[inline(always)]
+pub(super) fn hash_v6(ip: &V6) -> u32 {
+    flow_hash(
         fold(ip.source),
         fold(ip.destination),
         ip.protocol,
         ip.source_port,
         ip.destination_port,
-    );
-    v6.push(mbuf, origin.meta(ip, hash));
+    )
 }
 
 /// [`flow_hash`] of what a connection is found by.

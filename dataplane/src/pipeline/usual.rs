@@ -15,7 +15,7 @@ use rib::{Adjacency, Lookup, Tables};
 use super::classify::{Gate, Origin, hash_of};
 use super::egress::{Run, decrement_ttl, readdress_v4};
 use super::v4::is_complete;
-use super::{BURST, Packet, Packet4, Packets, Pipeline};
+use super::{BURST, HandedOver, Packet, Packet4, Packets, Pipeline};
 
 /// Origins in one burst, at most: that of the port, and for each frame one by its tag and one by its tunnel.
 const ORIGINS: usize = 2 * BURST + 1;
@@ -279,8 +279,8 @@ impl Pipeline {
         let new = NewPacket {
             vrf: key.vrf(),
             protocol: key.protocol(),
-            source: key.source(),
-            destination: key.destination(),
+            source: key.source().into(),
+            destination: key.destination().into(),
             source_port: key.source_port(),
             destination_port: key.destination_port(),
             tcp_flags: usual.tcp_flags,
@@ -299,7 +299,7 @@ impl Pipeline {
             Verdict::Forward => self.send_on_usual(tables, mbuf, usual, route.next_hop, origins, run),
             Verdict::HandOver(worker) => {
                 if let Some(packet) = self.general_v4(mbuf, origin) {
-                    self.hand_over(packet, worker);
+                    self.hand_over(HandedOver::V4(packet), worker);
                 }
             }
             Verdict::Drop(reason) => self.refuse_usual(tables, mbuf, origin, reason),

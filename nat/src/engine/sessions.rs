@@ -90,7 +90,7 @@ impl Engine {
         let [original, reply] = self.connections.pair(connection);
         let (original_tuple, translated) = self.tuples(connection);
         let event = SessionEvent {
-            vrf: self.connections.subscriber(connection).vrf,
+            vrf: self.subscriber(connection).vrf,
             protocol: original.key.protocol(),
             original: original_tuple,
             translated,

@@ -1,10 +1,9 @@
 //! What an operator sees of the engine.
 
-use std::net::Ipv4Addr;
-
 use super::Engine;
 use crate::connections::{Slot, protocol_name};
 use crate::entry::{ConnectionId, ConnectionState};
+use crate::flow::Flow;
 use crate::pools::PoolUse;
 use crate::ports::BlockEvent;
 use crate::time::Tick;
@@ -61,21 +60,9 @@ impl Engine {
 
     /// Packets of the original direction as they arrive, and as they leave.
     pub(super) fn tuples(&self, connection: u32) -> (Tuple, Tuple) {
-        let original = &self.connections.pair(connection)[0];
-        let (key, rewrite) = (&original.key, &original.rewrite);
-        let arriving = Tuple {
-            source: Ipv4Addr::from(key.source()),
-            source_port: key.source_port(),
-            destination: Ipv4Addr::from(key.destination()),
-            destination_port: key.destination_port(),
-        };
-        let leaving = Tuple {
-            source: Ipv4Addr::from(rewrite.source()),
-            source_port: rewrite.source_port(),
-            destination: Ipv4Addr::from(rewrite.destination()),
-            destination_port: rewrite.destination_port(),
-        };
-        (arriving, leaving)
+        let [original, reply] = self.connections.pair(connection);
+        let leaving = self.flow_of(&reply.key).reversed();
+        (tuple(self.flow_of(&original.key)), tuple(leaving))
     }
 
     /// Counters.
@@ -136,9 +123,19 @@ impl Engine {
                 self.mappings.contacts(),
                 self.ports.blocks_in_use(),
             ) == (0, 0, 0)
+            && self.book.len() == 0
             && self.meter.is_empty()
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)
+    }
+}
+
+fn tuple(flow: Flow) -> Tuple {
+    Tuple {
+        source: flow.source.ip(),
+        source_port: flow.source_port,
+        destination: flow.destination.ip(),
+        destination_port: flow.destination_port,
     }
 }

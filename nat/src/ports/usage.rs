@@ -11,8 +11,9 @@ impl Ports {
     pub(crate) fn pool_use(&self, policy: &Policy, now: Tick) -> Vec<PoolUse> {
         let mut all = Vec::new();
         for (vrf, position, index) in policy.rule_positions() {
-            let (rule, numbers) = (&policy.rules()[index], &self.pools[index]);
-            let Some((first, last)) = self.slice.slots_of(rule.ports) else {
+            let (rule, pool) = (&policy.rules()[index], &self.pools[index]);
+            let numbers = &pool.numbers;
+            let Some((first, last)) = pool.slots else {
                 continue;
             };
             let capacity = numbers.len() as u32 * (u32::from(last - first) + 1);
