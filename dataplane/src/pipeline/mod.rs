@@ -235,6 +235,8 @@ impl Pipeline {
         }
         sorted.origins.clear();
         let mut ingress = Ingress::of(tables, port, &mut sorted.origins);
+        let Sorted { usual, origins, .. } = &mut *sorted;
+        usual.take(received, |mbuf| ingress.usual(tables, mbuf, origins));
         for mbuf in received.drain(..) {
             self.classify(tables, &mut ingress, mbuf, sorted);
         }
