@@ -10,15 +10,16 @@ use rustbgpd_wire as library;
 use super::{Attributes, Context, EncodeError, HEADER, LENGTH_AT, NextHop, Nlri, PathAttribute};
 use crate::Family;
 
-/// Optional, with a length of two octets.
-const FLAGS: u8 = 0x90;
+const OPTIONAL: u8 = 0x80;
+/// The length has two octets.
+const EXTENDED: u8 = 0x10;
 const MP_REACH_NLRI: u8 = 14;
 const MP_UNREACH_NLRI: u8 = 15;
 /// ORIGINATOR_ID: attributes of lower type codes are written before those of reflected routes.
 const ORIGINATOR_ID: u8 = 9;
 /// Octets of an UPDATE that are not attributes and not NLRI.
 const OVERHEAD: usize = HEADER + 4;
-/// Octets of MP_UNREACH_NLRI around its prefixes: flags, type, length, AFI, SAFI.
+/// Most octets of MP_UNREACH_NLRI around its prefixes: flags, type, length, AFI, SAFI.
 const UNREACH_OVERHEAD: usize = 4 + 3;
 
 /// Writes announcements of `prefixes`, all of one family, behind what is in `out`, in as few messages as they need; returns
@@ -53,8 +54,7 @@ pub fn write_announcement(
             out.put_u16(0);
             if let Some(reach) = &reach {
                 // RFC 7606 section 5.1: it is the first attribute.
-                out.put_slice(&[FLAGS, MP_REACH_NLRI]);
-                out.put_u16((reach.len() + octets(chunk, with_ids)) as u16);
+                attribute(out, MP_REACH_NLRI, reach.len() + octets(chunk, with_ids));
                 out.put_slice(reach);
                 chunk.iter().for_each(|nlri| put(out, nlri, with_ids));
             }
@@ -85,11 +85,13 @@ pub fn write_withdrawal(prefixes: &[Nlri], context: &Context, out: &mut BytesMut
                 out.put_u16(0);
             } else {
                 out.put_u16(0);
-                out.put_u16((UNREACH_OVERHEAD + octets) as u16);
-                out.put_slice(&[FLAGS, MP_UNREACH_NLRI]);
-                out.put_u16((octets + 3) as u16);
+                let attributes_at = out.len();
+                out.put_u16(0);
+                attribute(out, MP_UNREACH_NLRI, octets + 3);
                 out.put_slice(&family(false));
                 chunk.iter().for_each(|nlri| put(out, nlri, with_ids));
+                let length = out.len() - attributes_at - 2;
+                set_length(out, attributes_at, length);
             }
         });
     }
@@ -172,6 +174,17 @@ fn reach(next_hop: NextHop, v4: bool) -> Vec<u8> {
     reach.extend(addresses);
     reach.push(0);
     reach
+}
+
+/// Writes the header of an optional attribute with a value of so many octets.
+fn attribute(out: &mut BytesMut, code: u8, length: usize) {
+    match u8::try_from(length) {
+        Ok(length) => out.put_slice(&[OPTIONAL, code, length]),
+        Err(_) => {
+            out.put_slice(&[OPTIONAL | EXTENDED, code]);
+            out.put_u16(length as u16);
+        }
+    }
 }
 
 /// AFI and SAFI of a unicast family.
