@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use crate::fault::Fault;
 use crate::model::{
     Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
-    Role, SendPaths,
+    Role, SendPaths, SessionLog,
 };
 use crate::words::{DeadEnd, Word};
 
@@ -295,7 +295,8 @@ from_word!(
     DeadEnd,
     Mapping,
     Filtering,
-    Pairing
+    Pairing,
+    SessionLog
 );
 
 /// Enumerations whose words are `net`'s.

@@ -77,6 +77,7 @@ tables! {
     PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
     PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
     STANDBY "standby" ("id") ("peer" "listen" "primary_address");
+    SESSION_LOG "session_log" ("id") ("what");
     VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 
