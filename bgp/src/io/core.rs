@@ -1,6 +1,6 @@
 //! The task that owns the RIB: takes what peers learn, yields events, answers questions, applies configurations.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -20,6 +20,7 @@ use super::unnumbered::{self, Found};
 use super::{Event, Feedback};
 use crate::bfd::{Bfd, BfdState, Wanted};
 use crate::bmp::{self, BmpView, Counts, Ended, Identity, Request, Stations, Watched};
+use crate::evpn::{Evpn, EvpnState};
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::{Delivery, Rib};
@@ -27,7 +28,8 @@ use crate::rpki::{Caches, RpkiState};
 use crate::session::{Ending, State as SessionState};
 use crate::wire::{Cease, Context, Notification};
 use crate::{
-    Error, Family, NotificationView, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig, State,
+    Error, Family, FamilyCounters, NotificationView, PeerConfig, PeerView, RestartMode, Role, RouteView, SpeakerConfig,
+    State,
 };
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
@@ -49,6 +51,7 @@ pub(super) enum Command {
     Snapshot(Table, oneshot::Sender<Snapshot>),
     Rpki(oneshot::Sender<RpkiState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
+    Evpn(oneshot::Sender<EvpnState>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -98,6 +101,9 @@ struct Handle {
 pub(super) struct Core {
     config: SpeakerConfig,
     rib: Rib,
+    evpn: Evpn,
+    /// Next hops that each of the two wants to know of.
+    next_hops: [BTreeSet<IpAddr>; 2],
     peers: BTreeMap<IpAddr, Handle>,
     tasks: JoinSet<()>,
     next_serial: u64,
@@ -151,6 +157,8 @@ impl Core {
             gate: Gate::new(deferral.is_none().into()),
             deferral,
             rib: Rib::new(config.asn, config.router_id, config.vrf),
+            evpn: Evpn::new(config.asn, config.router_id),
+            next_hops: Default::default(),
             peers: BTreeMap::new(),
             tasks: JoinSet::new(),
             next_serial: 0,
@@ -213,6 +221,7 @@ impl Core {
                 Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
                 Turn::Command(Some(Command::Rpki(reply))) => drop(reply.send(self.caches.view())),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
+                Turn::Command(Some(Command::Evpn(reply))) => drop(reply.send(self.evpn.view())),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
                 }
@@ -241,10 +250,15 @@ impl Core {
                 Turn::Rpki => self.validate(),
                 Turn::Feedback(Feedback::NextHops(answers)) => {
                     self.rib.next_hops_are(&answers);
+                    self.evpn.next_hops_are(&answers);
                     self.flush();
                 }
                 Turn::Feedback(Feedback::Offers(offers)) => {
                     self.rib.offer(offers);
+                    self.flush();
+                }
+                Turn::Feedback(Feedback::VrfOffers(offers)) => {
+                    self.evpn.offer(offers);
                     self.flush();
                 }
                 Turn::Feedback(Feedback::Carried(routes)) => {
@@ -286,7 +300,8 @@ impl Core {
                 // They may have changed since the session's task was started.
                 info.import.clone_from(&handle.config.import);
                 info.export.clone_from(&handle.config.export);
-                let queue = self.rib.peer_up(info);
+                let queue = self.rib.peer_up(info.clone());
+                self.evpn.peer_up(&Arc::new(info), &queue);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
                 self.collectors.peer_up(watched);
@@ -299,16 +314,21 @@ impl Core {
                     self.end_deferral();
                 }
             }
-            News::Update(update) => {
+            News::Update(mut update) => {
                 let end_of_rib = update.end_of_rib;
-                let excess = self.rib.update(peer, update).err();
+                self.evpn.update(peer, std::mem::take(&mut update.evpn));
+                if end_of_rib == Some(Family::L2vpnEvpn) {
+                    self.evpn.sweep(peer);
+                }
+                let excess = self.rib.update(peer, update).is_err();
                 if let Some(max) = handle.config.max_prefixes {
-                    let received = self.rib.received(peer);
+                    let received = self.rib.received(peer).saturating_add(self.evpn.received(peer));
+                    let excess = excess || received > max.limit;
                     if received >= max.warn && !handle.warned {
                         warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
                     }
                     handle.warned = received >= max.warn;
-                    if excess.is_some() {
+                    if excess {
                         warn!(%peer, received, limit = max.limit, "too many prefixes");
                         // A task that has ended needs no order.
                         let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
@@ -317,13 +337,18 @@ impl Core {
                 if let Some(family) = end_of_rib {
                     self.held.push(Event::EndOfRib { peer, family });
                     self.flush();
-                    self.collectors.end_of_rib(peer, family);
+                    if family != Family::L2vpnEvpn {
+                        self.collectors.end_of_rib(peer, family);
+                    }
                     if let Some(deferral) = &mut self.deferral {
                         deferral.end_of_rib(peer, family);
                         self.end_deferral();
                     }
                 }
             }
+            News::Refresh(Family::L2vpnEvpn) => self.evpn.refresh(peer),
+            News::RefreshBegins(Family::L2vpnEvpn) => self.evpn.refresh_begins(peer),
+            News::RefreshEnds(Family::L2vpnEvpn) => self.evpn.refresh_ends(peer),
             News::Refresh(family) => self.rib.refresh(peer, family),
             News::RefreshBegins(family) => self.rib.refresh_begins(peer, family),
             News::RefreshEnds(family) => self.rib.refresh_ends(peer, family),
@@ -336,11 +361,17 @@ impl Core {
             News::LongLived(families) => {
                 info!(%peer, ?families, "routes of the peer, which is still away, are a last resort from here on");
                 self.rib.long_lived(peer, &families);
+                if families.contains(&Family::L2vpnEvpn) {
+                    self.evpn.long_lived(peer);
+                }
             }
             News::StaleExpired(families) => {
                 info!(%peer, ?families, "routes that the restarted peer did not tell again are withdrawn");
                 self.rib.stale_expired(peer, &families);
-                handle.kept = self.rib.is_known(peer);
+                if families.contains(&Family::L2vpnEvpn) {
+                    self.evpn.sweep(peer);
+                }
+                handle.kept = self.rib.is_known(peer) || self.evpn.is_known(peer);
                 self.forget(peer);
             }
         }
@@ -388,6 +419,11 @@ impl Core {
         } else {
             self.rib.peer_restarts(peer, kept);
         }
+        if kept.contains(&Family::L2vpnEvpn) {
+            self.evpn.peer_restarts(peer);
+        } else {
+            self.evpn.peer_down(peer);
+        }
         self.flush();
         self.collectors.peer_down(peer, ended);
         let kept = kept.to_vec();
@@ -401,7 +437,8 @@ impl Core {
         } else {
             self.rib.watch(false);
         }
-        let changes = self.rib.take_changes();
+        let mut changes = self.rib.take_changes();
+        changes.extend(self.evpn.take_changes());
         for batch in batches(changes) {
             self.routes.0 += 1;
             self.pending.push_back(Event::Routes(batch));
@@ -410,11 +447,24 @@ impl Core {
         if !held.is_empty() {
             self.deliveries.push_back((self.routes.0, held));
         }
-        self.pending.extend(self.rib.wanted_next_hops().map(Event::NextHops));
-        if !self.held.is_empty() && !self.rib.awaits_next_hops() {
+        self.ask_next_hops();
+        if !self.held.is_empty() && !self.rib.awaits_next_hops() && !self.evpn.awaits_next_hops() {
             self.pending.extend(self.held.drain(..));
         }
         self.deliver();
+    }
+
+    /// Asks the owner for next hops, if they are others than the last time.
+    fn ask_next_hops(&mut self) {
+        let wanted = [self.rib.wanted_next_hops(), self.evpn.wanted_next_hops()];
+        if wanted.iter().all(Option::is_none) {
+            return;
+        }
+        for (known, wanted) in self.next_hops.iter_mut().zip(wanted) {
+            *known = wanted.unwrap_or_else(|| std::mem::take(known));
+        }
+        let [unicast, evpn] = &self.next_hops;
+        self.pending.push_back(Event::NextHops(unicast | evpn));
     }
 
     /// Gives peers what they may be told, and wakes those that have to be.
@@ -516,9 +566,14 @@ impl Core {
         }
         if !same_speaker {
             self.rib.set_originated(&[]);
+            self.evpn.set_vrfs(&[]);
             self.flush();
             let offered = self.rib.offered();
+            let of_vrfs = self.evpn.offered();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+            self.evpn = Evpn::new(config.asn, config.router_id);
+            self.evpn.offer(of_vrfs);
+            self.next_hops = Default::default();
             self.rib.watch(self.collectors.are_listening());
             self.rib.offer(offered);
             self.held.clear();
@@ -528,6 +583,9 @@ impl Core {
         self.caches.set(&config.rpki);
         self.rib.set_vrps(self.caches.vrps());
         self.rib.track_next_hops(config.track_next_hops);
+        self.evpn.track_next_hops(config.track_next_hops);
+        self.evpn.set_rules(config.rules);
+        self.evpn.set_vrfs(&config.evpn);
         self.rib.hold(config.advertise_installed);
         self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
@@ -556,6 +614,7 @@ impl Core {
             if let Some((peer, _)) = wanted(&self.config, handle).filter(|(peer, _)| *peer != handle.config) {
                 info!(peer = %address, "BGP policy changed");
                 self.rib.set_policies(*address, &peer.import, &peer.export);
+                self.evpn.set_policies(*address, &peer.import, &peer.export);
                 let bfd_changed = handle.config.bfd != peer.bfd;
                 handle.config = peer;
                 if let Some(bfd) = self.bfd.as_ref().filter(|_| bfd_changed) {
@@ -718,6 +777,7 @@ impl Core {
         } else {
             // It may be away for a restart.
             self.rib.peer_down(address);
+            self.evpn.peer_down(address);
         }
     }
 
@@ -736,6 +796,18 @@ impl Core {
         if ended.is_err() {
             warn!("peers did not take their last message in time: connections are dropped");
         }
+    }
+
+    /// Route counts of a peer, one entry a family.
+    fn counters(&self, peer: IpAddr) -> Vec<FamilyCounters> {
+        let mut counters = self.rib.counters(peer);
+        let evpn = self.evpn.counters(peer);
+        for counters in &mut counters {
+            if let Some(evpn) = evpn.as_ref().filter(|evpn| evpn.family == counters.family) {
+                counters.clone_from(evpn);
+            }
+        }
+        counters
     }
 
     fn state(&self) -> State {
@@ -795,7 +867,7 @@ impl Core {
             capabilities: negotiated
                 .map(|negotiated| negotiated.capabilities.names())
                 .unwrap_or_default(),
-            families: self.rib.counters(config.address),
+            families: self.counters(config.address),
             messages_in: status.statistics.messages_in,
             messages_out: status.statistics.messages_out,
             messages_received: status.statistics.received,

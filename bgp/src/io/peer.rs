@@ -25,7 +25,7 @@ use crate::bmp::{Ended, Opened};
 use crate::rib::{OutQueue, Outgoing, PeerInfo};
 use crate::session::{ConnectionId, Direction, Ending, Event, Negotiated, Output, Session, State, Statistics};
 use crate::wire::{Cease, GracefulRestart, Notification, Outcome, Update};
-use crate::{Family, PeerConfig, SpeakerConfig};
+use crate::{Family, PeerConfig, SpeakerConfig, evpn};
 
 /// Most bytes read at once: bounds what a pause can still bring.
 const READ_SIZE: usize = 64 * 1024;
@@ -423,12 +423,23 @@ impl Peer {
         if epoch != self.epoch {
             return false;
         }
+        let Some(context) = self.session.negotiated().map(|negotiated| negotiated.context.clone()) else {
+            return false;
+        };
         let outgoing = queue.take(WRITE_BATCH);
         let more = !outgoing.is_empty();
         for item in outgoing {
             let event = match item {
                 Outgoing::Announce(attributes, prefixes) => Event::Announce(attributes, prefixes),
                 Outgoing::Withdraw(prefixes) => Event::Withdraw(prefixes),
+                Outgoing::AnnounceEvpn(attributes, routes) => {
+                    let (bytes, count) = evpn::announcement(&attributes, &routes, &context);
+                    Event::Updates(bytes, count)
+                }
+                Outgoing::WithdrawEvpn(keys) => {
+                    let (bytes, count) = evpn::withdrawal(&keys, &context);
+                    Event::Updates(bytes, count)
+                }
                 Outgoing::EndOfRib(family) => Event::EndOfRib(family),
                 Outgoing::RefreshBegins(family) => Event::RefreshBegins(family),
                 Outgoing::RefreshEnds(family) => Event::RefreshEnds(family),
