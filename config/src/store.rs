@@ -16,7 +16,7 @@ mod rows;
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,8 +31,12 @@ use crate::{Checked, Committed, Config, Error};
 use lock::Lock;
 use rows::{Rows, TABLES};
 
+/// What makes each schema of the one before, the first from nothing. A new store takes the same way as an old one, so
+/// columns stand in the same order in both, which is what changesets go by.
+const SCHEMAS: [&str; 2] = [include_str!("store/schema-1.sql"), include_str!("store/schema-2.sql")];
+
 /// The newest schema, which this version writes.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = SCHEMAS.len() as i64;
 
 /// Marks the file as a configuration store: "TPKE".
 const APPLICATION: i64 = 0x5450_4b45;
@@ -96,6 +100,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreLocked`] if another process has it open, [`Error::StoreUnwritable`], [`Error::StoreNewer`] if a
     /// later version wrote it, [`Error::StoreCorrupt`] if the file is something else or does not hold what was committed.
+    /// A store of an earlier version is copied beside itself and brought to the newest schema, whole or not at all.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let lock = Lock::take(path)?;
         make_private(path)?;
@@ -222,7 +227,7 @@ impl Store {
             .map_err(reading)?;
         if application == 0 && found == 0 && tables == 0 {
             return self
-                .create_schema()
+                .bring_forward(0)
                 .map_err(|error| self.failed("created its tables", error));
         }
         if application != APPLICATION {
@@ -241,17 +246,47 @@ impl Store {
             .query_row("PRAGMA quick_check(1)", [], quick_check)
             .map_err(reading)?
         {
-            verdict if verdict == "ok" => Ok(()),
-            verdict => Err(self.corrupt(verdict)),
+            verdict if verdict == "ok" => {}
+            verdict => return Err(self.corrupt(verdict)),
         }
+        if found == SCHEMA {
+            return Ok(());
+        }
+        let copy = self.keep_copy(found)?;
+        self.bring_forward(usize::try_from(found).unwrap_or(0))
+            .map_err(|error| self.failed("was brought to the newest schema", error))?;
+        tracing::info!(store = %self.path.display(), from = found, to = SCHEMA, copy = %copy.display(), "config.migrate");
+        Ok(())
     }
 
-    fn create_schema(&self) -> rusqlite::Result<()> {
+    /// Makes the newest schema of this one, in one transaction; 0 is the empty file.
+    fn bring_forward(&self, from: usize) -> rusqlite::Result<()> {
         let transaction = self.transaction()?;
-        transaction.execute_batch(include_str!("store/schema.sql"))?;
+        for step in &SCHEMAS[from..] {
+            transaction.execute_batch(step)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", SCHEMA)?;
         transaction.commit()
+    }
+
+    /// Copies the store as it is, for a return to the version that wrote it: `config.db.schema-1` beside `config.db`.
+    fn keep_copy(&self, schema: i64) -> Result<PathBuf, Error> {
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".schema-{schema}"));
+        let copy = PathBuf::from(name);
+        let unwritable = |error: std::io::Error| Error::StoreUnwritable {
+            path: copy.clone(),
+            reason: error.to_string(),
+        };
+        match std::fs::remove_file(&copy) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(unwritable(error)),
+            _ => make_private(&copy)?,
+        }
+        self.connection
+            .execute("VACUUM INTO ?1", [copy.to_string_lossy()])
+            .map_err(|error| failure(&copy, "was copied", error))?;
+        Ok(copy)
     }
 
     fn load_head(&self) -> Result<Option<Committed>, Error> {

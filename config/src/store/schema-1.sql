@@ -1,4 +1,5 @@
--- Schema 1. Config tables hold the newest revision, row by row; each has an explicit NOT NULL primary key, which is what
+-- Schema 1, released and so never edited again: what comes after it is in the next file.
+-- Config tables hold the newest revision, row by row; each has an explicit NOT NULL primary key, which is what
 -- the session extension needs to record changes. Foreign keys wait for COMMIT and never cascade: undoing a cascade works
 -- and redoing it aborts. For the same reason no trigger may write a config table.
 
