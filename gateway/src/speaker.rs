@@ -151,6 +151,7 @@ fn policy(policy: &config::PeerPolicy, policies: &PolicyTable) -> bgp::Policy {
     bgp::Policy::PerFamily {
         ipv4: Box::new(of(&policy.ipv4_unicast)),
         ipv6: Box::new(of(&policy.ipv6_unicast)),
+        evpn: Box::new(bgp::Policy::Deny),
     }
 }
 
@@ -219,6 +220,7 @@ mod tests {
         let by_family = bgp::Policy::PerFamily {
             ipv4: Box::new(bgp::Policy::Unset),
             ipv6: Box::new(program()),
+            evpn: Box::new(bgp::Policy::Deny),
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod evpn;
 pub(crate) mod routers;
 pub(crate) mod watch;
 
@@ -250,6 +251,11 @@ impl Lab {
     /// Runs `ip` in the router's namespace.
     pub(crate) fn router_ip(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.router));
+    }
+
+    /// Runs `ip` in the speaker's namespace.
+    pub(crate) fn speaker_ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.speaker));
     }
 
     /// Adds to bgpd's configuration file, before it is started.
