@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use net::policy::{Origin, RouteSource};
@@ -28,12 +29,12 @@ impl Evpn {
         }
     }
 
-    /// Everything that the owner offers.
-    pub(crate) fn offered(&self) -> Vec<(VrfId, Prefix, Option<RouteSource>)> {
-        let offered = self.offered.iter();
-        offered
-            .map(|((vrf, prefix), source)| (*vrf, *prefix, Some(*source)))
-            .collect()
+    /// Empty tables of a speaker with another AS or identifier; the owner's offers stand.
+    pub(crate) fn anew(&self, asn: u32, router_id: Ipv4Addr) -> Self {
+        Self {
+            offered: self.offered.clone(),
+            ..Self::new(asn, router_id)
+        }
     }
 
     /// Makes every own route of a VRF what it should be; those of `before`, its configuration until now, are gone.
