@@ -102,6 +102,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/rpki", get(rpki))
         .route("/v1/bgp/neighbors", get(policy::bgp_neighbors))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
+        .route("/v1/bgp/evpn", get(evpn))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
@@ -323,6 +324,19 @@ async fn explain_route(
         Some(speaker) if vrf == VrfId::DEFAULT => speaker.covering(address).await,
         _ => Vec::new(),
     };
+    let in_evpn = vrf
+        .vpc()
+        .and_then(|id| shared.config.vpc(id))
+        .is_some_and(|vpc| vpc.evpn.is_some());
+    let evpn = match &shared.speaker {
+        Some(speaker) if in_evpn => speaker.evpn().await.routes,
+        _ => Vec::new(),
+    };
+    let host = net::Prefix::host(address);
+    let evpn: Vec<_> = evpn
+        .into_iter()
+        .filter(|route| route.destination.is_some_and(|destination| destination.covers(&host)))
+        .collect();
     let ports = shared.config.ports.iter().zip(shared.dataplane.ports());
     let rules: Vec<PortId> = ports
         .filter(|(port, _)| port.offload)
@@ -343,6 +357,7 @@ async fn explain_route(
     Ok(Json(explain::explain(Facts {
         vrf_name: vrf_name.to_owned(),
         received,
+        evpn,
         workers: shared
             .dataplane
             .counters()
@@ -400,6 +415,13 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         awaited: state.awaited,
         peers,
         routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
+    }))
+}
+
+async fn evpn(State(shared): State<Arc<Shared>>) -> Shown<bgp::EvpnState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.evpn().await,
+        None => bgp::EvpnState::default(),
     }))
 }
 
