@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help setup build demo test fmt clippy doc unit scenarios deny bench bench-bgp bench-instructions bench-nat bench-peers bench-routes fuzz clean
+.PHONY: help setup build demo test fmt clippy doc unit interleavings scenarios deny bench bench-bgp bench-instructions bench-nat bench-peers bench-routes fuzz clean
 
 FUZZ_SECONDS ?= 60
 export RUST_BACKTRACE ?= 1
@@ -22,7 +22,7 @@ demo: setup ## Show a gateway at work between FRR and two tenants, step by step
 
 test: ## Format, lints, documentation, every unit and property test, every scenario
 	@start=$$(date +%s); \
-	$(MAKE) --no-print-directory setup fmt clippy doc unit scenarios && \
+	$(MAKE) --no-print-directory setup fmt clippy doc unit interleavings scenarios && \
 	echo "make test: passed: format, clippy, rustdoc, tests, scenarios ($$(( $$(date +%s) - start )) s)" || \
 	{ echo "make test: FAILED after $$(( $$(date +%s) - start )) s"; exit 1; }
 
@@ -37,6 +37,9 @@ doc: setup # Documentation of the code, warnings are errors
 
 unit: setup # Unit, property and documentation tests
 	cargo test --locked --workspace --exclude turnpike-tests
+
+interleavings: setup # Publishing and entering under loom, in every interleaving up to a bound; built with a flag of its own
+	cd rib/interleavings && cargo test --locked
 
 scenarios: setup # Both programs between real hosts, in network namespaces
 	cargo build --locked -p gateway --bins
@@ -75,13 +78,15 @@ bench-instructions: setup ## Count instructions a packet with callgrind
 	cargo build --locked --release -p turnpike-tests --bins
 	target/release/bench-instructions
 
-fuzz: setup ## Fuzz frame parsing, NAT, and BGP's OPEN, UPDATE and whole streams, for FUZZ_SECONDS (60) each
+fuzz: setup ## Fuzz frame parsing, NAT, the standby protocol, and BGP's OPEN, UPDATE and whole streams, for FUZZ_SECONDS (60) each
 	@./setup.sh fuzz
 	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir net/fuzz frame -- -max_total_time=$(FUZZ_SECONDS)
 	for target in open update stream; do \
 		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir bgp/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
 	done
-	RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz engine -- -max_total_time=$(FUZZ_SECONDS)
+	for target in engine standby; do \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir nat/fuzz $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 clean: ## Remove everything that was built
 	cargo clean

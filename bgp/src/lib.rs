@@ -41,7 +41,10 @@ pub use config::{
 pub use error::Error;
 pub use evpn::{EvpnImportView, EvpnPathView, EvpnRouteView, EvpnState, EvpnVrf, EvpnVrfView};
 pub use family::Family;
-pub use io::{Event, Feedback, NextHopAnswers, Speaker};
+pub use io::{Deferral, Event, Feedback, NextHopAnswers, Speaker, peer_info, session_config};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};
 pub use role::Role;
-pub use view::{FamilyCounters, NotificationView, PathView, PeerView, RouteView, State};
+pub use view::{
+    DecidedWhy, FamilyCounters, NextHopWhy, NotificationView, PathView, PathWhy, PeerView, PolicyWhy, RouteView,
+    RouteWhy, State, ToldWhy,
+};

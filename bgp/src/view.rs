@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use net::Prefix;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Difference;
 use crate::session::MessageCounts;
 use crate::{Family, Role};
 
@@ -172,4 +173,83 @@ pub struct PathView {
     pub rpki: String,
     /// Import policy changed its attributes: those shown are after policy.
     pub changed_by_policy: bool,
+}
+
+/// Why the route to a prefix is what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteWhy {
+    /// Destination.
+    pub prefix: Prefix,
+    /// Best path first, then multipath members, then the others.
+    pub paths: Vec<PathWhy>,
+    /// The peers with a session, by address.
+    pub told: Vec<ToldWhy>,
+}
+
+/// Why a path stands as it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathWhy {
+    /// The path.
+    #[serde(flatten)]
+    pub path: PathView,
+    /// What decided against it; `None` for one that is used, or took no part in the decision process (`reason` says why).
+    pub decided: Option<DecidedWhy>,
+    /// What import policy did; `None` for one that is made here, or was kept out before policy.
+    pub policy: Option<PolicyWhy>,
+    /// The next hop, as far as it is tracked; `None` for one that is made here.
+    #[serde(rename = "tracked")]
+    pub next_hop: Option<NextHopWhy>,
+}
+
+/// The step of the decision process at which a path has lost.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecidedWhy {
+    /// The step.
+    pub step: String,
+    /// Its value.
+    pub value: String,
+    /// The value of the path that it has lost to.
+    pub winner: String,
+    /// Who told that path; `None` for one that is made here.
+    pub winner_peer: Option<IpAddr>,
+}
+
+/// What import policy did to a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyWhy {
+    /// It passed.
+    pub accepted: bool,
+    /// What decided.
+    pub decided_by: String,
+    /// What of the path is not as it came.
+    pub changes: Vec<Difference>,
+}
+
+/// What is known of a next hop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHopWhy {
+    /// The next hop.
+    pub address: IpAddr,
+    /// `reachable`, `unreachable`, `asked`, `link-local` (on the link of its peer), `not-asked` (the path was kept out before), or
+    /// `not-tracked`.
+    pub state: String,
+    /// Metric of the route to it.
+    pub metric: Option<u32>,
+}
+
+/// Whether a peer is told of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldWhy {
+    /// The peer.
+    pub peer: IpAddr,
+    /// It is.
+    pub told: bool,
+    /// The announcement still waits to be sent.
+    pub waits: bool,
+    /// The next hop that it is told.
+    pub next_hop: Option<IpAddr>,
+    /// The AS path that it is told.
+    pub as_path: Option<String>,
+    /// What keeps the route from it.
+    pub reason: Option<String>,
 }

@@ -3,12 +3,12 @@
 
 mod lab;
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use bgp::bfd::packet::State;
 use bgp::bfd::session::Config;
-use bgp::{Event, Speaker, SpeakerConfig};
+use bgp::{Event, RemoteAs, Speaker, SpeakerConfig, UnnumberedPeer};
 use lab::watch::Watch;
 use lab::{Daemon, FRR_V4, FRR_V6, Lab, eventually, speaker_config};
 use serde_json::Value;
@@ -233,6 +233,64 @@ fn bfd_that_never_comes_up_ends_nothing_and_comes_and_goes_without_a_reset() {
                 .all(|peer| peer.state == "Established" && peer.flaps == 0 && peer.bfd == Some(State::Down)),
             "{peers:?}"
         );
+        speaker.shutdown("").await;
+    });
+}
+
+/// FRR without any address but link-local ones, with BFD.
+const UNNUMBERED: &str = "
+router bgp 65001
+ no neighbor 10.99.0.1
+ no neighbor 2001:db8:99::1
+ neighbor fabric interface remote-as external
+ neighbor fabric timers 60 180
+ neighbor fabric timers connect 1
+ neighbor fabric bfd profile lab
+";
+
+#[test]
+fn an_unnumbered_peer_has_bfd_over_link_local_addresses() {
+    Lab::run(|lab| async move {
+        lab.unnumber();
+        lab.extend_bgpd_conf(UNNUMBERED);
+        let bfdd = lab.start_bfdd(BFDD);
+        let bgpd = lab.start_bgpd();
+        let mut template = config().peers.remove(0);
+        template.remote_as = RemoteAs::External;
+        let unnumbered = UnnumberedPeer {
+            interface: "fabric".into(),
+            template,
+        };
+        let config = SpeakerConfig {
+            peers: Vec::new(),
+            unnumbered: vec![unnumbered],
+            ..config()
+        };
+        let (sender, mut watch) = Watch::new(64);
+        let speaker = Speaker::start(config, sender).await.expect("speaker starts");
+        // FRR begins BFD anew when BGP has told it of the session.
+        let up = async || {
+            let known = lab.bfdd(&["show bfd peers json"]).await;
+            let settled = |peer: &Value| peer["status"] == "up" && peer["interface"] == "fabric";
+            let peers = speaker.state().await.peers;
+            known
+                .as_array()
+                .is_some_and(|known| known.len() == 1 && known.iter().all(settled))
+                && peers.len() == 1
+                && peers[0].state == "Established"
+                && peers[0].bfd == Some(State::Up)
+        };
+        eventually("session and BFD are up", up).await;
+        let peer = speaker.state().await.peers[0].address;
+        assert!(matches!(peer, IpAddr::V6(v6) if v6.is_unicast_link_local()), "{peer}");
+
+        watch.forget();
+        bfdd.freeze(true);
+        bgpd.freeze(true);
+        assert_eq!(down(&mut watch, &peer.to_string()).await, BFD_DOWN);
+        bfdd.freeze(false);
+        bgpd.freeze(false);
+        eventually("session and BFD are up again", up).await;
         speaker.shutdown("").await;
     });
 }

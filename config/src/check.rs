@@ -10,6 +10,7 @@ mod limits;
 mod nat;
 mod policy;
 mod routes;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ pub(crate) fn config(config: &Config) -> Vec<Finding> {
     bgp::check(config, &mut findings);
     evpn::check(config, &mut findings);
     nat::check(config, &mut findings);
+    standby::check(config, &mut findings);
     findings.0
 }
 

@@ -14,8 +14,8 @@ use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
     ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
     PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol,
-    Rib, Role, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn,
-    VpcTimers, Vxlan,
+    Rib, Role, RouteTarget, RpkiCache, Segment, Standby, StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer,
+    Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -28,7 +28,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             rib(),
             kernel(),
             option::of(fpm()),
-            (timers(), 0..=3600_u32),
+            (timers(), 0..=3600_u32, option::of(standby())),
         ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
@@ -128,6 +128,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
+                standby: nat.2,
                 api: Api {
                     socket: "/run/x.sock".into(),
                 },
@@ -186,6 +187,17 @@ fn fpm() -> impl Strategy<Value = Fpm> {
     (any::<u8>(), 1..=u16::MAX, 1..=86_400_u32).prop_map(|(host, port, stale_time)| Fpm {
         listen: SocketAddr::from(([127, 0, 0, host], port)),
         stale_time,
+    })
+}
+
+fn standby() -> impl Strategy<Value = Standby> {
+    let listen = (any::<u8>(), 1..=u16::MAX).prop_map(|(host, port)| StandbyListen {
+        address: SocketAddr::from(([100, 64, 0, 1], port)),
+        primary: IpAddr::from([100, 64, 1, host]),
+    });
+    (any::<bool>(), 1..=u16::MAX, listen).prop_map(|(both, port, listen)| Standby {
+        peer: both.then(|| SocketAddr::from(([100, 64, 1, 1], port))),
+        listen: Some(listen),
     })
 }
 

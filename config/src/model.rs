@@ -8,6 +8,7 @@
 mod bgp;
 mod nat;
 mod rib;
+mod standby;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub use nat::{
     PortRange, Protocol, StaticNat, Timers, VpcTimers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
+pub use standby::{Standby, StandbyListen};
 
 /// One whole configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,6 +53,9 @@ pub struct Config {
     pub bgp: Option<Bgp>,
     /// `[nat]`
     pub nat: Nat,
+    /// `[standby]`; without it nobody takes over the connections.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub standby: Option<Standby>,
     /// `[api]`
     pub api: Api,
 }

@@ -8,6 +8,7 @@ pub(crate) mod nearest;
 mod policy;
 mod reader;
 mod rib;
+mod standby;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,6 +125,11 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
         file.absent("bgp")
     };
     let nat = file.table("nat", "[nat]", |reader| nat::nat(reader, &vpc_names));
+    let standby = if file.has("standby") {
+        file.table("standby", "[standby]", standby::standby)
+    } else {
+        file.absent("standby")
+    };
     let api = file.table("api", "[api]", api);
     (
         Config {
@@ -138,6 +144,7 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
             fpm,
             bgp,
             nat,
+            standby,
             api,
         },
         incomplete,

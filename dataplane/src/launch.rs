@@ -13,9 +13,10 @@ use dpdk_sys::{
     TxQueue,
 };
 use nat::snapshot::SavedConnection;
+use nat::standby::Change;
 use nat::{Engine, EngineConfig, Policy};
 use net::{IfIndex, InterfaceId, Mac, PortId};
-use rib::Reader;
+use rib::{Reader, Tables};
 use rtrb::RingBuffer;
 
 use crate::counters::Counters;
@@ -62,6 +63,8 @@ pub struct Config {
     pub seed: u64,
     /// Seconds after the start in which a TCP segment without SYN may begin a connection.
     pub pick_up: u32,
+    /// Workers can tell of their connections' changes: [`Dataplane::take_changes`].
+    pub standby: bool,
     /// Ports, in order.
     pub ports: Vec<PortSpec>,
 }
@@ -123,6 +126,8 @@ pub struct Restore {
 
 /// Packets a ring to or from a worker holds.
 const RING: usize = 1_024;
+/// Changes of connections that a ring holds: some half a megabyte.
+const CHANGES: usize = 4_096;
 /// Requests to the offload thread that a ring holds.
 const OFFLOAD_RING: usize = 8_192;
 /// Buffers each thread keeps for itself.
@@ -175,6 +180,8 @@ impl Opened {
         let (event_in, event_out) = rings(workers, RING);
         let (inject_in, inject_out) = RingBuffer::new(RING);
         let (command_in, command_out) = rings::<Command>(workers, 64);
+        let (change_in, change_out) = rings(if self.config.standby { workers } else { 0 }, CHANGES);
+        let mut change_in = change_in.into_iter();
         let host = Host::new(
             &wiring.host_interfaces,
             punt_out,
@@ -296,6 +303,7 @@ impl Opened {
                     events,
                     handover,
                     offloads,
+                    changes: change_in.next(),
                 },
             );
             made.push(Worker {
@@ -306,7 +314,7 @@ impl Opened {
                     handovers,
                     commands,
                 },
-                reader: wiring.reader.clone(),
+                reader: wiring.reader.named(&thread_name(worker)),
                 poll: self.config.poll,
                 epoch,
             });
@@ -320,6 +328,7 @@ impl Opened {
             offload_counters,
             host_indices,
             commands: command_in.into_iter().map(Mutex::new).collect(),
+            changes: Mutex::new(change_out),
             rules: offload.as_ref().map(OffloadThread::rules),
             ports,
             pool: self.pool,
@@ -337,19 +346,20 @@ impl Opened {
             })?;
         }
         for (worker, core) in made.into_iter().zip(cores) {
-            dataplane.spawn(
-                format!("tp-worker-{}", worker.pipeline.index),
-                &wiring.events,
-                move |stop| {
-                    let thread = eal.register_thread()?;
-                    thread.pin_to_core(core)?;
-                    worker.run(stop);
-                    Ok(())
-                },
-            )?;
+            dataplane.spawn(thread_name(worker.pipeline.index), &wiring.events, move |stop| {
+                let thread = eal.register_thread()?;
+                thread.pin_to_core(core)?;
+                worker.run(stop);
+                Ok(())
+            })?;
         }
         Ok(dataplane)
     }
+}
+
+/// What a worker's thread is called, by the kernel and where it is told of.
+fn thread_name(worker: u16) -> String {
+    format!("tp-worker-{worker}")
 }
 
 fn open_port(eal: &Eal, pool: &Mempool, spec: &PortSpec, queues: u16) -> Result<OpenPort, Error> {
@@ -400,6 +410,9 @@ fn rings<T>(count: usize, capacity: usize) -> (Vec<rtrb::Producer<T>>, Vec<rtrb:
     (0..count).map(|_| RingBuffer::new(capacity)).unzip()
 }
 
+/// What one worker tells of its connections.
+pub type ChangeRing = rtrb::Consumer<Change>;
+
 /// The data plane, running. Dropping it stops every thread and removes the taps.
 pub struct Dataplane {
     threads: Vec<JoinHandle<()>>,
@@ -409,6 +422,7 @@ pub struct Dataplane {
     offload_counters: Arc<OffloadCounters>,
     host_indices: Vec<(InterfaceId, IfIndex)>,
     commands: Vec<Mutex<rtrb::Producer<Command>>>,
+    changes: Mutex<Vec<ChangeRing>>,
     rules: Option<Arc<Mutex<Vec<OffloadedRule>>>>,
     ports: Vec<(PortInfo, Arc<dpdk_sys::StartedPort>)>,
     pool: Mempool,
@@ -446,6 +460,13 @@ impl Dataplane {
     /// Connections of an earlier process that the workers began with.
     pub fn restored(&self) -> usize {
         self.restored
+    }
+
+    /// Rings, one from each worker, of what changes in its connections while a stream runs ([`Engine::begin_stream`]);
+    /// none without `standby` in [`Config`], and none the second time.
+    pub fn take_changes(&self) -> Vec<ChangeRing> {
+        let mut rings = self.changes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::take(&mut *rings)
     }
 
     /// Counters of each worker, by index.
@@ -486,6 +507,11 @@ impl Dataplane {
     /// Has a worker do something with its connections between two bursts. False if the worker has too much to do
     /// already, or there is no such worker.
     pub fn with_connections(&self, worker: usize, act: impl FnOnce(&mut Engine) + Send + 'static) -> bool {
+        self.with_tables(worker, move |engine, _| act(engine))
+    }
+
+    /// The same with the tables of the generation that the worker is at.
+    pub fn with_tables(&self, worker: usize, act: impl FnOnce(&mut Engine, &Tables) + Send + 'static) -> bool {
         self.commands.get(worker).is_some_and(|ring| {
             let mut ring = ring.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             ring.push(Box::new(act)).is_ok()

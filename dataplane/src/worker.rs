@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use dpdk_sys::RxQueue;
 use nat::{Engine, Millis};
 use net::{Generation, PortId};
-use rib::Reader;
+use rib::{Reader, Tables};
 use rtrb::Consumer;
 
 use crate::Event;
@@ -26,7 +26,7 @@ pub enum PollMode {
 }
 
 /// Something for a worker to do with its connections, between two bursts.
-pub(crate) type Command = Box<dyn FnOnce(&mut Engine) + Send>;
+pub(crate) type Command = Box<dyn FnOnce(&mut Engine, &Tables) + Send>;
 
 /// What feeds a worker beside its ports.
 pub(crate) struct Inlets {
@@ -56,6 +56,8 @@ const CLOCK: u32 = 8;
 const REVALIDATE: usize = 2048;
 /// The same in a round without packets.
 const REVALIDATE_IDLE: usize = 16_384;
+/// Connections that a standby is told of in one millisecond.
+const CHANGES: usize = 256;
 /// Timers looked at in one millisecond.
 const EXPIRE: usize = 512;
 /// Idle polls before the first sleep.
@@ -141,8 +143,9 @@ impl Worker {
                 self.pipeline.tend_fragments(tables);
                 self.pipeline.flush();
                 while let Ok(command) = self.inlets.commands.pop() {
-                    command(&mut self.pipeline.engine);
+                    command(&mut self.pipeline.engine, tables);
                 }
+                self.pipeline.report_changes(CHANGES);
             }
             drop(guard);
             idle = self.rest(work > 0, idle);

@@ -1,6 +1,6 @@
 //! What the API says, in JSON: one type for each `turnpike show`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use net::{Generation, Revision};
 use serde::Serialize;
@@ -19,6 +19,7 @@ pub struct Summary {
     pub uptime_seconds: u64,
     pub ports: Vec<PortView>,
     pub workers: Vec<WorkerView>,
+    pub stall: Option<crate::watchdog::StallView>,
     pub host: HostView,
     pub vpcs: Vec<VpcView>,
     pub bgp: BgpSummary,
@@ -140,6 +141,7 @@ pub struct KernelSummary {
     pub pending: usize,
     pub refused: usize,
     pub held: usize,
+    pub inexpressible: usize,
 }
 
 /// `show bgp`.
@@ -159,6 +161,24 @@ pub struct Bgp {
     pub awaited: Vec<std::net::IpAddr>,
     pub peers: Vec<PeerView>,
     pub routes: Vec<bgp::RouteView>,
+}
+
+/// `show bgp why`.
+#[derive(Debug, Serialize)]
+pub struct BgpWhy {
+    /// What the speaker knows.
+    #[serde(flatten)]
+    pub why: bgp::RouteWhy,
+    /// The routes of every source to the prefix, and which one forwards.
+    pub rib: Vec<RouteRow>,
+    /// The newest published generation.
+    pub generation: u64,
+    /// That generation has the prefix as the RIB has it; nothing if a longer prefix holds its first address.
+    pub published: Option<bool>,
+    /// The generation that each worker was last seen at.
+    pub workers: Vec<u64>,
+    /// What became of the route in the kernel.
+    pub kernel: netlink_sync::RouteState,
 }
 
 /// `bgp refresh`.
@@ -228,6 +248,7 @@ pub struct Generations {
     pub revision: Revision,
     pub workers_seen: Vec<u64>,
     pub batches: crate::batch::BatchesView,
+    pub stalls: crate::watchdog::StallsView,
     pub history: Vec<GenerationView>,
 }
 
@@ -288,4 +309,80 @@ pub struct DropRow {
     pub reason: &'static str,
     pub packets: u64,
     pub description: &'static str,
+}
+
+/// `show standby`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct StandbyView {
+    pub sending: Option<StandbySending>,
+    pub receiving: Option<StandbyReceiving>,
+}
+
+/// How far this gateway is with telling its standby.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SendingState {
+    /// The standby does not answer.
+    Connecting,
+    /// It is told everything that there is.
+    Synchronizing,
+    /// It has everything, and is told what changes.
+    Synchronized,
+}
+
+/// What is sent to a standby, in `show standby`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct StandbySending {
+    pub peer: SocketAddr,
+    pub state: SendingState,
+    pub stream: u64,
+    pub sent: u64,
+    pub acknowledged: u64,
+    pub lag: u64,
+    pub backlog: usize,
+    pub room: u32,
+    pub sessions: u64,
+    pub last_error: Option<String>,
+}
+
+/// What is received of a primary, in `show standby`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct StandbyReceiving {
+    pub listen: SocketAddr,
+    pub primary: IpAddr,
+    pub state: nat::standby::ReceiverState,
+    pub stream: Option<u64>,
+    pub connections: usize,
+    pub applied: u64,
+    pub not_kept: u64,
+    pub sessions: u64,
+    pub silent_ms: Option<u64>,
+    pub last_error: Option<String>,
+}
+
+/// `standby takeover`: what became of the received connections.
+#[derive(Debug, Default, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct Takeover {
+    pub received: usize,
+    pub taken_over: u64,
+    pub too_old: u64,
+    pub not_allowed: u64,
+    pub port_taken: u64,
+    pub table_full: u64,
 }

@@ -176,12 +176,12 @@ impl Bounds {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn batches(awaited: usize, now: Instant) -> Batches {
+    pub(crate) fn bounds() -> config::Rib {
         let bounds = |size, time| config::BatchBounds { size, time };
-        let config = config::Rib {
+        config::Rib {
             batch: bounds(10, 5),
             large_batch: bounds(1000, 50),
             publish_interval: 5,
@@ -192,8 +192,11 @@ mod tests {
                 kernel: 120,
                 fpm: 110,
             },
-        };
-        Batches::new(&config, awaited, Duration::from_secs(120), now)
+        }
+    }
+
+    fn batches(awaited: usize, now: Instant) -> Batches {
+        Batches::new(&bounds(), awaited, Duration::from_secs(120), now)
     }
 
     #[test]

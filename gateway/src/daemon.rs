@@ -24,6 +24,7 @@ use crate::manager::{Inputs, Manager, Query, clock};
 use crate::plan::{self, PlannedInterface};
 use crate::server::{self, Shared, SocketFile};
 use crate::speaker;
+use crate::standby::Standby;
 use crate::survival;
 
 /// What the command line says.
@@ -178,6 +179,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
                 mirror: mirror.clone(),
                 fpm,
                 speaker: None,
+                standby: Standby::default(),
                 manager: query_sender.clone(),
                 started: clock(),
             };
@@ -204,6 +206,9 @@ async fn serve(
     signals: &mut Signals,
     failures: &mut mpsc::UnboundedReceiver<(String, String)>,
 ) -> Result<(), Error> {
+    // Numbers of streams go on from the time, so that no stream has that of one of an earlier process.
+    let streams = now().max(0) as u64;
+    shared.standby = Standby::start(&shared.config, &shared.dataplane, streams).await?;
     let speaker = match speaker::speaker(&shared.config)? {
         Some(speaker) => Some(Arc::new(bgp::Speaker::start(speaker, routes).await?)),
         None => None,

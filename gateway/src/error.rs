@@ -67,6 +67,18 @@ pub enum Error {
         /// The socket.
         path: PathBuf,
     },
+    /// Another gateway's connections cannot be received.
+    #[error("standby.listen {address}: {source}")]
+    #[diagnostic(
+        code(turnpike::standby),
+        help("name an address of this host, and a port that no other program listens on")
+    )]
+    Standby {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
     /// The client cannot reach the gateway.
     #[error("no turnpiked answers on {path}: {source}")]
     #[diagnostic(

@@ -77,13 +77,12 @@ pub(crate) fn last(lookup: &Explanation) -> &Explanation {
     lookup.leaks.first().map_or(lookup, last)
 }
 
-/// The best route of a prefix, if it is one that is told to the kernel.
-pub(crate) fn mirrored(lookup: &Explanation) -> Option<Prefix> {
+/// The best route of an address, if it is one that the kernel's mirror is told of.
+pub(crate) fn mirrored(lookup: &Explanation) -> Option<(VrfId, Prefix)> {
     let best = active(lookup)?;
     let from = matches!(best.source, Source::Ebgp | Source::Ibgp | Source::Static);
     let kind = !matches!(best.kind, RouteKind::Local | RouteKind::Nat);
-    let leaked = best.resolved.iter().any(|hop| hop.vrf.is_some());
-    (lookup.vrf == VrfId::DEFAULT && from && kind && !leaked).then_some(best.prefix)
+    (from && kind).then_some((lookup.vrf, best.prefix))
 }
 
 /// Makes steps of facts.
@@ -380,13 +379,15 @@ fn kernel(facts: &Facts) -> Step {
     const STEP: &str = "kernel";
     match &facts.kernel {
         None => {
-            let text = "only BGP's and static routes of the default VRF are mirrored to the kernel".to_owned();
+            let text =
+                "BGP's and static routes are mirrored to the kernel, and a VPC's if it has a `kernel-table`".to_owned();
             unused(STEP, "not-mirrored", text)
         }
         Some(RouteState::Installed) => passed(STEP, "installed".to_owned()),
         Some(RouteState::Refused { reason: errno }) => {
             stopped(STEP, "refused", format!("the kernel refused it: {errno}"))
         }
+        Some(RouteState::Inexpressible { obstacle }) => unused(STEP, "inexpressible", obstacle.to_string()),
         Some(RouteState::Held { losses }) => {
             let why = format!("somebody took it away {losses} times; it is written again in a while");
             stopped(STEP, "held", why)
@@ -503,6 +504,7 @@ mod tests {
         };
         Facts {
             vrf_name: "default".to_owned(),
+            evpn: Vec::new(),
             received: vec![bgp::RouteView {
                 prefix: "10.0.0.0/8".parse().expect("a prefix"),
                 paths: vec![path],

@@ -17,10 +17,13 @@ pub mod explain;
 mod manager;
 mod next_hops;
 mod plan;
+mod publisher;
 mod redistribute;
 pub mod render;
 mod server;
 mod speaker;
+mod standby;
 mod survival;
+pub mod watchdog;
 
 pub use error::Error;

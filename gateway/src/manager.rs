@@ -7,20 +7,19 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use net::{Generation, IfIndex, InterfaceId, KernelEvent, NeighborState, Revision, RouteKind, Source, VrfId};
-use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror};
+use net::{Generation, IfIndex, InterfaceId, KernelEvent, NeighborState, Revision, RouteKind, Source};
+use netlink_sync::{FpmEvent, KernelNextHop, KernelRoute, Mirror, Obstacle};
 use rib::{Rib, Winner};
 use tokio::sync::mpsc;
 
 use crate::api::GenerationView;
 use crate::batch::{Batches, Closed};
 use crate::next_hops::NextHops;
+use crate::publisher::{Advance, Publisher};
 use crate::redistribute::Offers;
 
 /// Generations that `show generations` remembers.
 const HISTORY: usize = 256;
-/// Pause before publishing is tried again while a worker holds the tables.
-const STALLED: Duration = Duration::from_millis(1);
 
 /// Something to find out from, or do to, the manager.
 pub(crate) type Query = Box<dyn FnOnce(&mut Manager) + Send>;
@@ -36,15 +35,16 @@ pub(crate) struct Inputs {
 
 /// The manager's state.
 pub(crate) struct Manager {
-    pub(crate) rib: Rib,
+    pub(crate) publisher: Publisher,
     mirror: Mirror,
     /// Kernel index of each host interface, both ways.
     indices: HashMap<InterfaceId, IfIndex>,
     /// Peers whose End-of-RIB is awaited before routes left in the kernel by an earlier run are removed.
     unsynced: usize,
+    /// The first generation that has all of them is still to be published.
+    starting: bool,
     revision: Revision,
     epoch: Instant,
-    pub(crate) batches: Batches,
     next_hops: NextHops,
     offers: Offers,
     /// Where the speaker takes feedback, once it runs.
@@ -65,14 +65,15 @@ impl Manager {
         revision: Revision,
         failures: mpsc::UnboundedSender<(String, String)>,
     ) -> Self {
+        let epoch = clock();
         Self {
-            rib,
+            publisher: Publisher::new(rib, batches, epoch),
             mirror,
             indices,
             unsynced: sessions,
+            starting: sessions > 0,
             revision,
-            epoch: clock(),
-            batches,
+            epoch,
             next_hops: NextHops::default(),
             offers: Offers::default(),
             speaker: None,
@@ -120,16 +121,8 @@ impl Manager {
 
     /// Publishes what is pending if it may be; how soon to try again otherwise.
     fn advance(&mut self, closed: Closed) -> Option<Duration> {
-        if self.rib.pending() == 0 {
-            return None;
-        }
-        let now = clock();
-        if closed == Closed::Drained
-            && let Some(until) = self.batches.wait(now)
-        {
-            return Some(until.duration_since(now));
-        }
-        (!self.publish(closed)).then_some(STALLED)
+        let advance = self.publisher.advance(closed, clock);
+        self.advanced(advance)
     }
 
     /// Takes in what waits, up to the bounds of a batch, and says what closed it.
@@ -137,8 +130,8 @@ impl Manager {
         let began = clock();
         loop {
             let now = clock();
-            let bounds = self.batches.bounds(now);
-            if let Some(closed) = bounds.reached(self.rib.pending(), now.duration_since(began)) {
+            let bounds = self.publisher.batches.bounds(now);
+            if let Some(closed) = bounds.reached(self.publisher.rib.pending(), now.duration_since(began)) {
                 return closed;
             }
             let mut any = false;
@@ -169,7 +162,7 @@ impl Manager {
         let Some(speaker) = &self.speaker else { return };
         let carried = (self.routes.1 != self.routes.0).then_some(bgp::Feedback::Carried(self.routes.0));
         self.routes.1 = self.routes.0;
-        let news = self.next_hops.news(&self.rib);
+        let news = self.next_hops.news(&self.publisher.rib);
         let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
         let offers = self.offers.news();
         for feedback in carried.into_iter().chain(news).chain(offers) {
@@ -182,12 +175,12 @@ impl Manager {
         match event {
             bgp::Event::Routes(changes) => {
                 self.routes.0 += 1;
-                changes.into_iter().for_each(|change| self.rib.route(change));
+                changes.into_iter().for_each(|change| self.publisher.rib.route(change));
             }
             bgp::Event::NextHops(wanted) => self.next_hops.wanted(&wanted),
             bgp::Event::PeerUp { peer } => {
                 tracing::info!(%peer, "BGP session established");
-                self.batches.peer_up(peer, clock());
+                self.publisher.batches.peer_up(peer, clock());
             }
             bgp::Event::PeerDown { peer, reason, kept } => {
                 if kept.is_empty() {
@@ -195,15 +188,17 @@ impl Manager {
                 } else {
                     tracing::warn!(%peer, reason, ?kept, "BGP session down: the peer restarts, and its routes are kept");
                 }
-                self.batches.peer_done(peer);
+                self.publisher.batches.peer_done(peer);
             }
             bgp::Event::EndOfRib { peer, family } => {
                 tracing::info!(%peer, ?family, "End-of-RIB");
-                self.batches.peer_done(peer);
+                self.publisher.batches.peer_done(peer);
                 self.unsynced = self.unsynced.saturating_sub(1);
-                if self.unsynced == 0 && self.publish(Closed::EndOfRib) {
-                    self.batches.started();
-                    self.mirror.end_of_start();
+                if self.unsynced == 0 {
+                    self.publish(Closed::EndOfRib);
+                    if self.publisher.rib.pending() == 0 {
+                        self.complete();
+                    }
                 }
             }
         }
@@ -217,8 +212,9 @@ impl Manager {
             }
             _ => None,
         };
-        self.rib.kernel(event);
-        if let Some((interface, address)) = stale.filter(|(interface, address)| self.rib.sends_to(*interface, *address))
+        self.publisher.rib.kernel(event);
+        if let Some((interface, address)) =
+            stale.filter(|(interface, address)| self.publisher.rib.sends_to(*interface, *address))
         {
             self.mirror.request_neighbor(interface, address);
         }
@@ -226,8 +222,8 @@ impl Manager {
 
     fn fpm(&mut self, event: FpmEvent) {
         match event {
-            FpmEvent::Route(change) => self.rib.route(change),
-            FpmEvent::NextHopObject(change) => self.rib.next_hop_object(change),
+            FpmEvent::Route(change) => self.publisher.rib.route(change),
+            FpmEvent::NextHopObject(change) => self.publisher.rib.next_hop_object(change),
         }
     }
 
@@ -240,7 +236,7 @@ impl Manager {
             }
             dataplane::Event::FdbLearned { interface, mac, vtep } => {
                 tracing::debug!(%interface, %mac, %vtep, "MAC learned");
-                self.rib.fdb(interface, mac, Some(vtep));
+                self.publisher.rib.fdb(interface, mac, Some(vtep));
             }
             dataplane::Event::Revalidated {
                 worker: _,
@@ -282,26 +278,26 @@ impl Manager {
         }
     }
 
-    /// Publishes what is pending; false if a worker still holds the tables before the last generation.
-    pub(crate) fn publish(&mut self, closed: Closed) -> bool {
-        let began = clock();
-        let published = match self.rib.publish() {
-            Ok(published) => published,
-            Err(stalled) => {
-                tracing::debug!(%stalled, "publishing again in a moment");
-                self.batches.stalled();
-                return false;
-            }
+    /// Publishes what is pending now, unless a worker still holds the tables before the last generation.
+    pub(crate) fn publish(&mut self, closed: Closed) {
+        let advance = self.publisher.publish(closed, clock);
+        self.advanced(advance);
+    }
+
+    /// Tells everybody of what was published; how soon to try again if it could not be.
+    fn advanced(&mut self, advance: Advance) -> Option<Duration> {
+        let (published, closed, publish_us) = match advance {
+            Advance::Nothing => return None,
+            Advance::Again(pause) => return Some(pause),
+            Advance::Published(published, closed, publish_us) => (*published, closed, publish_us),
         };
-        let publish_us = clock().duration_since(began).as_micros() as u64;
-        let closed = self.batches.published(closed, clock());
         tracing::debug!(generation = %published.generation, changes = published.changes, "published");
         for winner in &published.winners {
             self.next_hops.changed(winner.vrf, &winner.prefix);
             self.offers.winner(winner);
         }
         self.mirror
-            .submit(published.winners.into_iter().filter_map(kernel_route).collect());
+            .submit(published.winners.into_iter().map(kernel_route).collect());
         for (interface, address) in published.wanted {
             self.mirror.request_neighbor(interface, address);
         }
@@ -318,38 +314,49 @@ impl Manager {
             effort: published.effort,
             ..GenerationView::default()
         });
-        true
+        if self.unsynced == 0 {
+            self.complete();
+        }
+        None
+    }
+
+    /// The tables of the start are published: what an earlier run left in the kernel beyond them goes.
+    fn complete(&mut self) {
+        if std::mem::take(&mut self.starting) {
+            self.publisher.batches.started();
+            self.mirror.end_of_start();
+        }
     }
 }
 
-/// What the kernel is told of a winner: BGP's and static routes of the default VRF.
-fn kernel_route(winner: Winner) -> Option<KernelRoute> {
-    if winner.vrf != VrfId::DEFAULT {
-        return None;
-    }
-    let Some(route) = winner.route else {
-        return Some(KernelRoute::remove(winner.prefix));
-    };
+/// What the kernel is told of a winner: BGP's and static routes.
+fn kernel_route(winner: Winner) -> KernelRoute {
+    let remove = KernelRoute::remove(winner.vrf, winner.prefix);
+    let Some(route) = winner.route else { return remove };
     let mirrored = matches!(route.source, Source::Ebgp | Source::Ibgp | Source::Static)
-        && !matches!(route.kind, RouteKind::Local | RouteKind::Nat)
-        && route.next_hops.iter().all(|hop| hop.vrf.is_none());
+        && !matches!(route.kind, RouteKind::Local | RouteKind::Nat);
     if !mirrored {
-        return Some(KernelRoute::remove(winner.prefix));
+        return remove;
     }
-    let next_hops = route
-        .next_hops
-        .iter()
-        .map(|hop| KernelNextHop {
-            gateway: hop.gateway,
-            interface: hop.interface,
-            weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
-        })
-        .collect();
-    Some(KernelRoute {
-        prefix: winner.prefix,
-        next_hops: Some(next_hops),
+    let hops = &route.next_hops;
+    let obstacle = if hops.iter().any(|hop| hop.vrf.is_some()) {
+        Some(Obstacle::OtherVrf)
+    } else if hops.iter().any(|hop| hop.tunnel) {
+        Some(Obstacle::Tunnel)
+    } else {
+        None
+    };
+    let next_hops = hops.iter().map(|hop| KernelNextHop {
+        gateway: hop.gateway,
+        interface: hop.interface,
+        weight: u16::try_from(hop.weight).unwrap_or(u16::MAX),
+    });
+    KernelRoute {
+        next_hops: Some(next_hops.collect()),
         kind: route.kind,
-    })
+        obstacle,
+        ..remove
+    }
 }
 
 /// The clock of batches and uptimes.
@@ -380,38 +387,49 @@ fn log_block(block: &nat::BlockEvent) {
 
 #[cfg(test)]
 mod tests {
+    use net::VrfId;
+
     use super::*;
 
     #[test]
-    fn the_kernel_gets_bgp_and_static_winners_of_the_default_vrf() {
-        let winner = |vrf, source, kind| Winner {
-            vrf,
-            prefix: net::Prefix::DEFAULT_V4,
-            route: Some(rib::WinnerRoute {
-                source,
-                kind,
-                next_hops: [].into(),
-            }),
+    fn the_kernel_gets_bgp_and_static_winners_and_what_it_cannot_have_says_why() {
+        let hop = rib::ResolvedHop {
+            gateway: Some([192, 0, 2, 1].into()),
+            interface: Some(IfIndex(3)),
+            vrf: None,
+            tunnel: false,
+            weight: 1,
         };
-        let told = |winner| kernel_route(winner).map(|route| route.next_hops.is_some());
-        assert_eq!(
-            told(winner(VrfId::DEFAULT, Source::Ebgp, RouteKind::Unicast)),
-            Some(true)
-        );
-        assert_eq!(
-            told(winner(VrfId::DEFAULT, Source::Kernel, RouteKind::Unicast)),
-            Some(false)
-        );
-        assert_eq!(
-            told(winner(VrfId::DEFAULT, Source::Static, RouteKind::Nat)),
-            Some(false)
-        );
-        assert_eq!(told(winner(VrfId(1), Source::Ebgp, RouteKind::Unicast)), None);
+        let told = |source, kind, hops: &[rib::ResolvedHop]| {
+            let route = kernel_route(Winner {
+                vrf: VrfId(1),
+                prefix: net::Prefix::DEFAULT_V4,
+                route: Some(rib::WinnerRoute {
+                    source,
+                    kind,
+                    next_hops: hops.into(),
+                }),
+            });
+            assert_eq!(route.vrf, VrfId(1));
+            (route.next_hops.map(|hops| hops.len()), route.obstacle)
+        };
+        let unicast = RouteKind::Unicast;
+        assert_eq!(told(Source::Ebgp, unicast, &[hop]), (Some(1), None));
+        assert_eq!(told(Source::Static, RouteKind::Blackhole, &[]), (Some(0), None));
+        assert_eq!(told(Source::Kernel, unicast, &[hop]), (None, None));
+        assert_eq!(told(Source::Static, RouteKind::Nat, &[]), (None, None));
+        let leak = rib::ResolvedHop {
+            vrf: Some(VrfId::DEFAULT),
+            ..hop
+        };
+        let tunnel = rib::ResolvedHop { tunnel: true, ..hop };
+        assert_eq!(told(Source::Static, unicast, &[hop, leak]).1, Some(Obstacle::OtherVrf));
+        assert_eq!(told(Source::Static, unicast, &[tunnel]).1, Some(Obstacle::Tunnel));
         let gone = Winner {
             vrf: VrfId::DEFAULT,
             prefix: net::Prefix::DEFAULT_V4,
             route: None,
         };
-        assert_eq!(told(gone), Some(false));
+        assert_eq!(kernel_route(gone).next_hops, None);
     }
 }

@@ -43,6 +43,7 @@ pub(crate) fn dataplane(config: &Config, seed: u64, log_level: dataplane::LogLev
         connections: config.dataplane.connections,
         seed,
         pick_up: config.nat.pick_up,
+        standby: config.standby.as_ref().is_some_and(|standby| standby.peer.is_some()),
         ports: config
             .ports
             .iter()
@@ -309,7 +310,7 @@ fn next_hop(via: &Via, host: impl Fn(&str) -> Option<IfIndex>) -> NextHop {
     }
 }
 
-/// The kernel mirror: main is the default VRF's table, and each VPC may have one.
+/// The kernel mirror: main is the default VRF's table, and each VPC may have one, both ways.
 pub(crate) fn mirror(config: &Config) -> (MirrorConfig, Tuning) {
     let of_vpcs = config
         .vpcs
@@ -318,6 +319,7 @@ pub(crate) fn mirror(config: &Config) -> (MirrorConfig, Tuning) {
     let mirror = MirrorConfig {
         protocol: config.kernel.protocol,
         table: config.kernel.table,
+        vrf_tables: of_vpcs.clone().map(|(table, vrf)| (vrf, table)).collect(),
         metric: config.kernel.metric,
         tables: [(MAIN_TABLE, VrfId::DEFAULT)].into_iter().chain(of_vpcs).collect(),
         stale_sweep: STALE,

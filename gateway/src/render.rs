@@ -1,7 +1,11 @@
 //! Tables for people: one function for each `turnpike show`, from the API's JSON.
 
+mod why;
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
+
+pub use why::bgp_why;
 
 /// A table with these columns; each row is as long.
 fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -52,6 +56,9 @@ pub fn summary(value: &Value) -> String {
         text(value, &["revision"]),
         text(value, &["generation"]),
     );
+    if !value["stall"].is_null() {
+        out += &format!("STALLED: {}\n", stall(&value["stall"]));
+    }
     out += &format!(
         "{} routes, {} connections, {} offloaded, {} of {} BGP sessions established, {} packets dropped\n",
         text(value, &["routes"]),
@@ -340,6 +347,58 @@ pub fn rpki(value: &Value) -> String {
         caches,
     );
     format!("{} VRPs in use\n\n{caches}", text(value, &["vrps"]))
+}
+
+/// `turnpike show standby`: a paragraph for each half.
+pub fn standby(value: &Value) -> String {
+    let half = |name: &str, keys: &[&str]| {
+        let half = &value[name];
+        let lines = keys
+            .iter()
+            .map(|key| format!("  {}: {}\n", key.replace('_', " "), text(half, &[key])));
+        match half {
+            Value::Null => format!("{name}: none\n"),
+            _ => format!("{name}\n{}", lines.collect::<String>()),
+        }
+    };
+    let sending = [
+        "peer",
+        "state",
+        "stream",
+        "sent",
+        "acknowledged",
+        "lag",
+        "backlog",
+        "room",
+        "sessions",
+        "last_error",
+    ];
+    let receiving = [
+        "listen",
+        "primary",
+        "state",
+        "stream",
+        "connections",
+        "applied",
+        "not_kept",
+        "sessions",
+        "silent_ms",
+        "last_error",
+    ];
+    half("sending", &sending) + &half("receiving", &receiving)
+}
+
+/// `turnpike standby takeover`.
+pub fn takeover(value: &Value) -> String {
+    format!(
+        "{} of {} connections taken over; {} too old, {} not allowed by policy, {} whose port is taken, {} beyond the table\n",
+        text(value, &["taken_over"]),
+        text(value, &["received"]),
+        text(value, &["too_old"]),
+        text(value, &["not_allowed"]),
+        text(value, &["port_taken"]),
+        text(value, &["table_full"]),
+    )
 }
 
 /// `turnpike show bgp neighbor`: a paragraph for each peer.
@@ -680,11 +739,11 @@ pub fn kernel(value: &Value) -> String {
                 "action",
             ],
         ),
-        ("refused", "refusals", &["prefix", "reason"]),
+        ("refused", "refusals", &["vrf", "prefix", "reason"]),
         (
             "held, because somebody keeps taking them",
             "fights",
-            &["prefix", "losses"],
+            &["vrf", "prefix", "losses"],
         ),
     ] {
         if rows(&value[list]).next().is_some() {
@@ -747,7 +806,7 @@ pub fn generations(value: &Value) -> String {
     ];
     format!(
         "generation {}, revision {}, workers at {}\n\
-         batches: {} drained, {} paced, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n\n{}",
+         batches: {} drained, {} paced, {} at {} changes, {} after {} ms, {} at End-of-RIB; {} publishes put off\n{}\n{}",
         text(value, &["current"]),
         text(value, &["revision"]),
         text(value, &["workers_seen"]),
@@ -759,10 +818,43 @@ pub fn generations(value: &Value) -> String {
         text(value, &["batches", "bounds", "time_ms"]),
         text(value, &["batches", "end_of_rib"]),
         text(value, &["batches", "stalled"]),
+        stalls(&value["stalls"]),
         table(
             &columns,
             rows(&value["history"]).map(|generation| row(generation, &columns))
         ),
+    )
+}
+
+/// Workers that keep, or kept, a generation from being published.
+fn stalls(stalls: &Value) -> String {
+    let mut lines = String::new();
+    if !stalls["current"].is_null() {
+        lines += &format!("STALLED: {}\n", stall(&stalls["current"]));
+    }
+    if !stalls["last"].is_null() {
+        let (long, last) = (text(stalls, &["long"]), stall(&stalls["last"]));
+        lines += &format!("{long} stalls of more than a second, the last: {last}\n");
+    }
+    lines
+}
+
+fn stall(stall: &Value) -> String {
+    let workers: Vec<_> = rows(&stall["workers"])
+        .map(|worker| {
+            format!(
+                "{} in generation {}",
+                text(worker, &["reader"]),
+                text(worker, &["generation"])
+            )
+        })
+        .collect();
+    format!(
+        "generation {} waits for {}, since {} ms after the start, for {} ms",
+        text(stall, &["generation"]),
+        workers.join(", "),
+        text(stall, &["since_ms"]),
+        text(stall, &["for_ms"])
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod dump;
 mod policy;
+mod standby;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,6 +30,8 @@ use crate::api::{
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
+use crate::publisher::Publisher;
+use crate::standby::Standby;
 
 /// Rows of one answer, at most, unless the client says otherwise.
 const LIMIT: usize = 10_000;
@@ -45,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) mirror: Mirror,
     pub(crate) fpm: Option<FpmServer>,
     pub(crate) speaker: Option<Arc<bgp::Speaker>>,
+    pub(crate) standby: Standby,
     pub(crate) manager: mpsc::Sender<Query>,
     pub(crate) started: std::time::Instant,
 }
@@ -103,6 +107,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/bgp/neighbors", get(policy::bgp_neighbors))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
         .route("/v1/bgp/evpn", get(evpn))
+        .route("/v1/bgp/why", get(policy::bgp_why))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/dump/mrt", get(dump::mrt))
         .route("/v1/policy/test", get(policy::test))
@@ -112,6 +117,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/standby", get(standby::show))
+        .route("/v1/standby/takeover", post(standby::takeover))
         .route("/v1/explain/route", get(explain_route))
         .with_state(shared)
 }
@@ -158,6 +165,18 @@ impl Shared {
 
     fn workers(&self) -> usize {
         self.dataplane.counters().len()
+    }
+
+    /// The generation that each worker was last seen at.
+    fn generations(&self) -> Vec<u64> {
+        let counters = self.dataplane.counters();
+        counters.iter().map(|counters| counters.generation.get()).collect()
+    }
+
+    /// True if winners of the VRF are written to a table of the kernel.
+    fn has_kernel_table(&self, vrf: VrfId) -> bool {
+        let mut vpcs = self.config.vpcs.iter();
+        vrf == VrfId::DEFAULT || vpcs.any(|vpc| vpc.id.vrf() == vrf && vpc.kernel_table.is_some())
     }
 
     fn vrf(&self, name: &str) -> Result<VrfId, Failure> {
@@ -235,12 +254,23 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
         }
         None => (0, 0),
     };
+    let kernel = shared.mirror.status();
+    let (stats, stall) = shared
+        .ask(|manager| {
+            let Publisher { rib, watchdog, .. } = &manager.publisher;
+            (rib.stats(), watchdog.view(crate::manager::clock()).current)
+        })
+        .await?;
     let mut connections = 0;
     for worker in 0..shared.workers() {
-        connections += u64::from(shared.ask_worker(worker, |engine| engine.stats().connections).await?);
+        let asked = shared.ask_worker(worker, |engine| engine.stats().connections);
+        match asked.await {
+            Ok(count) => connections += u64::from(count),
+            // A stuck worker answers nobody: the summary is what says so.
+            Err(_) if stall.is_some() => {}
+            Err(failure) => return Err(failure),
+        }
     }
-    let kernel = shared.mirror.status();
-    let stats = shared.ask(|manager| manager.rib.stats()).await?;
     let routes = stats.prefixes_v4 + stats.prefixes_v6;
     // Readers have one copy while the other is written.
     let tables_bytes = 2 * stats.table_bytes;
@@ -254,6 +284,7 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
         ports,
         drops: workers.iter().map(|worker| worker.counters.dropped).sum(),
         workers,
+        stall,
         host: HostView {
             delivered: host.delivered.get(),
             refused: host.refused.get(),
@@ -270,6 +301,7 @@ async fn summary(State(shared): State<Arc<Shared>>) -> Shown<Summary> {
             pending: kernel.pending,
             refused: kernel.refused,
             held: kernel.held,
+            inexpressible: kernel.inexpressible,
         },
         routes,
         memory: MemoryView {
@@ -300,7 +332,7 @@ async fn routes(
         .map_err(|e| bad(&e))?;
     let limit = limit(&parameters)?;
     let found = shared
-        .ask(move |manager| manager.rib.routes(vrf, prefix, limit))
+        .ask(move |manager| manager.publisher.rib.routes(vrf, prefix, limit))
         .await?;
     let named = found.into_iter().map(|route| RouteRow {
         vrf_name: shared.config.vrf_name(route.vrf).to_owned(),
@@ -344,8 +376,8 @@ async fn explain_route(
         .collect();
     let (lookup, nic) = shared
         .ask(move |manager| {
-            let lookup = manager.rib.explain(vrf, address);
-            let reader = manager.rib.reader();
+            let lookup = manager.publisher.rib.explain(vrf, address);
+            let reader = manager.publisher.rib.reader();
             let tables = reader.enter();
             let nic = explain::offloadable(explain::last(&lookup), |next_hop| match &tables {
                 Some(tables) => dataplane::next_hop_offload(tables, &rules, next_hop),
@@ -358,14 +390,10 @@ async fn explain_route(
         vrf_name: vrf_name.to_owned(),
         received,
         evpn,
-        workers: shared
-            .dataplane
-            .counters()
-            .iter()
-            .map(|counters| counters.generation.get())
-            .collect(),
+        workers: shared.generations(),
         kernel: explain::mirrored(explain::last(&lookup))
-            .map(|prefix| shared.mirror.route_state(VrfId::DEFAULT, &prefix)),
+            .filter(|(vrf, _)| shared.has_kernel_table(*vrf))
+            .map(|(vrf, prefix)| shared.mirror.route_state(vrf, &prefix)),
         nic,
         lookup,
     })))
@@ -448,7 +476,7 @@ async fn rpki(State(shared): State<Arc<Shared>>) -> Shown<bgp::rpki::RpkiState> 
 
 async fn neighbors(State(shared): State<Arc<Shared>>) -> Shown<Vec<NeighborRow>> {
     let (found, interfaces) = shared
-        .ask(|manager| (manager.rib.neighbors(), manager.rib.interfaces()))
+        .ask(|manager| (manager.publisher.rib.neighbors(), manager.publisher.rib.interfaces()))
         .await?;
     let rows = found.into_iter().map(|neighbor| {
         let name = interfaces
@@ -518,27 +546,25 @@ async fn connections(
 }
 
 async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
-    let (current, batches, history) = shared
+    let (current, batches, stalls, history) = shared
         .ask(|manager| {
-            let batches = manager.batches.view(crate::manager::clock());
+            let Publisher { rib, batches, watchdog } = &mut manager.publisher;
+            let now = crate::manager::clock();
             (
-                manager.rib.generation(),
-                batches,
+                rib.generation(),
+                batches.view(now),
+                watchdog.view(now),
                 manager.history.iter().cloned().collect(),
             )
         })
         .await?;
-    let workers_seen = shared
-        .dataplane
-        .counters()
-        .iter()
-        .map(|counters| counters.generation.get())
-        .collect();
+    let workers_seen = shared.generations();
     Ok(Json(Generations {
         current,
         revision: shared.revision,
         workers_seen,
         batches,
+        stalls,
         history,
     }))
 }

@@ -1,6 +1,7 @@
 //! The slots of the connections: two hot entries and one cold record each, and the queue of free ones.
 
 use net::{Drop, NextHopId, VrfId, protocol};
+use prefetch_index::prefetch_index;
 
 use crate::engine::TcpMemory;
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
@@ -9,6 +10,9 @@ use crate::ports::Subscriber;
 use crate::verdict::OffloadState;
 use crate::ways::WayTable;
 use crate::{FlowKey, Rewrite};
+
+/// Slots that are made at once.
+const CHUNK: usize = 64;
 
 /// No connection, no pool.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -65,6 +69,8 @@ pub(crate) struct Connections {
     pub(crate) cold: Vec<Cold>,
     pub(crate) ways: WayTable,
     capacity: u32,
+    /// Slots that were ever used; a few more may have been made.
+    touched: u32,
     /// Slots in use, zombies as well.
     used: u32,
     free_first: u32,
@@ -98,6 +104,7 @@ impl Connections {
             cold: Vec::with_capacity(slots),
             ways: WayTable::with_capacity(slots),
             capacity,
+            touched: 0,
             used: 0,
             free_first: NONE,
             free_last: NONE,
@@ -106,7 +113,7 @@ impl Connections {
 
     /// Slots that were ever used.
     pub(crate) fn slots(&self) -> u32 {
-        self.cold.len() as u32
+        self.touched
     }
 
     /// Slots in use, zombies as well.
@@ -124,22 +131,38 @@ impl Connections {
     /// so that an [`EntryRef`] of the burst that freed a slot never meets the slot's next owner.
     pub(crate) fn take(&mut self) -> u32 {
         debug_assert!(!self.is_full(), "checked by the caller");
-        let free = self.slots() - self.used;
+        let free = self.touched - self.used;
         self.used += 1;
         if free > EntryRef::QUARANTINE {
             let slot = self.free_first;
             self.free_first = self.cold[slot as usize].next;
             if self.free_first == NONE {
                 self.free_last = NONE;
+            } else {
+                // The next one to be taken, which nobody has looked at for long.
+                let next = self.free_first as usize;
+                prefetch_index(&self.cold, next);
+                prefetch_index(&self.entries, next * 2);
+                prefetch_index(&self.entries, next * 2 + 1);
             }
             return slot;
         }
-        let slot = self.slots();
-        self.cold.push(Cold::default());
-        self.ways.push();
-        self.entries
-            .extend([Entry::of(FlowKey::default()), Entry::of(FlowKey::default())]);
+        let slot = self.touched;
+        self.touched += 1;
+        if slot as usize == self.cold.len() {
+            self.grow();
+        }
         slot
+    }
+
+    /// Makes some more slots.
+    #[inline(never)]
+    fn grow(&mut self) {
+        let most = (self.capacity + EntryRef::QUARANTINE) as usize;
+        let slots = most.min(self.cold.len() + CHUNK);
+        self.cold.resize(slots, Cold::default());
+        self.ways.grow(slots);
+        self.entries.resize(slots * 2, Entry::of(FlowKey::default()));
     }
 
     /// Gives a slot back; its id names nothing from here on.

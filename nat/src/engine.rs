@@ -12,8 +12,10 @@
 
 mod addresses;
 mod create;
+mod expect;
 mod expire;
 mod icmp;
+mod journal;
 mod masquerade;
 mod offload;
 mod owner;
@@ -34,6 +36,7 @@ use net::{Drop, Generation, protocol, tcp_flag};
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::{Queues, Worth};
+use crate::journal::Journal;
 use crate::key::{FlowKey, Secret};
 use crate::limits::Meter;
 use crate::mappings::Mappings;
@@ -119,6 +122,8 @@ pub struct Engine {
     /// Until then a TCP segment without SYN may begin a connection.
     pick_up_until: Tick,
     steering: Option<Steering>,
+    /// What a standby has not been told of yet; `None` while none is told.
+    journal: Option<Box<Journal>>,
     /// Scratch of port choice, kept so that it allocates once.
     set_aside: Vec<Lease>,
 }
@@ -169,16 +174,17 @@ impl Engine {
             capacity,
             pick_up_until: Tick::default(),
             steering: None,
+            journal: None,
             set_aside: Vec::new(),
         };
         engine.ports.follow(&policy);
         Ok(engine)
     }
 
-    /// Lets TCP segments without SYN begin connections for the first `seconds` that the engine is told of: after a restart
-    /// without the connections of before.
+    /// Lets TCP segments without SYN begin connections for `seconds` from the latest time that the engine was told of, or
+    /// from its beginning: after a restart or a takeover without all connections of before.
     pub fn pick_up_for(&mut self, seconds: u32) {
-        self.pick_up_until = Tick::default().after(seconds);
+        self.pick_up_until = self.pick_up_until.max(self.clock.latest().after(seconds));
     }
 
     /// Replaces the NAT policy. New connections follow it at once; each existing one is checked against it when it is
@@ -256,6 +262,7 @@ impl Engine {
         let tick = self.clock.tick(now);
         let entry = &mut self.connections.entries[at.0 as usize];
         if entry.flags != 0 {
+            self.hit_restored(at, length, tick);
             return false;
         }
         entry.packets += 1;
@@ -268,6 +275,17 @@ impl Engine {
             }
             ConnectionState::Unreplied => !at.is_reply() && entry.key.protocol() == protocol::UDP,
             _ => false,
+        }
+    }
+
+    /// Counts the first packet of a direction of a restored connection; [`Engine::advance`] does the rest.
+    #[cold]
+    fn hit_restored(&mut self, at: EntryRef, length: u16, tick: Tick) {
+        let entry = &mut self.connections.entries[at.0 as usize];
+        if entry.flags == Entry::RESTORED {
+            entry.packets += 1;
+            entry.bytes += u64::from(length);
+            entry.last_seen = tick.0;
         }
     }
 
@@ -284,7 +302,8 @@ impl Engine {
     /// not quietly established, or refuses the packet.
     #[inline(never)]
     pub fn advance(&mut self, at: EntryRef, segment: Segment) -> Hit {
-        if self.entry(at).flags != 0 {
+        let flags = self.entry(at).flags;
+        if flags & !Entry::RESTORED != 0 {
             return self.refuse(at);
         }
         let connection = at.connection();
@@ -303,10 +322,16 @@ impl Engine {
                 }
             }
         };
-        if next == state {
+        // A restored connection is as established as it was, and nobody has asked for its offload in this process.
+        let restored = flags == Entry::RESTORED;
+        if restored {
+            self.connections.entries[at.0 as usize].flags = 0;
+        }
+        if next != state {
+            self.set_state(connection, next);
+        } else if !restored {
             return Hit::default();
         }
-        self.set_state(connection, next);
         let asked = self.connections.cold[connection as usize].offload;
         let may_ask = matches!(asked, OffloadState::None | OffloadState::Dead);
         Hit {
@@ -318,15 +343,21 @@ impl Engine {
     fn follow_tcp(&mut self, at: EntryRef, segment: Segment) -> ConnectionState {
         let cold = &mut self.connections.cold[at.connection() as usize];
         let entry = &mut self.connections.entries[at.0 as usize];
-        // Before a connection is established there is nothing to compare with; of one that the NIC carries we don't see
-        // what it is at.
+        // Before a connection is established there is nothing to compare with; of one that the NIC carries, or another
+        // gateway carried, we don't see what it is at.
         let near = entry.state != ConnectionState::Established
             || cold.offload.holds_rules()
+            || entry.flags == Entry::RESTORED
             || tcp::is_near(segment.sequence, entry.sequence);
         if near {
             entry.sequence = segment.sequence;
         }
-        tcp::follow(entry.state, &mut cold.tcp, segment.flags, at.is_reply(), near)
+        let fins = cold.tcp.fins();
+        let next = tcp::follow(entry.state, &mut cold.tcp, segment.flags, at.is_reply(), near);
+        if cold.tcp.fins() != fins {
+            self.changed(at.connection());
+        }
+        next
     }
 
     fn set_state(&mut self, connection: u32, state: ConnectionState) {
@@ -335,6 +366,7 @@ impl Engine {
         counts[pair[0].state as usize] -= 1;
         counts[state as usize] += 1;
         pair.iter_mut().for_each(|entry| entry.state = state);
+        self.changed(connection);
         self.queue(connection, Worth::of(state));
         self.arm_earlier(connection);
     }
@@ -391,6 +423,9 @@ impl Engine {
             EndReason::Policy => &mut ended.policy,
             EndReason::Evicted => &mut ended.evicted,
         } += 1;
+        if state != ConnectionState::Unreplied {
+            self.changed(connection);
+        }
         self.queues.leave(&mut self.connections.cold, connection);
         self.connections.ways.clear(connection);
         if std::mem::take(&mut self.connections.cold[connection as usize].counted) {

@@ -104,6 +104,8 @@ impl Entry {
     pub(crate) const UNROUTED: u8 = 1;
     /// The slot holds no connection, or one that ended.
     pub(crate) const DEAD: u8 = 2;
+    /// The connection was restored, and no packet of it has come since.
+    pub(crate) const RESTORED: u8 = 4;
 
     /// Where packets of the direction go.
     #[inline]

@@ -11,8 +11,8 @@
 //! # The walk of a packet
 //! ```text
 //! lookup_burst ─┬─ hit ── stamp old? revalidate_one ── hit() ── rewrite().apply() ── next_hop()
-//!               └─ miss ─ route lookup ── miss() ─┬─ Connection ── as above
-//!                                                 └─ Forward, HandOver, Drop
+//!               └─ miss ─ route lookup ── expect() ── miss() ─┬─ Connection ── as above
+//!                                                             └─ Forward, HandOver, Drop
 //! ```
 #![forbid(unsafe_code)]
 
@@ -29,6 +29,7 @@ mod engine;
 mod entry;
 mod eviction;
 mod fragments;
+mod journal;
 mod key;
 mod limits;
 mod mappings;
@@ -38,6 +39,7 @@ mod random;
 mod resolve;
 mod rewrite;
 pub mod snapshot;
+pub mod standby;
 mod steering;
 mod table;
 mod time;

@@ -6,7 +6,7 @@ mod masquerade;
 mod spec;
 mod statics;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use foldhash::fast::FixedState;
@@ -33,7 +33,7 @@ pub struct Policy {
     limits: HashMap<VrfId, Limits, FixedState>,
     owns_subscribers: bool,
     /// Public addresses and whether they are in a pool.
-    public: BTreeMap<u32, bool>,
+    public: HashMap<u32, bool, FixedState>,
     /// A bit for each VRF that any rule is about.
     translating: Box<[u64; 1024]>,
     timers: Timers,
@@ -57,7 +57,7 @@ impl Policy {
             statics: Statics::default(),
             limits: HashMap::default(),
             owns_subscribers: false,
-            public: BTreeMap::new(),
+            public: HashMap::default(),
             translating: Box::new([0; 1024]),
             timers,
             vpc_timers: spec
@@ -156,7 +156,7 @@ impl Policy {
             check_address(net.broadcast())?;
         }
         let outside = u32::from(rule.outside.network())..=u32::from(rule.outside.broadcast());
-        if rule.peer.is_none() && self.public.range(outside).next().is_some() {
+        if rule.peer.is_none() && self.public.keys().any(|address| outside.contains(address)) {
             let (vpc, prefix) = (rule.vpc, rule.outside);
             return Err(PolicyError::StaticOutside { vpc, prefix });
         }
@@ -202,6 +202,11 @@ impl Policy {
     /// True if some rule or limit has one worker own all connections of a subscriber.
     pub(crate) fn owns_subscribers(&self) -> bool {
         self.owns_subscribers
+    }
+
+    /// True if some VPC has limits.
+    pub(crate) fn has_limits(&self) -> bool {
+        !self.limits.is_empty()
     }
 
     /// Limits of a VPC.

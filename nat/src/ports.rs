@@ -19,7 +19,7 @@ use crate::view::PortUse;
 pub use blocks::BlockEvent;
 use blocks::Blocks;
 pub(crate) use blocks::Subscriber;
-use set::{ANY, EVEN, PortSet};
+use set::{ANY, EVEN, ODD, PortSet};
 
 /// The share of one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl Slice {
             return (self.worker % 2 == port % 2).then_some(ANY);
         }
         // With an odd number of workers, ports of neighbouring slots differ in parity.
-        Some(if self.worker % 2 == port % 2 { EVEN } else { !EVEN })
+        Some(if self.worker % 2 == port % 2 { EVEN } else { ODD })
     }
 
     /// First and last slot whose port is in the inclusive range.
@@ -111,6 +111,33 @@ struct AddressPorts {
     address: u32,
     /// TCP, UDP, ICMP.
     sets: [PortSet; 3],
+    /// Rules whose pools it is in, and where in them.
+    uses: Vec<(u32, u32)>,
+    /// For each protocol, whether one of those pools has it marked as spent.
+    marked: [bool; 3],
+}
+
+/// The pool of a masquerade rule.
+#[derive(Debug, Default)]
+struct Pool {
+    /// Numbers of its addresses.
+    numbers: Vec<u32>,
+    /// First and last slot of the rule's ports, if this worker has any of them.
+    slots: Option<(u16, u16)>,
+    /// For each protocol a bit for each address of the pool: it was found to have none of the rule's ports left, and got none
+    /// back since.
+    spent: [Vec<u64>; 3],
+}
+
+impl Pool {
+    fn is_spent(&self, at: usize, protocol: u8) -> bool {
+        self.spent[protocol_index(protocol)][at / 64] >> (at % 64) & 1 == 1
+    }
+
+    fn set_spent(&mut self, at: usize, protocol: u8, spent: bool) {
+        let (word, bit) = (&mut self.spent[protocol_index(protocol)][at / 64], 1 << (at % 64));
+        *word = if spent { *word | bit } else { *word & !bit };
+    }
 }
 
 /// A public port in use: given back with [`Ports::release`].
@@ -130,8 +157,8 @@ pub(crate) struct Ports {
     slice: Slice,
     addresses: Vec<Option<AddressPorts>>,
     numbers: HashMap<u32, u32>,
-    /// For each masquerade rule of the policy, the numbers of its pool's addresses.
-    pools: Vec<Vec<u32>>,
+    /// That of each masquerade rule of the policy.
+    pools: Vec<Pool>,
     blocks: Blocks,
 }
 
@@ -176,8 +203,23 @@ impl Ports {
         self.pools = policy
             .rules()
             .iter()
-            .map(|rule| rule.pool.iter().map(|a| self.number(*a)).collect())
+            .map(|rule| Pool {
+                numbers: rule.pool.iter().map(|a| self.number(*a)).collect(),
+                slots: self.slice.slots_of(rule.ports),
+                spent: [0; 3].map(|_| vec![0; rule.pool.len().div_ceil(64)]),
+            })
             .collect();
+        for ports in self.addresses.iter_mut().flatten() {
+            ports.uses.clear();
+            ports.marked = [false; 3];
+        }
+        for (rule, pool) in self.pools.iter().enumerate() {
+            for (at, number) in pool.numbers.iter().enumerate() {
+                if let Some(ports) = &mut self.addresses[*number as usize] {
+                    ports.uses.push((rule as u32, at as u32));
+                }
+            }
+        }
         self.follow_blocks(policy);
         for ports in self.addresses.iter_mut().flatten() {
             ports.sets.iter_mut().for_each(PortSet::unblock_all);
@@ -193,6 +235,27 @@ impl Ports {
         }
     }
 
+    /// Remembers that an address of a pool has none of the rule's ports left.
+    #[cold]
+    fn mark_spent(&mut self, rule: usize, at: usize, protocol: u8) {
+        let number = self.pools[rule].numbers[at];
+        self.pools[rule].set_spent(at, protocol, true);
+        if let Some(ports) = &mut self.addresses[number as usize] {
+            ports.marked[protocol_index(protocol)] = true;
+        }
+    }
+
+    /// An address that was marked as spent got a port back.
+    #[cold]
+    fn unmark(&mut self, number: u32, protocol: u8) {
+        if let Some(ports) = &mut self.addresses[number as usize] {
+            ports.marked[protocol_index(protocol)] = false;
+            for (rule, at) in &ports.uses {
+                self.pools[*rule as usize].set_spent(*at as usize, protocol, false);
+            }
+        }
+    }
+
     fn number(&mut self, address: u32) -> u32 {
         if let Some(number) = self.numbers.get(&address) {
             return *number;
@@ -201,6 +264,8 @@ impl Ports {
         let ports = Some(AddressPorts {
             address,
             sets: [set.clone(), set.clone(), set],
+            uses: Vec::new(),
+            marked: [false; 3],
         });
         let number = match self.addresses.iter().position(Option::is_none) {
             Some(vacant) => {
@@ -222,6 +287,7 @@ impl Ports {
     }
 
     /// A free port for a subscriber, as its rule has it chosen: the source's own port if it is free there.
+    #[inline]
     pub(crate) fn allocate(
         &mut self,
         masquerade: &MasqueradeRule,
@@ -234,30 +300,48 @@ impl Ports {
             Choice::Blocks(_) => self.allocate_in_blocks(masquerade, want, now, random),
             Choice::Deterministic { .. } => {
                 let (at, range) = masquerade.deterministic(source)?;
-                let number = *self.pools.get(want.rule)?.get(at)?;
+                let number = *self.pools.get(want.rule)?.numbers.get(at)?;
                 self.allocate_on(number, self.slice.slots_of(range)?, masquerade, want, random)
             }
             Choice::Free => {
-                let slots = self.slice.slots_of(masquerade.ports)?;
                 let pool = self.pools.get(want.rule)?;
-                let first = (mix(u64::from(source)) % pool.len() as u64) as usize;
-                let number = pool[first];
-                let paired = self.allocate_on(number, slots, masquerade, want, random);
+                let (slots, length) = (pool.slots?, pool.numbers.len());
+                let first = (mix(u64::from(source)) % length as u64) as usize;
+                let paired = self.allocate_at(first, slots, masquerade, want, random);
                 if paired.is_some() || masquerade.options.strict_pairing {
                     return paired;
                 }
-                (1..self.pools[want.rule].len()).find_map(|n| {
-                    let pool = &self.pools[want.rule];
-                    let number = pool[(first + n) % pool.len()];
-                    self.allocate_on(number, slots, masquerade, want, random)
-                })
+                (first + 1..length)
+                    .chain(0..first)
+                    .find_map(|at| self.allocate_at(at, slots, masquerade, want, random))
             }
         }
     }
 
+    /// A free port on the address at a place of the rule's pool.
+    #[inline]
+    fn allocate_at(
+        &mut self,
+        at: usize,
+        slots: (u16, u16),
+        masquerade: &MasqueradeRule,
+        want: Want,
+        random: &mut Random,
+    ) -> Option<Lease> {
+        let pool = &self.pools[want.rule];
+        if pool.is_spent(at, want.protocol) {
+            return None;
+        }
+        let lease = self.allocate_on(pool.numbers[at], slots, masquerade, want, random);
+        if lease.is_none() {
+            self.mark_spent(want.rule, at, want.protocol);
+        }
+        lease
+    }
+
     /// Some port that the subscriber might have, taken or not.
     pub(crate) fn guess(&self, masquerade: &MasqueradeRule, want: Want, random: &mut Random) -> Option<Lease> {
-        let pool = self.pools.get(want.rule)?;
+        let pool = &self.pools.get(want.rule)?.numbers;
         let (at, range) = match masquerade.deterministic(want.subscriber.address) {
             Some(determined) => determined,
             None => {
@@ -356,7 +440,7 @@ impl Ports {
         rule: usize,
         subscriber: Subscriber,
     ) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let pool = self.pools.get(rule).map_or(&[][..], Vec::as_slice);
+        let pool = self.pools.get(rule).map_or(&[][..], |pool| &pool.numbers);
         let paired = (mix(u64::from(subscriber.address)) % pool.len().max(1) as u64) as usize;
         let (first, tries) = match masquerade.choice {
             Choice::Deterministic { .. } => match masquerade.deterministic(subscriber.address) {
@@ -382,6 +466,9 @@ impl Ports {
             .as_mut()
             .expect("a set with a port in use is kept");
         ports.sets[protocol_index(protocol)].put_back(slot);
+        if ports.marked[protocol_index(protocol)] {
+            self.unmark(pool, protocol);
+        }
         self.leave_block(pool, slot, now);
     }
 
@@ -403,19 +490,4 @@ impl Ports {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_port_belongs_to_one_worker_and_comes_back_from_its_slot() {
-        for workers in [1, 2, 3, 7, 64] {
-            for port in 0..=u16::MAX {
-                let owners = (0..workers).filter(|w| Slice::new(*w, workers).slot(port).is_some());
-                assert_eq!(owners.count(), 1);
-                let slice = Slice::new(Slice::new(0, workers).owner(port), workers);
-                let slot = slice.slot(port).expect("its owner");
-                assert!(usize::from(slot) < slice.slots() && slice.port(slot) == port);
-            }
-        }
-    }
-}
+mod tests;

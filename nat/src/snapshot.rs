@@ -69,9 +69,11 @@ pub enum SnapshotError {
 }
 
 const MAGIC: [u8; 8] = *b"turnpike";
-const VERSION: u16 = 1;
+/// Version of the format, of a record as well.
+pub(crate) const VERSION: u16 = 1;
 const HEADER: usize = 24;
-const RECORD: usize = 84;
+/// Bytes of a connection.
+pub(crate) const RECORD: usize = 84;
 const CHECKSUM: usize = 8;
 
 /// The connections of every worker as one snapshot, taken `milliseconds` after 1970.
@@ -114,13 +116,12 @@ pub fn decode(bytes: &[u8], limit: u32) -> Result<(Vec<SavedConnection>, u64), S
     if checksum(&bytes[..end]).to_be_bytes() != bytes[end..] {
         return Err(SnapshotError::Checksum);
     }
-    let connections = bytes[HEADER..end]
-        .chunks_exact(RECORD)
-        .map(|record| read(&mut Reader(record)));
+    let connections = bytes[HEADER..end].chunks_exact(RECORD).map(record);
     Ok((connections.collect::<Result<_, _>>()?, milliseconds))
 }
 
-fn write(connection: &SavedConnection, bytes: &mut Vec<u8>) {
+/// Appends a connection: [`RECORD`] bytes.
+pub(crate) fn write(connection: &SavedConnection, bytes: &mut Vec<u8>) {
     for key in connection.keys {
         bytes.extend(key.to_bytes());
     }
@@ -132,6 +133,11 @@ fn write(connection: &SavedConnection, bytes: &mut Vec<u8>) {
     words.for_each(|word| bytes.extend(word.to_be_bytes()));
     let counts = connection.packets.into_iter().chain(connection.bytes);
     counts.for_each(|count| bytes.extend(count.to_be_bytes()));
+}
+
+/// The connection of such bytes.
+pub(crate) fn record(bytes: &[u8]) -> Result<SavedConnection, SnapshotError> {
+    read(&mut Reader(bytes))
 }
 
 fn read(record: &mut Reader<'_>) -> Result<SavedConnection, SnapshotError> {
@@ -165,7 +171,7 @@ fn read(record: &mut Reader<'_>) -> Result<SavedConnection, SnapshotError> {
 }
 
 /// FNV-1a over words of 8 bytes: finds damage, proves nothing about the writer.
-fn checksum(bytes: &[u8]) -> u64 {
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     let words = bytes.chunks(8).map(|chunk| {
         let mut word = [0; 8];
         word[..chunk.len()].copy_from_slice(chunk);

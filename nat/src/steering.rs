@@ -9,8 +9,8 @@ use crate::FlowKey;
 /// How the NICs of the gateway spread received packets over queues; queue and worker have the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Steering {
-    /// For each bit of the hash's input the 32 bits of the key that it counts.
-    windows: [u32; INPUT_BITS],
+    /// For each four bits of the hash's input, from the first on, and each value of theirs, what they add.
+    parts: Box<[[u32; 16]; INPUT_BITS / 4]>,
     /// Queue for the low bits of the hash; as long as a power of two.
     table: Vec<u16>,
 }
@@ -27,24 +27,32 @@ impl Steering {
         if key.len() < KEY || !table.len().is_power_of_two() {
             return None;
         }
-        let mut windows = [0; INPUT_BITS];
+        // For each bit of the input the 32 bits of the key that it counts.
+        let mut windows = [0_u32; INPUT_BITS];
         for (bit, window) in windows.iter_mut().enumerate() {
             let five = key[bit / 8..].first_chunk::<5>()?;
             let word = five.iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
             *window = (word >> (8 - bit % 8)) as u32;
         }
-        Some(Self { windows, table })
+        let mut parts = Box::new([[0; 16]; INPUT_BITS / 4]);
+        for (part, windows) in parts.iter_mut().zip(windows.chunks_exact(4)) {
+            for (value, sum) in part.iter_mut().enumerate() {
+                let set = windows
+                    .iter()
+                    .enumerate()
+                    .filter(|(bit, _)| value >> (3 - bit) & 1 == 1);
+                *sum = set.fold(0, |sum, (_, window)| sum ^ window);
+            }
+        }
+        Some(Self { parts, table })
     }
 
     /// The hash of IPv4 addresses and ports.
     pub fn hash(&self, source: u32, destination: u32, source_port: u16, destination_port: u16) -> u32 {
-        let addresses = u64::from(source) << 32 | u64::from(destination);
-        let ports = u32::from(source_port) << 16 | u32::from(destination_port);
-        let part = |bits: u64, windows: &[u32]| {
-            let set = windows.iter().rev().enumerate().filter(|(i, _)| bits >> i & 1 == 1);
-            set.fold(0, |hash, (_, window)| hash ^ window)
-        };
-        part(addresses, &self.windows[..64]) ^ part(ports.into(), &self.windows[64..])
+        let addresses = u128::from(source) << 64 | u128::from(destination) << 32;
+        let bits = addresses | u128::from(source_port) << 16 | u128::from(destination_port);
+        let parts = self.parts.iter().rev().enumerate();
+        parts.fold(0, |hash, (i, part)| hash ^ part[(bits >> (4 * i)) as usize & 15])
     }
 
     /// The queue of packets that `key` finds. `None` if a NIC hashes them by something else than addresses and ports.

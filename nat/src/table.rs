@@ -21,6 +21,8 @@ const LOAD: usize = 5;
 /// Most buckets that a table begins with.
 const FIRST: usize = 2048;
 const EMPTY: u16 = 0;
+/// The first bit of a hash that says which bucket of a level it is, above those of the tag.
+const LEVEL: u32 = 16;
 
 const LOW: u64 = 0x0001_0001_0001_0001;
 const HIGH: u64 = 0x8000_8000_8000_8000;
@@ -72,6 +74,12 @@ impl Bucket {
         (15 - (bit & 15)) * 4 + (bit >> 4)
     }
 
+    /// True if an entry with this tag is neither here nor in a chain behind.
+    #[inline]
+    fn is_without(&self, tag: u16) -> bool {
+        self.candidates(tag) == 0 && self.tags[2] >> 32 == 0
+    }
+
     /// Position of the spill bucket behind this one.
     #[inline]
     fn next(&self) -> Option<usize> {
@@ -83,8 +91,12 @@ impl Bucket {
         self.tags[2] = self.tags[2] & 0xffff_ffff | link << 32;
     }
 
+    /// Some lane without an entry.
+    #[inline]
     fn free_lane(&self) -> Option<usize> {
-        (0..LANES).find(|lane| self.lane(*lane) == EMPTY)
+        // Of the candidates the lowest one is always right.
+        let free = self.candidates(EMPTY);
+        (free != 0).then(|| Self::lane_of(free))
     }
 
     fn last_used(&self) -> Option<usize> {
@@ -100,6 +112,10 @@ impl Bucket {
         self.at[lane] = number;
     }
 }
+
+/// What a key's place follows from, whatever the size of the table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Hash(u64);
 
 /// Where a key belongs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -154,9 +170,13 @@ impl Table {
 
     #[inline]
     fn place(&self, key: &FlowKey) -> Place {
-        let hash = key.hash(&self.secret);
+        self.place_of(self.hash(key))
+    }
+
+    #[inline]
+    fn place_of(&self, Hash(hash): Hash) -> Place {
         let first = ((hash >> 32) * self.base as u64) >> 32;
-        let level = (hash >> 16) as u32 & self.mask;
+        let level = (hash >> LEVEL) as u32 & self.mask;
         // The bucket of the next level, if it has been split off already.
         let mut bucket = first as usize + self.base * level as usize;
         if bucket >= self.buckets.len() {
@@ -168,9 +188,26 @@ impl Table {
         }
     }
 
+    /// The hash of `key`.
+    #[inline]
+    pub(crate) fn hash(&self, key: &FlowKey) -> Hash {
+        Hash(key.hash(&self.secret))
+    }
+
     /// The entry of `key`.
+    #[inline]
     pub(crate) fn get(&self, key: &FlowKey, entries: &[Entry]) -> Option<EntryRef> {
-        self.find(self.place(key), *key, entries)
+        self.get_hashed(self.hash(key), key, entries)
+    }
+
+    /// The entry of `key`, whose hash is known.
+    #[inline]
+    pub(crate) fn get_hashed(&self, hash: Hash, key: &FlowKey, entries: &[Entry]) -> Option<EntryRef> {
+        let place = self.place_of(hash);
+        if self.buckets[place.bucket as usize].is_without(place.tag) {
+            return None;
+        }
+        self.find(place, *key, entries)
     }
 
     #[inline(never)]
@@ -218,23 +255,45 @@ impl Table {
             let key = key(i);
             let entry = found[i].and_then(|at| entries.get(at.0 as usize));
             if entry.is_none_or(|entry| entry.key != key) {
-                found[i] = self.find(places[i], key, entries);
+                let place = places[i];
+                let without = self.buckets[place.bucket as usize].is_without(place.tag);
+                found[i] = if without { None } else { self.find(place, key, entries) };
             }
         }
         found
     }
 
+    /// Asks for what looking for `key`, or adding it, will read.
+    #[inline]
+    pub(crate) fn expect(&self, key: &FlowKey) -> Hash {
+        let hash = self.hash(key);
+        prefetch_index(&self.buckets, self.place_of(hash).bucket as usize);
+        hash
+    }
+
     /// Adds an entry, which must be among `entries`, under its key, which must not be in the table.
-    pub(crate) fn insert(&mut self, key: &FlowKey, entry: EntryRef, entries: &[Entry]) {
+    #[inline]
+    pub(crate) fn insert(&mut self, hash: Hash, entry: EntryRef, entries: &[Entry]) {
         self.entries += 1;
         if self.entries > self.buckets.len() * LOAD && self.buckets.len() < self.full {
             self.split(entries);
         }
-        let place = self.place(key);
-        self.put(place, entry.0);
+        self.put(self.place_of(hash), entry.0);
     }
 
+    #[inline]
     fn put(&mut self, place: Place, number: u32) {
+        let bucket = &mut self.buckets[place.bucket as usize];
+        match bucket.free_lane() {
+            Some(lane) => bucket.fill(lane, place.tag, number),
+            None => self.put_behind(place, number),
+        }
+    }
+
+    /// Adds an entry to the chain of a bucket that is full.
+    #[cold]
+    #[inline(never)]
+    fn put_behind(&mut self, place: Place, number: u32) {
         let mut at = None;
         loop {
             let bucket = self.bucket_mut(place, at);
@@ -281,18 +340,59 @@ impl Table {
     }
 
     /// Adds a bucket and moves what belongs to it there.
+    #[inline(never)]
     fn split(&mut self, entries: &[Entry]) {
-        let from = self.buckets.len() - self.level;
+        let from = self.next_split();
+        // What tells the keys of the next level's bucket from those of this one.
+        let bit = u64::from(self.mask / 2 + 1) << LEVEL;
         self.buckets.push(Bucket::NEW);
         if self.buckets.len() == self.level * 2 && self.buckets.len() < self.full {
             self.level *= 2;
             self.mask = self.mask << 1 | 1;
         }
+        match self.buckets[from].next() {
+            None => self.move_out(from, bit, entries),
+            Some(_) => self.spread(from, entries),
+        }
+        // What the next split reads is here by then: five insertions from now.
+        let next = self.next_split();
+        prefetch_index(&self.buckets, next + 1);
+        let numbers = self.buckets[next].at;
+        numbers
+            .iter()
+            .for_each(|number| prefetch_index(entries, *number as usize));
+    }
+
+    /// The bucket that the next split takes from.
+    fn next_split(&self) -> usize {
+        self.buckets.len() - self.level
+    }
+
+    /// Moves what has `bit` in its hash from bucket `from`, which has no chain, to the new bucket.
+    fn move_out(&mut self, from: usize, bit: u64, entries: &[Entry]) {
+        let Some((new, old)) = self.buckets.split_last_mut() else {
+            return;
+        };
+        let old = &mut old[from];
+        let mut both = [Bucket::NEW; 2];
+        let mut filled = [0; 2];
+        for (lane, number) in old.at.iter().enumerate() {
+            let tag = old.lane(lane);
+            if tag != EMPTY {
+                // An even chance that no branch is to guess.
+                let goes = usize::from(entries[*number as usize].key.hash(&self.secret) & bit != 0);
+                both[goes].fill(filled[goes], tag, *number);
+                filled[goes] += 1;
+            }
+        }
+        [*old, *new] = both;
+    }
+
+    /// Puts everything of bucket `from` and its chain where it belongs.
+    #[cold]
+    fn spread(&mut self, from: usize, entries: &[Entry]) {
         let mut old = std::mem::replace(&mut self.buckets[from], Bucket::NEW);
         loop {
-            old.at
-                .iter()
-                .for_each(|number| prefetch_index(entries, *number as usize));
             for lane in (0..LANES).filter(|lane| old.lane(*lane) != EMPTY) {
                 let number = old.at[lane];
                 let place = self.place(&entries[number as usize].key);
@@ -347,72 +447,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use net::VrfId;
-
-    use super::*;
-    use crate::random::Random;
-
-    fn key(n: u32) -> FlowKey {
-        FlowKey::v4(VrfId(1), 6, n, !n, n as u16, 80)
-    }
-
-    /// Far beyond the load that the table is made for, so that chains are long.
-    #[test]
-    fn a_crowded_table_finds_what_a_map_finds() {
-        let mut random = Random::new(5);
-        let mut table = Table::new(5 * 8, Secret::new(&mut random));
-        let entries: Vec<_> = (0..400).map(|n| Entry::of(key(n))).collect();
-        let mut present = vec![false; entries.len()];
-        for _ in 0..40_000 {
-            let n = random.below(400);
-            match present[n as usize] {
-                true => table.remove(&key(n), EntryRef(n)),
-                false => table.insert(&key(n), EntryRef(n), &entries),
-            }
-            present[n as usize] ^= true;
-            let probe = random.below(400);
-            let expected = present[probe as usize].then_some(EntryRef(probe));
-            assert_eq!(table.get(&key(probe), &entries), expected);
-            let keys = [key(probe), key(n), key(999)];
-            let found = table.get_burst::<4>(keys.len(), |i| keys[i], &entries);
-            assert_eq!(
-                found,
-                [expected, present[n as usize].then_some(EntryRef(n)), None, None]
-            );
-        }
-        for n in (0..400).filter(|n| present[*n as usize]) {
-            table.remove(&key(n), EntryRef(n));
-        }
-        assert_eq!(table.census(), (0, 0));
-    }
-
-    /// Growth is one bucket at a time, finds everything at each size, and ends evenly loaded.
-    #[test]
-    fn a_table_grows_bucket_by_bucket_and_loses_nothing() {
-        const ENTRIES: u32 = 120_000;
-        let entries: Vec<_> = (0..ENTRIES).map(|n| Entry::of(key(n))).collect();
-        let mut table = Table::new(ENTRIES, Secret::new(&mut Random::new(1)));
-        assert!(table.buckets.len() <= FIRST, "a table begins small");
-        let (room, mut random) = (table.buckets.capacity(), Random::new(2));
-        for n in 0..ENTRIES {
-            let before = table.buckets.len();
-            table.insert(&key(n), EntryRef(n), &entries);
-            assert!(
-                table.buckets.len() - before <= 1,
-                "no insertion does more than split a bucket"
-            );
-            let probe = random.below(n + 1);
-            assert_eq!(table.get(&key(probe), &entries), Some(EntryRef(probe)));
-        }
-        assert_eq!(table.buckets.capacity(), room, "nothing was copied elsewhere");
-        for n in 0..ENTRIES {
-            assert_eq!(table.get(&key(n), &entries), Some(EntryRef(n)));
-        }
-        let (all, spilled) = table.census();
-        assert_eq!(all, ENTRIES as usize);
-        assert!(spilled < all / 100, "{spilled} spill buckets at full size");
-        (0..ENTRIES).for_each(|n| table.remove(&key(n), EntryRef(n)));
-        assert_eq!(table.census(), (0, 0));
-    }
-}
+mod tests;

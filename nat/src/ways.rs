@@ -52,14 +52,14 @@ impl WayTable {
         }
     }
 
-    /// Adds a row for a slot without a connection.
-    pub(crate) fn push(&mut self) {
+    /// Has a row for each of so many slots, without a connection where there was none.
+    pub(crate) fn grow(&mut self, slots: usize) {
         let columns = self.destinations.iter_mut().chain(&mut self.next_hops);
         columns
             .chain(std::iter::once(&mut self.stamps))
-            .for_each(|column| column.push(0));
-        self.states.push(0);
-        self.rest.push(Ways::default());
+            .for_each(|column| column.resize(slots, 0));
+        self.states.resize(slots, 0);
+        self.rest.resize(slots, Ways::default());
     }
 
     /// Notes what the way of a connection depends on.
@@ -210,8 +210,8 @@ mod tests {
         let mut random = Random::new(4);
         for round in 0..300_u32 {
             let mut ways = WayTable::with_capacity(SLOTS);
+            ways.grow(SLOTS);
             for at in 0..SLOTS as u32 {
-                ways.push();
                 let mut address = || 0x0a00_0000 | random.below(1 << 12);
                 let (there, back) = (address(), address());
                 // To the fabric, or to another VPC.

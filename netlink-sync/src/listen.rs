@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use net::{KernelEvent, Prefix};
+use net::KernelEvent;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -208,7 +208,9 @@ impl Listener {
             if let Heard::Route(verb, route) = &heard {
                 suspicious |= *verb == Verb::Delete && frame.port != self.writer && self.shared.is_ours(route);
                 if self.shared.is_in_place_of_ours(route) {
-                    self.shared.outbound().contest(route.prefix, *verb != Verb::Delete);
+                    self.shared
+                        .outbound()
+                        .contest(route.table, route.prefix, *verb != Verb::Delete);
                     suspicious |= matches!(verb, Verb::Delete | Verb::Replace);
                 }
             }
@@ -244,8 +246,9 @@ impl Listener {
             Doubt::Everything => {
                 while self.notify.try_receive().map_err(Stop::Socket)?.is_some() {}
                 self.dump.dump_everything().await.map(|snapshot| {
-                    let contested = self.in_place_of_ours(&snapshot.routes);
-                    self.shared.outbound().contest_only(contested);
+                    self.shared
+                        .outbound()
+                        .contest_only(self.in_place_of_ours(&snapshot.routes));
                     let ours = snapshot
                         .routes
                         .iter()
@@ -281,8 +284,7 @@ impl Listener {
     /// Compares our routes in the kernel with what it should have.
     async fn check(&mut self) {
         self.shared.outbound().begin_audit();
-        let config = &self.shared.config;
-        let ours = self.dump.dump_routes(Some((config.protocol, config.table))).await;
+        let ours = self.dump.dump_routes(Some(self.shared.config.protocol)).await;
         self.compare(ours);
         self.alarms = (self.alarms + 1).min(ALARMS);
         self.check_at = None;
@@ -356,9 +358,8 @@ impl Listener {
         }
     }
 
-    fn in_place_of_ours(&self, routes: &[ObservedRoute]) -> Vec<Prefix> {
-        let foreign = routes.iter().filter(|r| self.shared.is_in_place_of_ours(r));
-        foreign.map(|r| r.prefix).collect()
+    fn in_place_of_ours<'a>(&self, routes: &'a [ObservedRoute]) -> impl Iterator<Item = &'a ObservedRoute> {
+        routes.iter().filter(|r| self.shared.is_in_place_of_ours(r))
     }
 
     fn is_ours(&self, route: &ObservedRoute) -> bool {

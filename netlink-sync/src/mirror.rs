@@ -1,5 +1,6 @@
 //! The public handle, and what it shares with the tasks behind it.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,7 +20,7 @@ use crate::heard::{ObservedAddress, ObservedRoute};
 use crate::inbound::Inbound;
 use crate::listen::Listener;
 use crate::message::{Mark, add_address, remove_address, set_link};
-use crate::outbound::Outbound;
+use crate::outlets::Outlets;
 use crate::probe::Limiter;
 use crate::socket::Netlink;
 use crate::write::{remove_ours, resolve_neighbors, write_routes};
@@ -33,8 +34,10 @@ const PROBES: usize = 1024;
 pub struct MirrorConfig {
     /// `rtm_protocol` of our routes; the mark by which they are told from everybody else's.
     pub protocol: u8,
-    /// Kernel table that our routes are written to; 254 is main.
+    /// Kernel table that our routes of the default VRF are written to; 254 is main.
     pub table: u32,
+    /// Kernel tables that those of other VRFs are written to, each of one VRF; those of the rest are not written.
+    pub vrf_tables: Vec<(VrfId, u32)>,
     /// Priority of our routes; lower wins. Of IPv6, 0 means 1024 to the kernel: use 1 or more.
     pub metric: u32,
     /// Kernel tables whose routes are told, each as those of a VRF; the others are shown in [`Status`] alone.
@@ -84,7 +87,9 @@ struct Inner {
 pub(crate) struct Shared {
     pub(crate) config: MirrorConfig,
     pub(crate) tuning: Tuning,
-    outbound: Mutex<Outbound>,
+    /// Kernel tables that are written to.
+    written: HashSet<u32>,
+    outbound: Mutex<Outlets>,
     inbound: Mutex<Inbound>,
     /// There may be something to write.
     pub(crate) work: Notify,
@@ -128,17 +133,21 @@ impl Mirror {
         let notify = Netlink::subscribe(tuning.receive_buffer)?;
         let (dump, writer, prober, mut requests) =
             (Netlink::open()?, Netlink::open()?, Netlink::open()?, Netlink::open()?);
+        let written = [(VrfId::DEFAULT, config.table)]
+            .into_iter()
+            .chain(config.vrf_tables.iter().copied());
         let shared = Arc::new(Shared {
+            written: written.clone().map(|(_, table)| table).collect(),
+            outbound: Mutex::new(Outlets::new(written)),
             inbound: Mutex::new(Inbound::new(config.protocol, config.tables.iter().copied())),
             config,
             tuning,
-            outbound: Mutex::default(),
             work: Notify::new(),
             unsure: Notify::new(),
             counters: Counters::default(),
         });
         let (listener, first) = Listener::start(Arc::clone(&shared), events, notify, dump, writer.port()).await?;
-        remove_ours(&mut requests, shared.mark(), Some(shared.config.metric)).await?;
+        remove_ours(&mut requests, &shared, Some(shared.config.metric)).await?;
         let (probes, wanted) = mpsc::channel(PROBES);
         let tasks = vec![
             tokio::spawn(listener.run(first)),
@@ -240,19 +249,14 @@ impl Mirror {
             let _ended = task.await;
         }
         let mut socket = self.inner.requests.lock().await;
-        if let Err(error) = remove_ours(&mut socket, self.inner.shared.mark(), None).await {
+        if let Err(error) = remove_ours(&mut socket, &self.inner.shared, None).await {
             tracing::error!(%error, "our routes could not be removed; the next start removes them");
         }
     }
 
-    /// What became of the newest wish for a prefix. The mirror writes the default VRF's table only: routes of another
-    /// VRF are [`RouteState::NotWanted`].
+    /// What became of the newest wish for a prefix; [`RouteState::NotWanted`] in a VRF whose routes are not written.
     pub fn route_state(&self, vrf: VrfId, prefix: &Prefix) -> RouteState {
-        if vrf == VrfId::DEFAULT {
-            self.inner.shared.outbound().state(prefix)
-        } else {
-            RouteState::NotWanted
-        }
+        self.inner.shared.outbound().state(vrf, prefix)
     }
 
     /// Counters and state.
@@ -279,7 +283,7 @@ impl Drop for Inner {
 }
 
 impl Shared {
-    pub(crate) fn outbound(&self) -> MutexGuard<'_, Outbound> {
+    pub(crate) fn outbound(&self) -> MutexGuard<'_, Outlets> {
         lock(&self.outbound)
     }
 
@@ -287,10 +291,11 @@ impl Shared {
         lock(&self.inbound)
     }
 
-    pub(crate) fn mark(&self) -> Mark {
+    /// The mark of our routes in `table`.
+    pub(crate) fn mark(&self, table: u32) -> Mark {
         Mark {
             protocol: self.config.protocol,
-            table: self.config.table,
+            table,
             metric: self.config.metric,
         }
     }
@@ -305,8 +310,13 @@ impl Shared {
         route.protocol != self.config.protocol && self.is_at_our_place(route)
     }
 
+    /// True for a kernel table that our routes are written to.
+    pub(crate) fn is_written(&self, table: u32) -> bool {
+        self.written.contains(&table)
+    }
+
     fn is_at_our_place(&self, route: &ObservedRoute) -> bool {
-        route.table == self.config.table && route.metric == self.config.metric
+        self.is_written(route.table) && route.metric == self.config.metric
     }
 
     pub(crate) fn end_of_start(&self) {

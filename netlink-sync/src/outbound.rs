@@ -9,15 +9,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use net::{Prefix, RouteKind};
+use net::{Prefix, RouteKind, VrfId};
 
 use crate::contention::Contention;
-use crate::digest::Digest;
 use crate::lanes::{Lane, Lanes};
 
 use crate::heard::ObservedRoute;
 use crate::status::{Held, RouteState};
-use crate::{KernelNextHop, KernelRoute, Refusal, Status};
+use crate::{KernelNextHop, KernelRoute, Obstacle, Refusal, Status};
 
 /// Refusals and fights that the status lists.
 const LISTED: usize = 32;
@@ -34,6 +33,9 @@ pub(crate) struct Form {
 impl Form {
     /// `None` if the kernel is not told of such a route.
     fn wanted(route: KernelRoute) -> Option<Self> {
+        if route.obstacle.is_some() {
+            return None;
+        }
         match (route.kind, route.next_hops?) {
             (RouteKind::Unicast, next_hops) => {
                 Some(Self::new(RouteKind::Unicast, next_hops)).filter(|f| !f.next_hops.is_empty())
@@ -126,6 +128,8 @@ pub(crate) struct Outbound {
     /// Where a foreign route of our metric stands beside ours: a replace could hit that one.
     contested: HashSet<Prefix>,
     refused: HashMap<Prefix, Arc<str>>,
+    /// Winners that the kernel cannot have.
+    obstacles: HashMap<Prefix, Obstacle>,
     /// Those refused last; they may have been taken since.
     recent: VecDeque<Prefix>,
     /// Prefixes written since the audit that runs began; what its dump says of them is out of date.
@@ -133,8 +137,6 @@ pub(crate) struct Outbound {
     written: u64,
     drift: u64,
     superseded: u64,
-    /// Digests of the last audit of what is mirrored in: ours and the kernel's.
-    pub(crate) audited: (Digest, Digest),
 }
 
 impl Outbound {
@@ -143,6 +145,10 @@ impl Outbound {
         let prefix = route.prefix;
         if self.queue.contains(&prefix) {
             self.superseded += 1;
+        }
+        match route.obstacle {
+            Some(obstacle) => drop(self.obstacles.insert(prefix, obstacle)),
+            None => drop(self.obstacles.remove(&prefix)),
         }
         match Form::wanted(route) {
             Some(form) => {
@@ -318,27 +324,30 @@ impl Outbound {
         drift
     }
 
-    /// Adds what this half knows to `status`.
-    pub(crate) fn report(&self, status: &mut Status) {
-        status.installed = self.kernel.values().filter(|i| !i.stale).count();
-        status.stale = self.kernel.values().filter(|i| i.stale).count();
-        status.pending = self.queue.len() + self.in_flight.len();
-        status.refused = self.refused.len();
+    /// Adds what this table knows to `status`.
+    pub(crate) fn report(&self, vrf: VrfId, status: &mut Status) {
+        status.installed += self.kernel.values().filter(|i| !i.stale).count();
+        status.stale += self.kernel.values().filter(|i| i.stale).count();
+        status.pending += self.queue.len() + self.in_flight.len();
+        status.refused += self.refused.len();
+        status.inexpressible += self.obstacles.len();
         let listed = |prefix: &Prefix| {
             let reason = self.refused.get(prefix)?.to_string();
             Some(Refusal {
+                vrf,
                 prefix: *prefix,
                 reason,
             })
         };
-        status.refusals = self.recent.iter().filter_map(listed).collect();
-        status.held = self.contention.held().len();
-        let held = self.contention.held().take(LISTED);
-        status.fights = held.map(|(prefix, losses)| Held { prefix, losses }).collect();
-        status.written = self.written;
-        status.superseded = self.superseded;
-        status.drift = self.drift;
-        (status.digest, status.kernel_digest) = self.audited;
+        let room = LISTED.saturating_sub(status.refusals.len());
+        let newest = self.recent.len().saturating_sub(room);
+        (status.refusals).extend(self.recent.iter().skip(newest).filter_map(listed));
+        status.held += self.contention.held().len();
+        let held = self.contention.held().take(LISTED.saturating_sub(status.fights.len()));
+        (status.fights).extend(held.map(|(prefix, losses)| Held { vrf, prefix, losses }));
+        status.written += self.written;
+        status.superseded += self.superseded;
+        status.drift += self.drift;
     }
 
     /// What became of the newest wish for `prefix`.
@@ -363,7 +372,10 @@ impl Outbound {
             (Some(_), _) => RouteState::Queued,
             (None, Some(installed)) if installed.stale => RouteState::Stale,
             (None, Some(_)) => RouteState::Queued,
-            (None, None) => RouteState::NotWanted,
+            (None, None) => match self.obstacles.get(prefix) {
+                Some(obstacle) => RouteState::Inexpressible { obstacle: *obstacle },
+                None => RouteState::NotWanted,
+            },
         }
     }
 

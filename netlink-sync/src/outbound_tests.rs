@@ -20,9 +20,11 @@ fn hop(n: u8, weight: u16) -> KernelNextHop {
 
 fn wish(n: u8, hops: &[KernelNextHop]) -> KernelRoute {
     KernelRoute {
+        vrf: VrfId::DEFAULT,
         prefix: prefix(n),
         next_hops: Some(hops.to_vec()),
         kind: RouteKind::Unicast,
+        obstacle: None,
     }
 }
 
@@ -93,11 +95,12 @@ fn a_refusal_is_kept_until_it_is_retried_or_no_longer_wanted() {
     out.submit(wish(1, &[hop(1, 1)]));
     assert_eq!(out.next_write(), None, "no busy loop");
     let mut status = Status::default();
-    out.report(&mut status);
+    out.report(VrfId::DEFAULT, &mut status);
     assert_eq!((status.refused, status.installed), (1, 0));
     assert_eq!(
         status.refusals,
         [Refusal {
+            vrf: VrfId::DEFAULT,
             prefix: prefix(1),
             reason: "File exists".into()
         }]
@@ -105,8 +108,9 @@ fn a_refusal_is_kept_until_it_is_retried_or_no_longer_wanted() {
     out.retry_refused();
     assert!(matches!(out.next_write(), Some((_, Write::Add(_)))));
     out.done(prefix(1), Outcome::Refused("File exists".into()));
-    out.submit(KernelRoute::remove(prefix(1)));
-    out.report(&mut status);
+    out.submit(KernelRoute::remove(VrfId::DEFAULT, prefix(1)));
+    status = Status::default();
+    out.report(VrfId::DEFAULT, &mut status);
     assert_eq!((status.refused, out.next_write()), (0, None));
 }
 
@@ -157,7 +161,7 @@ fn what_redirects_traffic_is_written_before_what_is_new() {
         out.submit(wish(n, &[hop(1, 1)]));
     }
     out.submit(wish(1, &[hop(2, 1)]));
-    out.submit(KernelRoute::remove(prefix(2)));
+    out.submit(KernelRoute::remove(VrfId::DEFAULT, prefix(2)));
     let first = [out.next_write(), out.next_write()].map(|w| w.map(|(prefix, _)| prefix));
     assert_eq!(first, [Some(prefix(1)), Some(prefix(2))]);
 }
@@ -181,7 +185,7 @@ fn each_wish_has_an_outcome_that_can_be_asked_for() {
     };
     assert_eq!(out.state(&prefix(1)), refused);
     let mut status = Status::default();
-    out.report(&mut status);
+    out.report(VrfId::DEFAULT, &mut status);
     assert_eq!(status.superseded, 1);
     out.adopt(&observed(prefix(2), &Form::new(RouteKind::Unicast, vec![hop(1, 1)])));
     assert_eq!(out.state(&prefix(2)), RouteState::Stale);
@@ -206,9 +210,9 @@ fn a_route_that_somebody_keeps_taking_is_not_written_in_a_loop() {
     assert!((5..15).contains(&writes), "{writes} writes in 250 s");
     assert!(matches!(out.state(&prefix(1)), RouteState::Held { losses } if losses >= 5));
     let mut status = Status::default();
-    out.report(&mut status);
+    out.report(VrfId::DEFAULT, &mut status);
     assert_eq!((status.held, status.fights.len()), (1, 1));
-    out.submit(KernelRoute::remove(prefix(1)));
+    out.submit(KernelRoute::remove(VrfId::DEFAULT, prefix(1)));
     assert_eq!(out.state(&prefix(1)), RouteState::NotWanted);
 }
 
@@ -286,7 +290,7 @@ proptest! {
                         Some(hops) => wished.insert(prefix(n), Form::new(RouteKind::Unicast, hops)),
                         None => wished.remove(&prefix(n)),
                     };
-                    out.submit(KernelRoute { prefix: prefix(n), next_hops: hops, kind: RouteKind::Unicast });
+                    out.submit(KernelRoute { next_hops: hops, ..wish(n, &[]) });
                 }
                 Step::Write(refuse) => {
                     if let Some((prefix, outcome)) = in_flight.take() {
@@ -338,7 +342,7 @@ proptest! {
         }
         prop_assert_eq!(&kernel, &wished);
         let mut status = Status::default();
-        out.report(&mut status);
+        out.report(VrfId::DEFAULT, &mut status);
         prop_assert_eq!((status.installed, status.pending, status.refused, status.stale), (wished.len(), 0, 0, 0));
     }
 }

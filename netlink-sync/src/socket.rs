@@ -9,7 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -247,15 +247,14 @@ impl Netlink {
         }
     }
 
-    /// Routes of both families: all, or those of one protocol in one table.
-    pub(crate) async fn dump_routes(&mut self, only: Option<(u8, u32)>) -> Result<Vec<ObservedRoute>, Error> {
+    /// Routes of both families: all, or those of one protocol.
+    pub(crate) async fn dump_routes(&mut self, only: Option<u8>) -> Result<Vec<ObservedRoute>, Error> {
         let mut routes = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut message = RouteMessage::default();
             message.header.address_family = family;
-            if let Some((protocol, table)) = only {
+            if let Some(protocol) = only {
                 message.header.protocol = protocol.into();
-                message.attributes.push(RouteAttribute::Table(table));
             }
             match self.dump("routes", RouteNetlinkMessage::GetRoute(message)).await {
                 // A kernel without a family answers for all that it has.
@@ -263,13 +262,13 @@ impl Netlink {
                     let asked = |r: &ObservedRoute| r.prefix.is_v4() == (family == AddressFamily::Inet);
                     routes.extend(snapshot.routes.into_iter().filter(asked));
                 }
-                // A table that was never written to does not exist; a kernel without the family has no routes of it.
+                // A kernel without the family has no routes of it.
                 Err(Error::Refused { source, .. }) if is_unknown(&source) => {}
                 Err(error) => return Err(error),
             }
         }
-        if let Some((protocol, table)) = only {
-            routes.retain(|r| r.protocol == protocol && r.table == table); // kernels without strict checking ignore filters
+        if let Some(protocol) = only {
+            routes.retain(|r| r.protocol == protocol); // kernels without strict checking ignore filters
         }
         Ok(routes)
     }

@@ -3,12 +3,14 @@
 use net::{Prefix, VrfId};
 use serde::Serialize;
 
-use crate::KernelRule;
 use crate::digest::Digest;
+use crate::{KernelRule, Obstacle};
 
 /// A route that the kernel did not take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
+    /// VRF of the route.
+    pub vrf: VrfId,
     /// Destination of the route.
     pub prefix: Prefix,
     /// The kernel's errno as text.
@@ -18,6 +20,8 @@ pub struct Refusal {
 /// A route of ours that somebody keeps taking away: it is written again, at ever longer intervals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Held {
+    /// VRF of the route.
+    pub vrf: VrfId,
     /// Destination of the route.
     pub prefix: Prefix,
     /// How often it was lost lately.
@@ -42,6 +46,11 @@ pub enum RouteState {
     Refused {
         /// The kernel's errno as text.
         reason: String,
+    },
+    /// It is a winner that the kernel cannot have.
+    Inexpressible {
+        /// Why not.
+        obstacle: Obstacle,
     },
     /// Somebody keeps taking it away: written again at ever longer intervals.
     Held {
@@ -83,6 +92,8 @@ pub struct Status {
     pub pending: usize,
     /// Our routes that the kernel refused and that are still wanted.
     pub refused: usize,
+    /// Winners that the kernel cannot have, since it has no words for them.
+    pub inexpressible: usize,
     /// Routes of an earlier run that nobody has confirmed yet.
     pub stale: usize,
     /// The last refusals, at most 32, newest last.

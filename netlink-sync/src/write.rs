@@ -21,7 +21,6 @@ const ROUNDS: usize = 3;
 
 /// Writes routes as long as there are any, then sleeps until there are more.
 pub(crate) async fn write_routes(shared: Arc<Shared>, mut socket: Netlink) {
-    let mark = shared.mark();
     let mut batch = Vec::with_capacity(WINDOW);
     loop {
         {
@@ -32,20 +31,22 @@ pub(crate) async fn write_routes(shared: Arc<Shared>, mut socket: Netlink) {
             shared.work.notified().await;
             continue;
         }
-        let requests = batch.iter().map(|(prefix, write)| mark.route(*prefix, write));
+        let requests = batch
+            .iter()
+            .map(|(table, prefix, write)| shared.mark(*table).route(*prefix, write));
         let answers = socket.request("write routes", requests).await;
         let mut outbound = shared.outbound();
         match answers {
             Ok(answers) => {
-                for ((prefix, write), answer) in batch.drain(..).zip(answers) {
-                    outbound.done(prefix, outcome(&write, answer));
+                for ((table, prefix, write), answer) in batch.drain(..).zip(answers) {
+                    outbound.done(table, prefix, outcome(&write, answer));
                 }
             }
             // Not known to be written or not: a check finds out.
             Err(error) => {
                 tracing::warn!(%error, routes = batch.len(), "routes could not be written");
-                for (prefix, _) in batch.drain(..) {
-                    outbound.done(prefix, Outcome::Refused(error.to_string()));
+                for (table, prefix, _) in batch.drain(..) {
+                    outbound.done(table, prefix, Outcome::Refused(error.to_string()));
                 }
                 shared.unsure.notify_one();
             }
@@ -96,12 +97,12 @@ pub(crate) async fn resolve_neighbors(mut socket: Netlink, mut wanted: mpsc::Rec
     }
 }
 
-/// Removes every route of our protocol in our table, except those of the metric `but`: a change of the configured metric
+/// Removes every route of our protocol in our tables, except those of the metric `but`: a change of the configured metric
 /// leaves none of an earlier run behind.
-pub(crate) async fn remove_ours(socket: &mut Netlink, mark: Mark, but: Option<u32>) -> Result<(), Error> {
+pub(crate) async fn remove_ours(socket: &mut Netlink, shared: &Shared, but: Option<u32>) -> Result<(), Error> {
     for _ in 0..ROUNDS {
-        let mut ours = socket.dump_routes(Some((mark.protocol, mark.table))).await?;
-        ours.retain(|r| Some(r.metric) != but);
+        let mut ours = socket.dump_routes(Some(shared.config.protocol)).await?;
+        ours.retain(|r| shared.is_written(r.table) && Some(r.metric) != but);
         if ours.is_empty() {
             break;
         }
@@ -109,7 +110,7 @@ pub(crate) async fn remove_ours(socket: &mut Netlink, mark: Mark, but: Option<u3
             let requests = batch.iter().map(|r| {
                 Mark {
                     metric: r.metric,
-                    ..mark
+                    ..shared.mark(r.table)
                 }
                 .route(r.prefix, &Write::Remove)
             });

@@ -145,6 +145,9 @@ pub struct ResolvedHop {
     pub interface: Option<IfIndex>,
     /// VRF in which the lookup goes on (a leaked route).
     pub vrf: Option<VrfId>,
+    /// True if `gateway` is a VXLAN endpoint that the route itself names.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tunnel: bool,
     /// Share of the traffic.
     pub weight: u32,
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashSet;
 use nat::Delta;
@@ -11,8 +10,10 @@ use net::{Generation, IfIndex, Prefix, RouteKind, Source, VrfId};
 use serde::Serialize;
 
 use crate::group::{Groups, ResolvedHop};
+use crate::reader::Holder;
 use crate::rib::Rib;
 use crate::routes::Entry;
+use crate::sync::Ordering;
 use crate::tables::TableOp;
 
 /// A generation that could not be published yet; everything stays pending.
@@ -21,7 +22,13 @@ use crate::tables::TableOp;
 pub struct Stalled {
     /// The generation that waits.
     pub generation: Generation,
+    /// Whom it waits for; empty if they left, or were about to enter, at that moment.
+    pub holders: Vec<Holder>,
 }
+
+/// The end of a generation as the tables are told it. One for all tries to publish it, and rewritten by each: what
+/// comes while a reader stalls must not make the log of operations longer than the changes are.
+pub(crate) type Seal = Arc<Mutex<(Generation, Arc<Delta>)>>;
 
 /// One published generation.
 #[derive(Clone, Debug)]
@@ -86,11 +93,12 @@ impl Rib {
     pub fn publish(&mut self) -> Result<Published, Stalled> {
         self.settle();
         let generation = self.building();
-        let delta = Arc::new(self.outcome.delta.clone());
-        self.write.append(TableOp::Seal(generation, Arc::clone(&delta)));
+        let delta = self.seal(generation);
         if !self.write.try_publish() {
-            return Err(Stalled { generation });
+            let holders = self.seats.holders(self.generation);
+            return Err(Stalled { generation, holders });
         }
+        self.sealed = None;
         self.generation = generation;
         self.published.store(generation.0, Ordering::Release);
         let changes = std::mem::take(&mut self.work.pending);
@@ -122,6 +130,23 @@ impl Rib {
             wanted: outcome.wanted.into_iter().collect(),
             effort,
         })
+    }
+
+    /// Puts the end of the generation into the log, or corrects the one that is there since a publish was stalled.
+    fn seal(&mut self, generation: Generation) -> Arc<Delta> {
+        if let Some((seal, pending)) = &mut self.sealed {
+            let mut end = seal.lock().unwrap_or_else(PoisonError::into_inner);
+            if *pending != self.work.pending {
+                *pending = self.work.pending;
+                end.1 = Arc::new(self.outcome.delta.clone());
+            }
+            return Arc::clone(&end.1);
+        }
+        let delta = Arc::new(self.outcome.delta.clone());
+        let seal = Arc::new(Mutex::new((generation, Arc::clone(&delta))));
+        self.write.append(TableOp::Seal(Arc::clone(&seal)));
+        self.sealed = Some((seal, self.work.pending));
+        delta
     }
 
     /// Adds the winners that stay while their next hops changed. Returns how many prefixes were looked at.
@@ -164,4 +189,51 @@ fn winner_route(entry: &Entry, groups: &Groups) -> Option<WinnerRoute> {
 
 fn as_slice<S: serde::Serializer>(hops: &Arc<[ResolvedHop]>, serializer: S) -> Result<S::Ok, S::Error> {
     hops[..].serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use net::{Route, RouteChange};
+
+    use super::*;
+    use crate::RibConfig;
+
+    #[test]
+    fn tries_to_publish_share_one_seal_and_name_whom_they_wait_for() {
+        let (mut rib, reader) = Rib::new(RibConfig::default());
+        let change = |rib: &mut Rib, net: u8| {
+            rib.route(RouteChange {
+                vrf: VrfId::DEFAULT,
+                prefix: format!("20.{net}.0.0/16").parse().expect("a prefix"),
+                source: Source::Static,
+                route: Some(Route::special(RouteKind::Blackhole)),
+            });
+        };
+        rib.publish().expect("nobody is inside");
+        let worker = reader.named("worker 3");
+        let guard = worker.enter().expect("there are tables");
+        let inner = worker.enter().expect("a second time");
+        change(&mut rib, 1);
+        rib.publish().expect("the other copy is free");
+        let mut seals = Vec::new();
+        for net in 2..6 {
+            change(&mut rib, net);
+            let stalled = rib.publish().expect_err("the worker is inside");
+            let holder = Holder {
+                reader: "worker 3".to_owned(),
+                generation: Generation(1),
+            };
+            assert_eq!((stalled.generation, stalled.holders), (Generation(3), vec![holder]));
+            seals.push(Arc::clone(&rib.sealed.as_ref().expect("it waits").0));
+        }
+        assert!(seals.iter().all(|seal| Arc::ptr_eq(seal, &seals[0])));
+        drop(inner);
+        assert_eq!(rib.publish().expect_err("still inside").holders.len(), 1);
+        drop(guard);
+        let published = rib.publish().expect("it left");
+        assert_eq!(published.delta.prefixes.len(), 4, "all of the tries");
+        assert!(rib.sealed.is_none());
+        drop(worker);
+        assert_eq!(rib.seats.holders(Generation(u64::MAX)), []);
+    }
 }

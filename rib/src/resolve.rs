@@ -199,6 +199,7 @@ impl Rib {
             gateway,
             interface,
             vrf,
+            tunnel: matches!(target, Target::Tunnel(..)),
             weight,
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use hashbrown::{HashMap, HashSet};
 use left_right::WriteHandle;
@@ -19,9 +18,10 @@ use crate::connected::LOWEST;
 use crate::group::{GroupKey, Groups, Need, Target};
 use crate::interface::{Interface, TableInterface};
 use crate::next_hop::NextHops;
-use crate::publish::Effort;
-use crate::reader::Reader;
+use crate::publish::{Effort, Seal};
+use crate::reader::{Reader, Seats};
 use crate::routes::{Candidate, Owner, VrfRoutes};
+use crate::sync::AtomicU64;
 use crate::tables::{TableOp, Tables};
 
 pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -49,7 +49,10 @@ pub struct Rib {
     pub(crate) config: RibConfig,
     pub(crate) write: WriteHandle<Tables, TableOp>,
     pub(crate) published: Arc<AtomicU64>,
+    pub(crate) seats: Arc<Seats>,
     pub(crate) generation: Generation,
+    /// The end of a generation that could not be published yet, and how much was pending when it was written.
+    pub(crate) sealed: Option<(Seal, usize)>,
 
     pub(crate) vrfs: Map<VrfId, VrfRoutes>,
     pub(crate) groups: Groups,
@@ -129,8 +132,10 @@ impl Rib {
         let rib = Self {
             config,
             write,
-            published: Arc::default(),
+            published: Arc::new(AtomicU64::new(0)),
+            seats: Arc::default(),
             generation: Generation(0),
+            sealed: None,
             vrfs: Map::default(),
             groups: Groups::new(),
             next_hops,
@@ -160,7 +165,7 @@ impl Rib {
 
     /// Another handle to the published tables.
     pub fn reader(&self) -> Reader {
-        Reader::new(self.write.clone(), Arc::clone(&self.published))
+        Reader::new(self.write.clone(), Arc::clone(&self.published), Arc::clone(&self.seats))
     }
 
     /// Adds an interface, or changes the one of the same id.

@@ -15,6 +15,7 @@ use net::{Drop, Generation, InterfaceId, NextHopId, PortId, Revision, RouteKind,
 
 use crate::adjacency::{Adjacency, AdjacencyKind};
 use crate::interface::TableInterface;
+use crate::sync::Witness;
 use crate::trie::{BURST, Forest, Key, Root};
 
 mod absorb;
@@ -127,6 +128,7 @@ pub struct Tables {
     vteps: Vec<(u32, u16)>,
     policy: Arc<nat::Policy>,
     deltas: VecDeque<(Generation, Arc<Delta>)>,
+    witness: Witness,
 }
 
 impl Tables {
@@ -161,11 +163,13 @@ impl Tables {
             vteps: Vec::new(),
             policy,
             deltas: VecDeque::new(),
+            witness: Witness::default(),
         }
     }
 
     /// The number of this state.
     pub fn generation(&self) -> Generation {
+        self.witness.read();
         self.generation
     }
 
@@ -195,6 +199,7 @@ impl Tables {
     /// [`Tables::resolve_v4`] that names a next hop in any case: no route and a circle of leaks have theirs.
     #[inline]
     pub fn lookup_v4(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Lookup {
+        self.witness.read();
         let leaf = |vrf| self.v4.lookup(self.root(vrf, |r| r.v4), destination);
         self.follow(vrf, leaf(vrf), || flow_hash, leaf)
     }
@@ -371,19 +376,24 @@ impl Tables {
     /// what [`nat::Delta`]'s readers rely on.
     #[inline(never)]
     fn follow_leak(&self, origin: VrfId, leak: Member, mut flow_hash: u32, again: impl Fn(VrfId) -> u32) -> Lookup {
-        let mut path = [origin; MAX_LEAKS + 1];
         let mut vrf = VrfId(leak.0 as u16);
+        let mut path = [origin; MAX_LEAKS];
+        let mut seen = vrf == origin;
         for at in 1..=MAX_LEAKS {
-            if path[..at].contains(&vrf) {
+            if seen {
                 break;
             }
-            path[at] = vrf;
             // The next VRF chooses anew, not by the bits that led here.
             flow_hash = flow_hash.wrapping_mul(0x85eb_ca6b).rotate_left(13);
             let (member, kind) = self.choose(again(vrf), || flow_hash);
             match member.id() {
+                // Nearly always the first leak is the last.
                 Some(next_hop) => return Lookup { next_hop, vrf, kind },
-                None => vrf = VrfId(member.0 as u16),
+                None => {
+                    path[at % MAX_LEAKS] = vrf;
+                    vrf = VrfId(member.0 as u16);
+                    seen = path.contains(&vrf);
+                }
             }
         }
         Lookup {

@@ -185,6 +185,26 @@ impl Topology {
         Frr::start_with(&self.gateway, setup, &self.scratch)
     }
 
+    /// The gateway's configuration, with these lines for each of some sessions, by the address of the router; they take the place
+    /// of lines with the same key.
+    ///
+    /// # Panics
+    /// If there is no such session.
+    pub fn config_of_peers(&self, peers: &[(&str, &str)]) -> String {
+        let mut text = self.config(Memory::NoHuge);
+        for (address, lines) in peers {
+            let line = format!("address = \"{address}\"\n");
+            let (before, session) = text.split_once(&line).unwrap_or_else(|| panic!("{address} is no peer"));
+            let (session, rest) = session.split_once("\n\n").unwrap_or((session, ""));
+            let key = |line: &str| line.split(" =").next().map(str::to_owned);
+            let said: Vec<_> = lines.lines().map(key).collect();
+            let kept = session.lines().filter(|line| !said.contains(&key(line)));
+            let kept: Vec<&str> = kept.collect();
+            text = format!("{before}{line}{lines}{}\n\n{rest}", kept.join("\n"));
+        }
+        text
+    }
+
     /// The gateway's configuration.
     pub fn config(&self, memory: Memory) -> String {
         let mut text = config::base(&Turnpiked::socket(&self.scratch), memory);

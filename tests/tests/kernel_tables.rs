@@ -1,4 +1,5 @@
-//! Routes of other programs in a VPC's table of the kernel are the VPC's; rules and other tables are shown and change nothing.
+//! A VPC's table of the kernel: routes of other programs there are the VPC's, and its winners are written there; rules and other
+//! tables are shown and change nothing.
 
 use std::time::Duration;
 
@@ -70,4 +71,87 @@ fn a_table_of_the_kernel_is_a_vpcs_and_the_rest_is_shown() {
         let told = gateway.explain_route("red", "10.77.0.9")?;
         ensure(told["lookup"]["prefix"] != "10.77.0.0/24", || format!("{told:#}"))
     });
+}
+
+#[test]
+fn winners_of_a_vpc_are_in_its_table_and_a_restart_keeps_to_what_is_wanted() {
+    let net = Topology::new();
+    let routes = |last: &str| {
+        format!(
+            "\n[kernel]\naudit-interval = 1\n\n[[route]]\nvrf = \"red\"\nprefix = \"10.81.0.0/24\"\nvia = [\"{TENANT}\"]\n\n\
+             [[route]]\nvrf = \"red\"\nprefix = \"10.82.0.0/24\"\nkind = \"blackhole\"\n\n\
+             [[route]]\nvrf = \"red\"\nprefix = \"10.83.0.0/24\"\nin-vrf = \"default\"\n{last}"
+        )
+    };
+    let of = |last: &str| {
+        net.config(Memory::NoHuge)
+            .replacen("name = \"red\"\n", "name = \"red\"\nkernel-table = 1001\n", 1)
+            + &routes(last)
+    };
+    net.gateway
+        .ip("route add 192.168.99.0/24 dev lo table 1001 proto static metric 10");
+    let last = "\n[[route]]\nvrf = \"red\"\nprefix = \"10.84.0.0/24\"\nkind = \"unreachable\"\n";
+    let gateway = Turnpiked::start(&net.gateway, &of(last), &net.scratch);
+    // As `ip` shows them: destination, and type or gateway.
+    let ours = || -> Vec<(String, String)> {
+        let shown = net.gateway.ip("-json route show table 1001 proto 212");
+        let list: serde_json::Value = serde_json::from_str(&shown).unwrap_or_default();
+        let line = |route: &serde_json::Value| {
+            let to = route["gateway"].as_str().or(route["type"].as_str()).unwrap_or("-");
+            (route["dst"].as_str().unwrap_or("-").to_owned(), to.to_owned())
+        };
+        rows(&list).iter().map(line).collect()
+    };
+    let expect = |wanted: &[(&str, &str)]| {
+        eventually(SOON, || {
+            let wanted: Vec<_> = wanted
+                .iter()
+                .map(|(to, by)| ((*to).to_owned(), (*by).to_owned()))
+                .collect();
+            let ours: Vec<_> = ours().into_iter().filter(|(to, _)| to.starts_with("10.8")).collect();
+            ensure(ours == wanted, || format!("{ours:?}"))
+        });
+    };
+    let (first, second, fourth) = (
+        ("10.81.0.0/24", TENANT),
+        ("10.82.0.0/24", "blackhole"),
+        ("10.84.0.0/24", "unreachable"),
+    );
+    expect(&[first, second, fourth]);
+    eventually(SOON, || {
+        let told = gateway.explain_route("red", "10.81.0.9")?;
+        let step = rows(&told["steps"]).iter().find(|step| step["step"] == "kernel");
+        ensure(step.is_some_and(|step| step["outcome"] == "passed"), || {
+            format!("{told:#}")
+        })
+    });
+    // Taken away behind our back, and written again.
+    net.gateway.ip("route del 10.81.0.0/24 table 1001 proto 212");
+    eventually(SOON, || {
+        ensure(gateway.show("kernel")["drift"] != 0, || {
+            gateway.show("kernel").to_string()
+        })
+    });
+    expect(&[first, second, fourth]);
+    let shown = gateway.show("kernel");
+    assert!(shown["inexpressible"].as_u64() >= Some(1), "the leak: {shown}");
+
+    // Killed and started without one of them: the rest is adopted, that one swept with the start's last table.
+    // Those that led through the host interface went with it.
+    gateway.kill();
+    expect(&[second, fourth]);
+    let gateway = Turnpiked::start(&net.gateway, &of(""), &net.scratch);
+    expect(&[first, second]);
+    assert!(
+        net.gateway
+            .ip("route show table 1001 proto static")
+            .contains("192.168.99.0/24")
+    );
+    assert!(gateway.terminate().success());
+    expect(&[]);
+    assert!(
+        net.gateway
+            .ip("route show table 1001 proto static")
+            .contains("192.168.99.0/24")
+    );
 }

@@ -13,7 +13,7 @@ use turnpike_tests::turnpiked::count;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 13] = [
     "summary",
     "routes",
     "bgp",
@@ -26,6 +26,7 @@ const SHOWN: [&str; 12] = [
     "generations",
     "offloads",
     "drops",
+    "standby",
 ];
 
 fn page(name: &str) -> String {
@@ -73,6 +74,8 @@ fn every_field_is_explained() {
         .config(Memory::NoHuge)
         .replace(&first, &format!("{first}bfd = {{}}\n"));
     // Nobody listens there; what there is to show of it is shown all the same.
+    let config =
+        config + "\n[standby]\npeer = \"127.0.0.1:4790\"\nlisten = \"127.0.0.1:4790\"\nprimary = \"127.0.0.1\"\n";
     let config = config + "\n[[bgp.bmp]]\ncollector = \"127.0.0.1:1790\"\n[[bgp.rpki]]\ncache = \"127.0.0.1:323\"\n";
     let gateway = net.converged_with(&config);
     // Something in every list.

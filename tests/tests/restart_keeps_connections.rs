@@ -1,5 +1,5 @@
 //! A restart in order loses no established TCP connection: the next process goes on with the connections of the last one,
-//! ports and all.
+//! ports and all, in the NIC as well.
 
 use std::time::Duration;
 
@@ -44,6 +44,11 @@ fn established_connections_go_on_over_a_restart() {
                 .unwrap_or_else(|error| panic!("a connection did not outlive restart {round}: {error}\n{log}"));
             assert_eq!(seen, *port, "restart {round}: the same public port");
         }
+        // The NIC, which began with nothing, carries them again.
+        eventually(SOON, || {
+            let live = count(&gateway.try_show("offloads")?["live"]) as usize;
+            ensure(live >= CLIENTS, || format!("{live} connections are offloaded"))
+        });
         // They were restored, not picked up in their midst: the counters go on as well.
         let known = gateway.connections("red", "tcp");
         let packets = |row: &serde_json::Value| count(&row["packets"][0]) + count(&row["packets"][1]);

@@ -252,6 +252,8 @@ impl Session {
             Event::Timeout => {
                 if self.expires.is_some_and(|at| at <= now) {
                     self.expired(now);
+                    // At another interval the next packet may be due already.
+                    self.schedule(now);
                 }
                 if self.next_send.is_some_and(|at| at <= now) {
                     self.last_sent = Some(now);

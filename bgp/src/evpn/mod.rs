@@ -37,7 +37,7 @@ use crate::rib::{Changed, Ineligible, NextHops, Path, PeerInfo, Rules, Standing,
 use crate::wire::{Attributes, EvpnKey, EvpnMarks, EvpnRoute, EvpnUpdate};
 
 pub use self::config::EvpnVrf;
-pub(crate) use self::pending::{Pending, announcement, withdrawal};
+pub(crate) use self::pending::{Pending, announcement};
 pub use self::view::{EvpnImportView, EvpnPathView, EvpnRouteView, EvpnState, EvpnVrfView};
 
 /// A route with its paths.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::rib::Outgoing;
@@ -55,24 +55,11 @@ impl Pending {
     }
 }
 
-/// As UPDATE messages one after the other, and how many. What cannot be written is withdrawn, so that the peer does not keep
-/// what it had before.
-pub(crate) fn announcement(attributes: &Attributes, routes: &[EvpnRoute], context: &Context) -> (Bytes, u64) {
-    let messages = wire::encode_evpn_announcement(attributes, routes, context).unwrap_or_else(|error| {
+/// As UPDATE messages. What cannot be written is withdrawn, so that the peer does not keep what it had before.
+pub(crate) fn announcement(attributes: &Attributes, routes: &[EvpnRoute], context: &Context) -> Vec<Bytes> {
+    wire::encode_evpn_announcement(attributes, routes, context).unwrap_or_else(|error| {
         warn!(route = %routes[0].key, routes = routes.len(), %error, "EVPN routes cannot be announced");
         let keys: Vec<EvpnKey> = routes.iter().map(|route| route.key).collect();
         wire::encode_evpn_withdrawal(&keys, context)
-    });
-    joined(&messages)
-}
-
-/// As UPDATE messages one after the other, and how many.
-pub(crate) fn withdrawal(keys: &[EvpnKey], context: &Context) -> (Bytes, u64) {
-    joined(&wire::encode_evpn_withdrawal(keys, context))
-}
-
-fn joined(messages: &[Bytes]) -> (Bytes, u64) {
-    let mut bytes = BytesMut::new();
-    messages.iter().for_each(|message| bytes.extend_from_slice(message));
-    (bytes.freeze(), messages.len() as u64)
+    })
 }

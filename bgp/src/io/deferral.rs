@@ -12,7 +12,7 @@ use crate::Family;
 
 /// Whose tables are awaited, and how long.
 #[derive(Debug)]
-pub(super) struct Deferral {
+pub struct Deferral {
     /// The families that each peer has not ended; `None` while there has been no session.
     awaited: BTreeMap<IpAddr, Option<BTreeSet<Family>>>,
     deadline: Instant,
@@ -20,7 +20,7 @@ pub(super) struct Deferral {
 
 impl Deferral {
     /// Awaits these peers for at most `time`; `None` if there is nothing to wait for.
-    pub(super) fn new(peers: impl IntoIterator<Item = IpAddr>, time: Duration, now: Instant) -> Option<Self> {
+    pub fn new(peers: impl IntoIterator<Item = IpAddr>, time: Duration, now: Instant) -> Option<Self> {
         let awaited: BTreeMap<_, _> = peers.into_iter().map(|peer| (peer, None)).collect();
         (!awaited.is_empty() && !time.is_zero()).then(|| Self {
             awaited,
@@ -29,7 +29,7 @@ impl Deferral {
     }
 
     /// A session is up, whose peer will end the tables of these families.
-    pub(super) fn up(&mut self, peer: IpAddr, families: &[Family]) {
+    pub fn up(&mut self, peer: IpAddr, families: &[Family]) {
         if families.is_empty() {
             self.awaited.remove(&peer);
         } else if let Some(awaited) = self.awaited.get_mut(&peer) {
@@ -38,7 +38,7 @@ impl Deferral {
     }
 
     /// A peer has told its table of a family.
-    pub(super) fn end_of_rib(&mut self, peer: IpAddr, family: Family) {
+    pub fn end_of_rib(&mut self, peer: IpAddr, family: Family) {
         if let Some(Some(families)) = self.awaited.get_mut(&peer) {
             families.remove(&family);
             if families.is_empty() {
@@ -48,22 +48,22 @@ impl Deferral {
     }
 
     /// There is no such peer any more.
-    pub(super) fn forget(&mut self, peer: IpAddr) {
+    pub fn forget(&mut self, peer: IpAddr) {
         self.awaited.remove(&peer);
     }
 
     /// Peers that are awaited.
-    pub(super) fn awaited(&self) -> impl Iterator<Item = IpAddr> {
+    pub fn awaited(&self) -> impl Iterator<Item = IpAddr> {
         self.awaited.keys().copied()
     }
 
     /// When the wait ends at the latest.
-    pub(super) const fn deadline(&self) -> Instant {
+    pub const fn deadline(&self) -> Instant {
         self.deadline
     }
 
     /// True once nobody is awaited, or the deadline has come.
-    pub(super) fn is_over(&self, now: Instant) -> bool {
+    pub fn is_over(&self, now: Instant) -> bool {
         self.awaited.is_empty() || self.deadline <= now
     }
 }

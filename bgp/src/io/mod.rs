@@ -29,7 +29,10 @@ use crate::bmp::BmpView;
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rpki::RpkiState;
-use crate::{Error, EvpnState, Family, RouteView, SpeakerConfig, State};
+use crate::{Error, EvpnState, Family, RouteView, RouteWhy, SpeakerConfig, State};
+
+pub use deferral::Deferral;
+pub use offer::{peer_info, session_config};
 
 /// What the speaker tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +192,17 @@ impl Speaker {
     pub async fn covering(&self, address: IpAddr) -> Vec<RouteView> {
         let (reply, answer) = oneshot::channel();
         let command = Command::Covering(address, reply);
+        self.commands.send(command).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// Why the route to a prefix is what it is, and who is told; `None` if there is no path.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn why(&self, prefix: Prefix) -> Option<RouteWhy> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Why(prefix, reply);
         self.commands.send(command).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }

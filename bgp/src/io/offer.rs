@@ -1,11 +1,13 @@
-//! What a session offers: from the configuration of the speaker and of a peer to that of the state machine.
+//! What a session offers: from the configuration of the speaker and of a peer to that of the state machine. And what the
+//! tables have to know of the peer, once the session is established.
 
-use crate::session::Config;
+use crate::rib::{LocalAddresses, PeerInfo};
+use crate::session::{Config, Negotiated};
 use crate::wire::{Capabilities, GracefulRestart, LongLivedFamily, RestartFamily};
 use crate::{Family, PeerConfig, RestartMode, Role, SpeakerConfig};
 
 /// The session with `peer` as its state machine is to run it.
-pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
+pub fn session_config(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
     let mut families = peer.families.clone();
     families.sort_unstable();
     families.dedup();
@@ -33,6 +35,34 @@ pub(super) fn session(speaker: &SpeakerConfig, peer: &PeerConfig) -> Config {
         long_lived_time: peer.long_lived_stale_time,
         signed: peer.password.is_some(),
         send_hold_time: peer.send_hold_time,
+    }
+}
+
+/// The peer as the tables have to know it, after the OPENs have said what they agree on; `local` are our addresses towards
+/// it.
+pub fn peer_info(config: &PeerConfig, ebgp: bool, negotiated: &Negotiated, local: LocalAddresses) -> PeerInfo {
+    PeerInfo {
+        address: config.address,
+        asn: negotiated.asn,
+        ebgp,
+        router_id: negotiated.router_id,
+        interface: config.interface,
+        context: negotiated.context.clone(),
+        enhanced_refresh: negotiated.capabilities.enhanced_route_refresh,
+        long_lived: negotiated.capabilities.long_lived.is_some(),
+        preserved: negotiated
+            .capabilities
+            .graceful_restart
+            .iter()
+            .flat_map(GracefulRestart::preserved)
+            .collect(),
+        import: config.import.clone(),
+        export: config.export.clone(),
+        advertise_learned: config.advertise_learned,
+        enforce_first_as: config.enforce_first_as,
+        role: config.role,
+        max_prefixes: config.max_prefixes.map(|max| max.limit),
+        local,
     }
 }
 

@@ -22,10 +22,10 @@ use tracing::{debug, info, warn};
 use super::first_message::FirstMessage;
 use super::{offer, socket};
 use crate::bmp::{Ended, Opened};
-use crate::rib::{OutQueue, Outgoing, PeerInfo};
+use crate::rib::{OutQueue, PeerInfo};
 use crate::session::{ConnectionId, Direction, Ending, Event, Negotiated, Output, Session, State, Statistics};
-use crate::wire::{Cease, GracefulRestart, Notification, Outcome, Update};
-use crate::{Family, PeerConfig, SpeakerConfig, evpn};
+use crate::wire::{Cease, Notification, Outcome, Update};
+use crate::{Family, PeerConfig, SpeakerConfig};
 
 /// Most bytes read at once: bounds what a pause can still bring.
 const READ_SIZE: usize = 64 * 1024;
@@ -156,7 +156,10 @@ impl Peer {
         core: mpsc::Sender<Message>,
         gate: Gate,
     ) -> Self {
-        let session = Session::new(offer::session(speaker, &config), RandomState::new().hash_one(serial));
+        let session = Session::new(
+            offer::session_config(speaker, &config),
+            RandomState::new().hash_one(serial),
+        );
         Self {
             ebgp: !config.remote_as.is_internal(speaker.asn),
             config,
@@ -330,29 +333,7 @@ impl Peer {
         if negotiated.capabilities.families.contains(&Family::Ipv6Unicast) && local.v6.or(local.link_local).is_none() {
             warn!(peer = %self.config.address, "no IPv6 address towards the peer: IPv6 prefixes are not announced");
         }
-        let info = PeerInfo {
-            address: self.config.address,
-            asn: negotiated.asn,
-            ebgp: self.ebgp,
-            router_id: negotiated.router_id,
-            interface: self.config.interface,
-            context: negotiated.context.clone(),
-            enhanced_refresh: negotiated.capabilities.enhanced_route_refresh,
-            long_lived: negotiated.capabilities.long_lived.is_some(),
-            preserved: negotiated
-                .capabilities
-                .graceful_restart
-                .iter()
-                .flat_map(GracefulRestart::preserved)
-                .collect(),
-            import: self.config.import.clone(),
-            export: self.config.export.clone(),
-            advertise_learned: self.config.advertise_learned,
-            enforce_first_as: self.config.enforce_first_as,
-            role: self.config.role,
-            max_prefixes: self.config.max_prefixes.map(|max| max.limit),
-            local,
-        };
+        let info = offer::peer_info(&self.config, self.ebgp, negotiated, local);
         // A peer that restarts does not tell its table before it has ours.
         let restart = negotiated.capabilities.graceful_restart.as_ref();
         let ending = match restart {
@@ -423,32 +404,10 @@ impl Peer {
         if epoch != self.epoch {
             return false;
         }
-        let Some(context) = self.session.negotiated().map(|negotiated| negotiated.context.clone()) else {
-            return false;
-        };
         let outgoing = queue.take(WRITE_BATCH);
         let more = !outgoing.is_empty();
         for item in outgoing {
-            let event = match item {
-                Outgoing::Announce(attributes, prefixes) => Event::Announce(attributes, prefixes),
-                Outgoing::Withdraw(prefixes) => Event::Withdraw(prefixes),
-                Outgoing::AnnounceEvpn(attributes, routes) => {
-                    let (bytes, count) = evpn::announcement(&attributes, &routes, &context);
-                    Event::Updates(bytes, count)
-                }
-                Outgoing::WithdrawEvpn(keys) => {
-                    let (bytes, count) = evpn::withdrawal(&keys, &context);
-                    Event::Updates(bytes, count)
-                }
-                Outgoing::EndOfRib(family) => Event::EndOfRib(family),
-                Outgoing::RefreshBegins(family) => Event::RefreshBegins(family),
-                Outgoing::RefreshEnds(family) => Event::RefreshEnds(family),
-                Outgoing::Batch(batch) => {
-                    let (bytes, count) = batch.encoded();
-                    Event::Updates(bytes.clone(), *count)
-                }
-            };
-            self.session.handle(event, now());
+            self.session.handle(item.into(), now());
         }
         more
     }

@@ -21,7 +21,7 @@ pub use prefix_list::{Action, PrefixList, PrefixRule};
 pub use program::{Program, TermTrace};
 pub use route::{Marks, PolicyRoute};
 pub use table::{PolicyError, PolicyTable};
-pub use test::{PolicyQuestion, PolicyTest, RouteText};
+pub use test::{Difference, PolicyQuestion, PolicyTest, RouteText};
 
 /// Policy of one peer in one direction.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

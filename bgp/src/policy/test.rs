@@ -83,7 +83,7 @@ pub struct RouteText {
 }
 
 impl RouteText {
-    fn of(route: &PolicyRoute<'_>) -> Self {
+    pub(crate) fn of(route: &PolicyRoute<'_>) -> Self {
         let attributes = &route.attributes;
         Self {
             next_hop: match route.next_hop {
@@ -100,6 +100,44 @@ impl RouteText {
             blackhole: route.marks.blackhole,
         }
     }
+
+    /// What of it is something else in `after`.
+    pub(crate) fn differences(&self, after: &Self) -> Vec<Difference> {
+        let number = |value: Option<u32>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());
+        let texts = |route: &Self| {
+            [
+                ("next hop", route.next_hop.clone()),
+                ("AS path", route.as_path.clone()),
+                ("origin", route.origin.clone()),
+                ("MED", number(route.med)),
+                ("local preference", number(route.local_pref)),
+                ("communities", route.communities.join(" ")),
+                ("weight", route.weight.to_string()),
+                ("tag", route.tag.to_string()),
+                ("blackhole", route.blackhole.to_string()),
+            ]
+        };
+        let pairs = texts(self).into_iter().zip(texts(after));
+        pairs
+            .filter(|((_, before), (_, after))| before != after)
+            .map(|((what, before), (_, after))| Difference {
+                what: what.to_owned(),
+                before,
+                after,
+            })
+            .collect()
+    }
+}
+
+/// Something that a policy has changed of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Difference {
+    /// What.
+    pub what: String,
+    /// As it came; empty if there was none.
+    pub before: String,
+    /// As it is.
+    pub after: String,
 }
 
 impl PolicyQuestion {

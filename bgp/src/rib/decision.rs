@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use super::{Path, Standing, Step};
 
 /// LOCAL_PREF of a path that came without.
-const DEFAULT_LOCAL_PREF: u32 = 100;
+pub(super) const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Positions of the paths still considered.
 type Left = SmallVec<[usize; 8]>;
@@ -139,21 +139,21 @@ fn keep_least_med(paths: &mut [Path], left: &mut Left) {
     });
 }
 
-fn med(path: &Path) -> u32 {
+pub(super) fn med(path: &Path) -> u32 {
     path.attributes().med.unwrap_or(0)
 }
 
-fn is_external(path: &Path) -> bool {
+pub(super) fn is_external(path: &Path) -> bool {
     path.peer.as_ref().is_some_and(|peer| peer.ebgp)
 }
 
-fn identifier(path: &Path) -> Option<Ipv4Addr> {
+pub(super) fn identifier(path: &Path) -> Option<Ipv4Addr> {
     path.attributes()
         .originator_id
         .or_else(|| path.peer.as_ref().map(|peer| peer.router_id))
 }
 
-fn address(path: &Path) -> Option<IpAddr> {
+pub(super) fn address(path: &Path) -> Option<IpAddr> {
     path.peer.as_ref().map(|peer| peer.address)
 }
 

@@ -331,7 +331,7 @@ impl Group {
             return memo.result.clone();
         }
         self.work.exports += 1;
-        let attributes = export::export(audience, local_as, &entry.prefix, best);
+        let attributes = export::export(audience, local_as, &entry.prefix, best).ok();
         let result = attributes.map(|attributes| Told {
             attributes: interner.intern(attributes),
             from: best.peer.clone(),

@@ -20,6 +20,7 @@ mod restart;
 mod table;
 mod validation;
 mod view;
+mod why;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -525,23 +526,8 @@ impl Rib {
 
     /// The path that a peer's announcement makes: checked, and changed by its import policy.
     fn import(&mut self, info: &Arc<PeerInfo>, prefix: Prefix, received: &Arc<Attributes>) -> Path {
-        let source = if info.ebgp {
-            RouteSource::Ebgp
-        } else {
-            RouteSource::Ibgp
-        };
-        let mut route = PolicyRoute {
-            prefix,
-            attributes: Cow::Borrowed(received),
-            marks: Marks {
-                validity: self.validity(&prefix, received),
-                ..Marks::default()
-            },
-            neighbor: Some(info.address),
-            source,
-            local_as: self.asn,
-            next_hop: None,
-        };
+        let mut route = self.policy_route(info, prefix, received);
+        let source = route.source;
         let reason = path::ineligible(info, self.asn, self.router_id, received).or_else(|| {
             let verdict = info.import.evaluate(info.ebgp, &mut route);
             if !verdict.accept {
@@ -566,6 +552,26 @@ impl Rib {
             // Until the decision process has run.
             standing: reason.map_or(Standing::Lost(Step::PeerAddress), Standing::Ineligible),
             stale: false,
+        }
+    }
+
+    /// A peer's announcement as its import policy sees it.
+    fn policy_route<'a>(&self, info: &PeerInfo, prefix: Prefix, received: &'a Attributes) -> PolicyRoute<'a> {
+        PolicyRoute {
+            prefix,
+            attributes: Cow::Borrowed(received),
+            marks: Marks {
+                validity: self.validity(&prefix, received),
+                ..Marks::default()
+            },
+            neighbor: Some(info.address),
+            source: if info.ebgp {
+                RouteSource::Ebgp
+            } else {
+                RouteSource::Ibgp
+            },
+            local_as: self.asn,
+            next_hop: None,
         }
     }
 

@@ -94,6 +94,20 @@ impl NextHops {
         known.problem()
     }
 
+    /// What is known of the next hop, in a word, and the metric of the route to it.
+    pub(super) fn state(&self, next_hop: NextHop) -> (&'static str, Option<u32>) {
+        if next_hop.is_link_local() {
+            return ("link-local", None);
+        }
+        match self.known.get(&next_hop.address) {
+            _ if !self.tracking => ("not-tracked", None),
+            None => ("not-asked", None),
+            Some(Reach::Asked) => ("asked", None),
+            Some(Reach::Unreachable) => ("unreachable", None),
+            Some(Reach::Reachable(metric)) => ("reachable", Some(*metric)),
+        }
+    }
+
     /// Metric of the route to the next hop.
     pub(crate) fn cost(&self, next_hop: NextHop) -> u32 {
         match self.known.get(&next_hop.address) {

@@ -180,6 +180,17 @@ impl OutQueue {
         pending.batches.is_empty() && routes && markers.into_iter().all(BTreeSet::is_empty)
     }
 
+    /// True if something about `prefix` waits.
+    pub(super) fn holds(&self, prefix: &Prefix) -> bool {
+        let pending = self.lock();
+        let names = |update: &Outgoing| match update {
+            Outgoing::Announce(_, prefixes) | Outgoing::Withdraw(prefixes) => prefixes.contains(prefix),
+            _ => false,
+        };
+        let batches = &mut pending.batches.iter().flat_map(|batch| &batch.updates);
+        pending.routes.contains_key(prefix) || batches.any(names)
+    }
+
     /// Tells a peer what its group is told.
     pub(super) fn put_batch(&self, batch: &Arc<Batch>) {
         let mut pending = self.lock();

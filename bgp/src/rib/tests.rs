@@ -12,6 +12,7 @@ mod long_lived;
 mod policies;
 mod refresh;
 mod roles;
+mod why;
 
 const LOCAL_AS: u32 = 65000;
 

@@ -34,12 +34,17 @@ impl Rib {
 
 fn route(entry: &Entry) -> RouteView {
     let prefix = entry.prefix;
-    let mut paths: Vec<&Path> = entry.paths.iter().collect();
-    paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
     RouteView {
         prefix,
-        paths: paths.into_iter().map(|path| view(&prefix, path)).collect(),
+        paths: sorted(entry).into_iter().map(|path| view(&prefix, path)).collect(),
     }
+}
+
+/// The paths: the best first, then multipath members, then the others.
+pub(super) fn sorted(entry: &Entry) -> Vec<&Path> {
+    let mut paths: Vec<&Path> = entry.paths.iter().collect();
+    paths.sort_by_key(|path| (rank(path.standing), path.peer.as_ref().map(|peer| peer.address)));
+    paths
 }
 
 const fn rank(standing: Standing) -> u8 {
@@ -51,7 +56,7 @@ const fn rank(standing: Standing) -> u8 {
     }
 }
 
-fn view(prefix: &Prefix, path: &Path) -> PathView {
+pub(super) fn view(prefix: &Prefix, path: &Path) -> PathView {
     let attributes = path.attributes();
     let kinds = attributes.every_community();
     PathView {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use net::Prefix;
 
 use super::{ConnectionId, Direction, MessageCounts, Negotiated};
-use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
+use crate::rib::Outgoing;
+use crate::wire::{Attributes, Capabilities, Cease, EvpnKey, EvpnRoute, Notification, Update};
 use crate::{Family, RemoteAs, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
@@ -104,6 +105,10 @@ pub enum Event {
     Withdraw(Vec<Prefix>),
     /// Send UPDATEs that were encoded for sessions of this kind, so many.
     Updates(Bytes, u64),
+    /// Announce EVPN routes that share their attributes.
+    AnnounceEvpn(Arc<Attributes>, Vec<EvpnRoute>),
+    /// Withdraw EVPN routes.
+    WithdrawEvpn(Vec<EvpnKey>),
     /// Mark the end of the first full table of a family.
     EndOfRib(Family),
     /// Ask the peer for a family again.
@@ -114,6 +119,24 @@ pub enum Event {
     RefreshEnds(Family),
     /// The time of [`super::Session::poll_timeout`] has come.
     Timeout,
+}
+
+impl From<Outgoing> for Event {
+    fn from(outgoing: Outgoing) -> Self {
+        match outgoing {
+            Outgoing::Announce(attributes, prefixes) => Self::Announce(attributes, prefixes),
+            Outgoing::Withdraw(prefixes) => Self::Withdraw(prefixes),
+            Outgoing::AnnounceEvpn(attributes, routes) => Self::AnnounceEvpn(attributes, routes),
+            Outgoing::WithdrawEvpn(keys) => Self::WithdrawEvpn(keys),
+            Outgoing::EndOfRib(family) => Self::EndOfRib(family),
+            Outgoing::RefreshBegins(family) => Self::RefreshBegins(family),
+            Outgoing::RefreshEnds(family) => Self::RefreshEnds(family),
+            Outgoing::Batch(batch) => {
+                let (bytes, count) = batch.encoded();
+                Self::Updates(bytes.clone(), *count)
+            }
+        }
+    }
 }
 
 /// What the driver has to do, in this order.

@@ -97,7 +97,12 @@ pub fn split_message(buffer: &mut BytesMut, longest: u16) -> Result<Option<Bytes
 /// The notification to end the connection with.
 pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
     let received_length = message.get(LENGTH_AT..TYPE_AT).map(<[u8]>::to_vec).unwrap_or_default();
-    let whole = message.clone();
+    // RFC 7313 section 5: a marker has nothing behind it.
+    let marker = message.get(TYPE_AT) == Some(&library::constants::message_type::ROUTE_REFRESH)
+        && matches!(message.get(HEADER + 2), Some(1 | 2));
+    if marker && message.len() != HEADER + 4 {
+        return Err(Notification::new(code::ROUTE_REFRESH, refresh::BAD_LENGTH).with_data(message));
+    }
     let decoded = library::decode_message(&mut message, EXTENDED_MAX_MESSAGE).map_err(|error| {
         let notification = Notification::from(error);
         let bad_length = notification.code == code::HEADER && notification.subcode == header::BAD_LENGTH;
@@ -127,10 +132,6 @@ pub fn decode(mut message: Bytes) -> Result<Message, Notification> {
                 library::RouteRefreshSubtype::EoRR => Refresh::End,
                 _ => Refresh::Unknown(refresh.subtype_raw),
             };
-            // RFC 7313 section 5: a marker has nothing behind it.
-            if refresh.orf.is_some() && matches!(kind, Refresh::Begin | Refresh::End) {
-                return Err(Notification::new(code::ROUTE_REFRESH, refresh::BAD_LENGTH).with_data(whole));
-            }
             Message::RouteRefresh(family, kind)
         }
         library::Message::Keepalive => Message::Keepalive,

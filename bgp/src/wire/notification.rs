@@ -128,13 +128,18 @@ impl Notification {
         Self::new(code::CEASE, reason.subcode())
     }
 
-    /// Administrative Shutdown with a text for the peer's operator (RFC 9003); longer than 128 bytes is cut off.
+    /// Administrative Shutdown with a text for the peer's operator (RFC 9003); what is beyond 255 octets is cut off.
     pub fn shutdown(communication: &str) -> Self {
         let shutdown = Self::cease(Cease::AdministrativeShutdown);
         if communication.is_empty() {
             return shutdown;
         }
-        shutdown.with_data(library::notification::encode_shutdown_communication(communication))
+        // The library stops at the 128 octets of RFC 8203.
+        let text = &communication[..communication.floor_char_boundary(usize::from(u8::MAX))];
+        let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+        let mut data = vec![length];
+        data.extend_from_slice(text.as_bytes());
+        shutdown.with_data(data)
     }
 
     /// The same as a hard reset, so that a peer with which RFC 8538 is in use keeps no routes.

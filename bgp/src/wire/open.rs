@@ -26,7 +26,7 @@ pub struct Open {
 /// The capabilities of an OPEN that the speaker knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Capabilities {
-    /// Multiprotocol families; a peer without any speaks IPv4 unicast only (RFC 4760 section 8).
+    /// Multiprotocol families that we know; IPv4 unicast if the sender announced none at all (RFC 4760 section 8).
     pub families: Vec<Family>,
     /// Route refresh (RFC 2918).
     pub route_refresh: bool,
@@ -121,18 +121,12 @@ impl Capabilities {
     /// What both sides can do. Graceful restart, of both kinds, and roles are kept as the remote side (`other`) announced them.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let implied = [Family::Ipv4Unicast];
-        let theirs: &[Family] = if other.families.is_empty() {
-            &implied
-        } else {
-            &other.families
-        };
         Self {
             families: self
                 .families
                 .iter()
                 .copied()
-                .filter(|family| theirs.contains(family))
+                .filter(|family| other.families.contains(family))
                 .collect(),
             route_refresh: self.route_refresh && other.route_refresh,
             enhanced_route_refresh: self.enhanced_route_refresh && other.enhanced_route_refresh,
@@ -163,6 +157,10 @@ impl Capabilities {
 
     fn from_library(list: &[library::Capability]) -> Self {
         let mut capabilities = Self::default();
+        let multiprotocol = |capability| matches!(capability, &library::Capability::MultiProtocol { .. });
+        if !list.iter().any(multiprotocol) {
+            capabilities.families.push(Family::Ipv4Unicast);
+        }
         for capability in list {
             match capability {
                 library::Capability::MultiProtocol { afi, safi } => {

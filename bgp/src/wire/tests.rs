@@ -211,7 +211,7 @@ proptest! {
 
     #[test]
     fn opens_round_trip(asn in as_number(), hold_time in any::<u16>(), id in any::<u32>(), flags in any::<[bool; 6]>()) {
-        let open = Open {
+        let mut open = Open {
             asn,
             hold_time,
             router_id: id.into(),
@@ -238,7 +238,12 @@ proptest! {
                 roles: if flags[1] { vec![(hold_time & 7) as u8] } else { Vec::new() },
             },
         };
-        prop_assert_eq!(decode(open.encode()), Ok(Message::Open(open)));
+        let written = open.encode();
+        if open.capabilities.families.is_empty() {
+            // RFC 4760 section 8: what a speaker without the capability speaks.
+            open.capabilities.families.push(Family::Ipv4Unicast);
+        }
+        prop_assert_eq!(decode(written), Ok(Message::Open(open)));
     }
 
     #[test]

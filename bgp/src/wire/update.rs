@@ -176,7 +176,9 @@ impl RawUpdate {
             .unwrap_or_default();
 
         let has_routes = !body.is_empty() || !multiprotocol.is_empty() || !routes.is_empty();
-        faults.extend(validate(&attributes, has_routes, !body.is_empty(), context)?);
+        let missed = validate(&attributes, has_routes, !body.is_empty(), context)?;
+        // An attribute that was malformed is missed as well, which says nothing more.
+        faults.extend(missed.filter(|missed| !faults.iter().any(|fault| fault.attribute == missed.attribute)));
         let body_next_hop = attributes.iter().find_map(|attribute| match attribute {
             PathAttribute::NextHop(address) => Some(NextHop::from(IpAddr::V4(*address))),
             _ => None,
@@ -345,7 +347,7 @@ fn validate(
         library::ErrorDisposition::AttributeDiscard => Outcome::AttributeDiscard,
         _ => Outcome::TreatAsWithdraw,
     };
-    let detail = format!("UPDATE error subcode {}", failure.error.subcode);
+    let detail = Notification::new(code::UPDATE, failure.error.subcode).to_string();
     Ok(Some(Fault {
         attribute: failure.type_code,
         outcome,

@@ -235,14 +235,19 @@ pub(super) fn name(findings: &mut Findings, path: &str, kind: &'static str, name
     }
 }
 
-fn within<T: PartialOrd + Display>(findings: &mut Findings, path: &str, value: T, limits: RangeInclusive<T>) {
+pub(super) fn within<T: PartialOrd + Display>(
+    findings: &mut Findings,
+    path: &str,
+    value: T,
+    limits: RangeInclusive<T>,
+) {
     if !limits.contains(&value) {
         let example = format!("a number from {} to {}", limits.start(), limits.end());
         invalid(findings, path, format!("{value} is out of range"), example);
     }
 }
 
-fn invalid(findings: &mut Findings, path: &str, reason: String, example: impl Into<String>) {
+pub(super) fn invalid(findings: &mut Findings, path: &str, reason: String, example: impl Into<String>) {
     let key = path.rsplit('.').next().unwrap_or(path).to_owned();
     findings.at(
         path,

@@ -819,6 +819,37 @@ fn limits() {
 }
 
 #[test]
+fn a_standby_is_another_gateway_and_has_an_end() {
+    assert_eq!(appended("[standby]\npeer = \"100.64.0.2:4790\"\n"), [""; 0]);
+    let pair = "peer = \"100.64.0.2:4790\"\nlisten = \"100.64.0.1:4790\"\nprimary = \"100.64.0.2\"\n";
+    assert_eq!(appended(&format!("[standby]\n{pair}")), [""; 0]);
+    assert_eq!(appended("[standby]\n"), ["48: [standby] has no `peer`"]);
+    assert_eq!(
+        appended("[standby]\nlisten = \"100.64.0.1:4790\"\n"),
+        ["48: [standby] has no `primary`"]
+    );
+    assert_eq!(
+        appended("[standby]\npeer = \"100.64.0.2:0\"\nprimary = \"100.64.0.2\"\n"),
+        [
+            "49: `peer`: 0 is out of range",
+            "50: `primary` means nothing in [standby]: nothing is received without `listen`"
+        ]
+    );
+    assert_eq!(
+        appended("[standby]\nlisten = \"100.64.0.1:4790\"\nprimary = \"2001:db8::7\"\n"),
+        ["50: `primary`: 100.64.0.1 cannot be reached from 2001:db8::7"]
+    );
+    assert_eq!(
+        appended("[standby]\npeer = \"192.0.2.1:4790\"\n"),
+        ["49: `peer`: 192.0.2.1 is this gateway itself"]
+    );
+    assert_eq!(
+        appended("[standby]\nlisten = \"[::]:4790\"\nprimary = \"0.0.0.0\"\n"),
+        ["50: `primary`: 0.0.0.0 is no gateway"]
+    );
+}
+
+#[test]
 fn what_is_broken_is_not_reported_again_as_absent() {
     assert_eq!(
         replaced("[vxlan]\naddress = \"192.0.2.1\"", "[vxlan]\naddress = \"192.0.2\""),
@@ -988,15 +1019,15 @@ fn evpn() {
     );
     assert_eq!(
         in_evpn("import-rt = [\"65000\"]\nexport-rt = [\"65000:1\"]\n"),
-        ["21: import-rt: `65000` is not a route target"]
+        ["21: `import-rt`: `65000` is not a route target"]
     );
     assert_eq!(
         in_evpn("rd = \"192.0.2.1:70000\"\nexport-rt = [\"65000:1\"]\n"),
-        ["21: rd: `192.0.2.1:70000` is not a route distinguisher"]
+        ["21: `rd`: `192.0.2.1:70000` is not a route distinguisher"]
     );
     assert_eq!(
         in_evpn(&format!("{targets}redistribute-static = \"nobody\"\n")),
-        ["23: there is no policy `nobody`"]
+        ["23: no policy is called `nobody`"]
     );
     let vlan = "vlan = { port = \"tenants\", id = 20 }\n";
     assert_eq!(

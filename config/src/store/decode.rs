@@ -11,8 +11,8 @@ use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget,
     Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice,
-    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, StaticNat, StaticRoute,
-    Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
+    PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, Standby, StandbyListen,
+    StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -61,6 +61,17 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             stale_time: fields.number()?,
         })
     })?;
+    let standby = list(rows, table::STANDBY, &[ONE], |fields| {
+        let peer = fields.parse_optional()?;
+        let listen = (fields.parse_optional()?, fields.parse_optional()?);
+        Ok(Standby {
+            peer,
+            listen: match listen {
+                (Some(address), Some(primary)) => Some(StandbyListen { address, primary }),
+                _ => None,
+            },
+        })
+    })?;
     let config = Config {
         gateway,
         dataplane,
@@ -74,6 +85,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         bgp: list(rows, table::BGP, &[ONE], |fields| bgp(rows, fields))?
             .into_iter()
             .next(),
+        standby: standby.into_iter().next(),
         nat: Nat {
             pick_up,
             timers,

@@ -20,6 +20,16 @@ pub(super) fn rows(config: &Config) -> Rows {
     if let Some(fpm) = &config.fpm {
         rows.add(table::FPM, vec![ONE, text(fpm.listen), number(fpm.stale_time)]);
     }
+    if let Some(standby) = &config.standby {
+        let listen = standby.listen.as_ref();
+        let row = vec![
+            ONE,
+            optional(standby.peer, text),
+            optional(listen.map(|listen| listen.address), text),
+            optional(listen.map(|listen| listen.primary), text),
+        ];
+        rows.add(table::STANDBY, row);
+    }
     if let Some(vxlan) = &config.vxlan {
         rows.add(table::VXLAN, vec![ONE, text(vxlan.address), number(vxlan.port)]);
     }

@@ -78,6 +78,7 @@ tables! {
     VPC_EVPN "vpc_evpn" ("vpc") ("rd" "redistribute_connected" "redistribute_static" "redistribute_kernel");
     VPC_EVPN_TARGET "vpc_evpn_target" ("vpc" "direction" "target") ();
     VPC_EVPN_ANNOUNCE "vpc_evpn_announce" ("vpc" "prefix") ();
+    STANDBY "standby" ("id") ("peer" "listen" "primary_address");
     VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 

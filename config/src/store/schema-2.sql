@@ -27,3 +27,13 @@ CREATE TABLE vpc_evpn_announce (
     prefix TEXT    NOT NULL,
     PRIMARY KEY (vpc, prefix)
 ) STRICT;
+
+-- The other gateway of a pair: where ours are sent, where another's are received, or both.
+CREATE TABLE standby (
+    id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    peer            TEXT,
+    listen          TEXT,
+    primary_address TEXT,
+    CHECK ((listen IS NULL) = (primary_address IS NULL)),
+    CHECK (peer IS NOT NULL OR listen IS NOT NULL)
+) STRICT;

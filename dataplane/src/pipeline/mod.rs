@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use dpdk_sys::{Mbuf, Mempool, TxQueue};
+use nat::standby::Change;
 use nat::{Engine, Fragments, Millis};
 use net::parse::{FragmentPart, V4, V6};
 use net::{Drop, Generation, InterfaceId, PortId, VrfId};
@@ -134,6 +135,7 @@ pub(crate) struct Pipeline {
     /// Rings to the other workers, by index; `None` at our own.
     handover: Vec<Option<Producer<Packet4>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
+    changes: Option<Producer<Change>>,
     hold: HoldQueue,
     fragments: Fragments<Packet4>,
     /// Fragments that know their ports since the last burst.
@@ -156,6 +158,7 @@ pub(crate) struct Outlets {
     pub(crate) events: Producer<Event>,
     pub(crate) handover: Vec<Option<Producer<Packet4>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
+    pub(crate) changes: Option<Producer<Change>>,
 }
 
 impl Pipeline {
@@ -190,6 +193,7 @@ impl Pipeline {
             events: outlets.events,
             handover: outlets.handover,
             offloads: outlets.offloads,
+            changes: outlets.changes,
             hold: HoldQueue::default(),
             fragments: Fragments::default(),
             gathered: Vec::new(),
@@ -268,6 +272,17 @@ impl Pipeline {
             };
             self.report(Event::PortBlock(event));
         }
+    }
+
+    /// Tells a standby what changed, `budget` slots of the connection table at most. What finds the ring full stays noted
+    /// in the engine.
+    pub(crate) fn report_changes(&mut self, budget: usize) {
+        let Some(ring) = &mut self.changes else { return };
+        let budget = budget.min(ring.slots());
+        self.engine.next_changes(budget, &mut |change| {
+            // There is room for as many as were asked for.
+            let _ = ring.push(change);
+        });
     }
 
     /// Hands an event to the control plane; lost, not waited for, if its ring is full.

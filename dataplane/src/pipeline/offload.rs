@@ -76,6 +76,9 @@ impl Pipeline {
     /// Brings the NIC in line with what revalidation found: rules of a moved connection are replaced, those of an ended
     /// or stranded one removed.
     pub(crate) fn reoffload(&mut self, tables: &Tables, id: ConnectionId, outcome: Outcome) {
+        if self.offloads.is_some() && outcome == Outcome::Moved && self.engine.is_worth_offloading(id) {
+            return self.request_offload(tables, id);
+        }
         let Some(outlet) = &mut self.offloads else { return };
         if !matches!(
             self.engine.offload_state(id),

@@ -152,6 +152,11 @@ impl Pipeline {
             [None; BURST]
         };
         let UsualBurst { mbufs, packets } = burst;
+        if to_public {
+            let new = packets.iter().zip(&routes).zip(&found).take(mbufs.len());
+            new.filter(|((_, route), found)| route.kind == RouteKind::Nat && found.is_none())
+                .for_each(|((usual, _), _)| self.engine.expect(&usual.key));
+        }
         for (i, mbuf) in mbufs.drain(..).enumerate() {
             let (usual, route) = (&packets[i % BURST], routes[i % BURST]);
             match found[i % BURST] {

@@ -144,6 +144,7 @@ impl Gateway {
             connections: 4096,
             seed: 7,
             pick_up: 0,
+            standby: false,
             ports: vec![
                 port("fabric", fabric_devices, FABRIC_MAC, MTU[0]),
                 port("uplink", uplink_devices, UPLINK_MAC, MTU[1]),

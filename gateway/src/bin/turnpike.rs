@@ -37,6 +37,9 @@ enum Command {
     /// Write tables to files.
     #[command(subcommand)]
     Dump(Dump),
+    /// Have a standby do something.
+    #[command(subcommand)]
+    Standby(StandbyCommand),
 }
 
 #[derive(Subcommand)]
@@ -73,6 +76,12 @@ enum BgpCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Subcommand)]
+enum StandbyCommand {
+    /// Put the connections received from the primary into the workers' tables: they go on when packets come here.
+    Takeover(Output),
 }
 
 #[derive(Subcommand)]
@@ -164,6 +173,13 @@ enum ShowBgp {
         #[command(flatten)]
         output: Output,
     },
+    /// Why the route to a prefix is what it is: what decided about each path, whether it forwards, and who is told.
+    Why {
+        /// The prefix, exactly.
+        prefix: String,
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 #[derive(Args)]
@@ -229,6 +245,8 @@ enum Show {
     Offloads(Output),
     /// Dropped packets by reason.
     Drops(Output),
+    /// The pair of gateways: what the standby has, and what is kept of a primary.
+    Standby(Output),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -256,6 +274,14 @@ async fn run(arguments: &Arguments) -> Result<String, Error> {
                 format!("{value:#}\n")
             } else {
                 render::refreshed(&value)
+            });
+        }
+        Command::Standby(StandbyCommand::Takeover(output)) => {
+            let value = client::post(&arguments.socket, "/v1/standby/takeover").await?;
+            return Ok(if output.json {
+                format!("{value:#}\n")
+            } else {
+                render::takeover(&value)
             });
         }
         Command::Show(show) => request(show),
@@ -322,6 +348,13 @@ fn request(show: &Show) -> (String, bool, Render) {
             let query = query(&[("prefix", prefix.as_ref()), ("limit", limit.as_ref())]);
             (format!("/v1/bgp/routes{query}"), output.json, render::bgp_routes)
         }
+        Show::Bgp {
+            what: Some(ShowBgp::Why { prefix, output }),
+            ..
+        } => {
+            let query = query(&[("prefix", Some(prefix))]);
+            (format!("/v1/bgp/why{query}"), output.json, render::bgp_why)
+        }
         Show::Bfd(output) => ("/v1/bfd".to_owned(), output.json, render::bfd),
         Show::Bmp(output) => ("/v1/bmp".to_owned(), output.json, render::bmp),
         Show::Rpki(output) => ("/v1/rpki".to_owned(), output.json, render::rpki),
@@ -341,6 +374,7 @@ fn request(show: &Show) -> (String, bool, Render) {
         }
         Show::Generations(output) => ("/v1/generations".to_owned(), output.json, render::generations),
         Show::Offloads(output) => ("/v1/offloads".to_owned(), output.json, render::offloads),
+        Show::Standby(output) => ("/v1/standby".to_owned(), output.json, render::standby),
         Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
     }
 }

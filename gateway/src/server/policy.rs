@@ -10,10 +10,11 @@ use axum::Json;
 use axum::extract::{Query as Parameters, State};
 use axum::http::StatusCode;
 use bgp::{PeerView, PolicyQuestion, PolicyTest, RouteView, Speaker};
-use net::Prefix;
+use net::{Prefix, VrfId};
 
-use super::{Failure, Shared, Shown, limit};
-use crate::api::Refreshed;
+use super::{Failure, LIMIT, Shared, Shown, limit};
+use crate::api::{BgpWhy, Refreshed, RouteRow};
+use crate::manager::Manager;
 
 /// The loc-rib, or one prefix of it, with every path and why it is not used.
 pub(super) async fn bgp_routes(
@@ -24,6 +25,38 @@ pub(super) async fn bgp_routes(
     let limit = limit(&parameters)?;
     let routes = speaker(&shared)?.routes(prefix).await;
     Ok(Json(routes.into_iter().take(limit).collect()))
+}
+
+/// Why the route to a prefix is what it is, from the paths of the peers to the workers and to who is told.
+pub(super) async fn bgp_why(
+    State(shared): State<Arc<Shared>>,
+    Parameters(parameters): Parameters<HashMap<String, String>>,
+) -> Shown<BgpWhy> {
+    let missing = || Failure(StatusCode::BAD_REQUEST, "`prefix` is missing".to_owned());
+    let prefix: Prefix = parameter(&parameters, "prefix")?.ok_or_else(missing)?;
+    let none = || {
+        let text = format!("BGP has no path to {prefix}: `turnpike show bgp routes` lists what it has");
+        Failure(StatusCode::NOT_FOUND, text)
+    };
+    let why = speaker(&shared)?.why(prefix).await.ok_or_else(none)?;
+    let ask = move |manager: &mut Manager| {
+        let routes = manager.publisher.rib.routes(Some(VrfId::DEFAULT), Some(prefix), LIMIT);
+        (routes, manager.publisher.rib.explain(VrfId::DEFAULT, prefix.address()))
+    };
+    let (routes, lookup) = shared.ask(ask).await?;
+    let row = |route: rib::RouteView| RouteRow {
+        vrf_name: shared.config.vrf_name(route.vrf).to_owned(),
+        route,
+    };
+    let alone = lookup.prefix.is_none_or(|found| found.len() <= prefix.len());
+    Ok(Json(BgpWhy {
+        why,
+        rib: routes.into_iter().map(row).collect(),
+        generation: lookup.generation.0,
+        published: alone.then_some(lookup.published),
+        workers: shared.generations(),
+        kernel: shared.mirror.route_state(VrfId::DEFAULT, &prefix),
+    }))
 }
 
 /// The peers, or one of them.

@@ -12,7 +12,8 @@ use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver, forwarding};
 use crate::rewrite::Rewrite;
-use crate::time::Millis;
+use crate::table::Hash;
+use crate::time::{Millis, Tick};
 use crate::verdict::{EndReason, NewPacket, OffloadState, Verdict};
 
 /// ICMP types (RFC 792).
@@ -358,6 +359,20 @@ impl Engine {
         lease: Option<Lease>,
         resolver: &impl Resolver,
     ) -> EntryRef {
+        let hash = self.table.expect(&reply);
+        let connection = self.prepare(packet, reply, routes, lease, resolver);
+        self.establish(packet, connection, hash, lease)
+    }
+
+    /// The first part of [`Engine::create`]: a slot with everything that the connection is to be, which nobody finds yet.
+    pub(super) fn prepare(
+        &mut self,
+        packet: &NewPacket,
+        reply: FlowKey,
+        routes: [Resolution; 2],
+        lease: Option<Lease>,
+        resolver: &impl Resolver,
+    ) -> u32 {
         let original = packet.key();
         let connection = self.connections.take();
         let stamp = resolver.generation().0 as u32;
@@ -383,28 +398,55 @@ impl Engine {
             offload: OffloadState::None,
             ..Cold::default()
         };
+        self.connections.note_ways(connection, stamp);
+        connection
+    }
+
+    /// The second part: from here on packets find it. `hash` is that of its reply.
+    pub(super) fn establish(
+        &mut self,
+        packet: &NewPacket,
+        connection: u32,
+        hash: Hash,
+        lease: Option<Lease>,
+    ) -> EntryRef {
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
         }
-        self.connections.note_ways(connection, stamp);
-        for (key, at) in [
-            (original, EntryRef::original(connection)),
-            (reply, EntryRef::reply(connection)),
-        ] {
-            self.table.insert(&key, at, &self.connections.entries);
+        let entries = &self.connections.entries;
+        let original = self.table.hash(&packet.key());
+        self.table.insert(original, EntryRef::original(connection), entries);
+        self.table.insert(hash, EntryRef::reply(connection), entries);
+        let tick = self.clock.latest();
+        let cold = &mut self.connections.cold;
+        self.queues.join(cold, connection, Worth::Unreplied, tick.0);
+        let vrf = self.connections.inner_vrf(connection);
+        let timers = self.policy.timers(vrf);
+        let second = tick.after(timers.idle(packet.protocol, ConnectionState::Unreplied));
+        self.wheel
+            .arm(&mut self.connections.cold, connection, second.second_up());
+        if self.policy.has_limits() {
+            self.meter_open(connection, tick);
         }
-        self.queues
-            .join(&mut self.connections.cold, connection, Worth::Unreplied, tick.0);
+        self.counters.created += 1;
+        self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
+        EntryRef::original(connection)
+    }
+
+    /// Takes back what [`Engine::prepare`] did.
+    #[cold]
+    pub(super) fn abandon(&mut self, connection: u32) {
+        self.connections.give_back(connection);
+    }
+
+    /// Counts a connection for whoever has a limit.
+    #[inline(never)]
+    fn meter_open(&mut self, connection: u32, tick: Tick) {
         let subscriber = self.connections.subscriber(connection);
         if let Some(limits) = self.policy.limits(subscriber.vrf) {
             self.meter.open(limits, self.slice.workers(), subscriber, tick);
             self.connections.cold[connection as usize].counted = true;
         }
-        let second = self.deadline(connection).second_up();
-        self.wheel.arm(&mut self.connections.cold, connection, second);
-        self.counters.created += 1;
-        self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
-        EntryRef::original(connection)
     }
 }
 

@@ -56,10 +56,18 @@ impl Engine {
                 remote_port,
                 lease.port,
             );
-            if self.lookup(&reply).is_none() {
-                let at = self.create(packet, reply, [outward, inward], Some(lease), resolver);
-                return Ok(Verdict::Connection(at));
+            // What says whether somebody has this tuple comes from memory while the connection is written.
+            let hash = self.table.expect(&reply);
+            let connection = self.prepare(packet, reply, [outward, inward], Some(lease), resolver);
+            if self.table.get_hashed(hash, &reply, &self.connections.entries).is_none() {
+                return Ok(Verdict::Connection(self.establish(
+                    packet,
+                    connection,
+                    hash,
+                    Some(lease),
+                )));
             }
+            self.abandon(connection);
             self.give_up(lease, protocol);
         }
         Err(Drop::NatPortsExhausted)

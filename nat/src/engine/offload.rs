@@ -1,8 +1,9 @@
 //! The part of a connection that the offload engine keeps here: how far its offload has come, and what the NIC counted.
 
 use super::Engine;
+use super::addresses::is_by_address;
 use crate::connections::Slot;
-use crate::entry::{ConnectionId, Direction, Entry, EntryRef};
+use crate::entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 use crate::time::Millis;
 use crate::verdict::OffloadState;
 
@@ -29,6 +30,21 @@ impl Engine {
         self.connections
             .find(id)
             .map(|(connection, _)| self.connections.cold[connection as usize].offload)
+    }
+
+    /// True if a connection is worth offloading, and the NIC was not asked for it or has given it up: for one whose way was
+    /// not complete when [`crate::Hit::offload`] said so, and is another one.
+    pub fn is_worth_offloading(&self, id: ConnectionId) -> bool {
+        let Some((connection, Slot::Live)) = self.connections.find(id) else {
+            return false;
+        };
+        let original = &self.connections.pair(connection)[0];
+        let asked = self.connections.cold[connection as usize].offload;
+        // What was restored and has no packet yet asks with its first one.
+        original.flags == 0
+            && original.state == ConnectionState::Established
+            && matches!(asked, OffloadState::None | OffloadState::Dead)
+            && !is_by_address(original.key.protocol())
     }
 
     /// The NIC carried packets and bytes of the original and of the reply direction since it was last asked.

@@ -7,8 +7,11 @@ use super::addresses::is_by_address;
 use crate::key::FlowKey;
 
 impl Engine {
-    /// Owner of what comes from the fabric to a public end, if the policy tells it apart.
+    /// Owner of what comes from the fabric to a public end, if the policy tells it apart and there are others than us.
     pub(super) fn owner_outside(&self, key: &FlowKey) -> Option<u16> {
+        if self.slice.workers() == 1 {
+            return None;
+        }
         let (protocol, address, port) = (key.protocol(), key.destination(), key.destination_port());
         let by_client = self.policy.is_forwarded(address, protocol, port)
             || self.policy.static_target(VrfId::DEFAULT, address).is_some()

@@ -4,6 +4,7 @@ use net::{Drop, Generation, NextHopId, RouteKind, VrfId, protocol};
 
 use super::{Engine, addresses};
 use crate::connections::{NONE, Slot};
+use crate::entry::Entry;
 use crate::key::FlowKey;
 use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};
@@ -58,21 +59,27 @@ impl Engine {
                 return Some(connection);
             }
             left -= 1;
-            let [original, reply] = self.connections.pair(connection);
-            let seen = Tick(self.connections.last_seen(connection));
-            out.push(SavedConnection {
-                keys: [original.key, reply.key],
-                pooled: self.pooled(connection),
-                state: original.state,
-                fins: cold.tcp.fins(),
-                sequences: [original.sequence, reply.sequence],
-                flow_hash: cold.flow_hash,
-                idle: (self.clock.latest().millis_since(seen) / 1000) as u32,
-                packets: [original.packets, reply.packets],
-                bytes: [original.bytes, reply.bytes],
-            });
+            out.push(self.saved(connection));
         }
         None
+    }
+
+    /// What of a connection outlives the process.
+    pub(super) fn saved(&self, connection: u32) -> SavedConnection {
+        let [original, reply] = self.connections.pair(connection);
+        let cold = &self.connections.cold[connection as usize];
+        let seen = Tick(self.connections.last_seen(connection));
+        SavedConnection {
+            keys: [original.key, reply.key],
+            pooled: self.pooled(connection),
+            state: original.state,
+            fins: cold.tcp.fins(),
+            sequences: [original.sequence, reply.sequence],
+            flow_hash: cold.flow_hash,
+            idle: (self.clock.latest().millis_since(seen) / 1000) as u32,
+            packets: [original.packets, reply.packets],
+            bytes: [original.bytes, reply.bytes],
+        }
     }
 
     fn pooled(&self, connection: u32) -> Pooled {
@@ -92,6 +99,27 @@ impl Engine {
     /// # Errors
     /// [`NotRestored`]; the engine is as it was.
     pub fn restore(&mut self, saved: &SavedConnection, passed: u32) -> Result<(), NotRestored> {
+        self.put_back(saved, passed).map(|_| ())
+    }
+
+    /// Puts a connection of another gateway into an engine that is at the resolver's generation, `passed` seconds after
+    /// that gateway was last heard. How long it had been silent then is not known, only that it had not ended.
+    ///
+    /// # Errors
+    /// [`NotRestored`]; the engine is as it was.
+    pub fn take_over(
+        &mut self,
+        saved: &SavedConnection,
+        passed: u32,
+        resolver: &impl Resolver,
+    ) -> Result<(), NotRestored> {
+        let saved = SavedConnection { idle: 0, ..*saved };
+        let connection = self.put_back(&saved, passed)?;
+        self.resolve_again(connection, resolver.generation().0 as u32, resolver);
+        Ok(())
+    }
+
+    fn put_back(&mut self, saved: &SavedConnection, passed: u32) -> Result<u32, NotRestored> {
         let [original, reply] = saved.keys;
         let protocol = original.protocol();
         let (inside, outside) = ends(saved);
@@ -136,6 +164,7 @@ impl Engine {
         let counts = saved.packets.into_iter().zip(saved.bytes).zip(saved.sequences);
         for (entry, ((packets, bytes), sequence)) in self.connections.pair_mut(connection).iter_mut().zip(counts) {
             (entry.packets, entry.bytes, entry.sequence) = (packets, bytes, sequence);
+            entry.flags |= Entry::RESTORED;
         }
         self.set_state(connection, saved.state);
         self.lose_route(connection, Drop::NoRoute);
@@ -144,7 +173,7 @@ impl Engine {
         let stamp = Nowhere.generation().0 as u32;
         self.connections.note_ways(connection, stamp);
         self.arm_earlier(connection);
-        Ok(())
+        Ok(connection)
     }
 
     /// What a connection had of a pool, for it again: its port, in its block, or its share of a port.

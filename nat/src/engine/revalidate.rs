@@ -203,7 +203,7 @@ impl Engine {
         self.pass.base_policy != self.policy_number || self.connections.ways.is_touched(connection, &self.pass.delta)
     }
 
-    fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
+    pub(super) fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
         self.pass.summary.examined += 1;
         let outcome = match self.ways(connection, resolver) {
             Ways::Routed(routes) => self.follow(connection, routes),

@@ -11,22 +11,29 @@ const TRIES: usize = 24;
 
 impl Engine {
     /// Has public ports chosen such that replies arrive at this worker's queue; `None` when the NICs don't say how they
-    /// spread packets, or do so differently.
+    /// spread packets, or do so differently. A worker alone has all replies anyway.
     pub fn steer(&mut self, steering: Option<Steering>) {
-        self.steering = steering;
+        self.steering = steering.filter(|_| self.slice.workers() > 1);
     }
 
     /// A free port for a packet's connection: as [`crate::ports::Ports::allocate`], and whose replies arrive here, if there
     /// is such a port among those tried, all of which are as good as the first: on the same address, in the same block. Else
     /// its replies are handed over.
+    #[inline]
     pub(super) fn allocate(&mut self, want: Want, packet: &NewPacket) -> Option<Lease> {
-        let protocol = packet.protocol;
         let now = self.clock.latest();
         let masquerade = &self.policy.rules()[want.rule];
         let first = self.ports.allocate(masquerade, want, now, &mut self.random)?;
         if self.steering.is_none() || self.arrives_here(packet, &first) {
             return Some(first);
         }
+        Some(self.steered(want, packet, first))
+    }
+
+    /// A port instead of one whose replies arrive elsewhere; that one, if there is none.
+    #[inline(never)]
+    fn steered(&mut self, want: Want, packet: &NewPacket, first: Lease) -> Lease {
+        let (protocol, now) = (packet.protocol, self.clock.latest());
         let mut set_aside = std::mem::take(&mut self.set_aside);
         let mut found = None;
         for _ in 1..TRIES * usize::from(self.slice.workers()) {
@@ -47,7 +54,7 @@ impl Engine {
             self.ports.release(lease.pool, protocol, lease.port, now);
         }
         self.set_aside = set_aside;
-        Some(found.unwrap_or(first))
+        found.unwrap_or(first)
     }
 
     /// True if replies to a port arrive at this worker, or go anywhere whatever the port.

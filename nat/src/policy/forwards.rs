@@ -1,6 +1,6 @@
 //! Port forwards: public ports, one or a range, and the hosts that they lead to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 use net::{VrfId, protocol};
@@ -34,8 +34,8 @@ type Range = (u16, u16);
 /// Every port forward. Ranges of an address and protocol are disjoint.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Forwards {
-    /// By public address, protocol and first port.
-    rules: BTreeMap<(u32, u8, u16), Rule>,
+    /// By public address and protocol, in the order of their ports.
+    rules: HashMap<(u32, u8), Vec<Rule>, FixedState>,
     /// Ports of each target.
     targets: HashMap<(VrfId, u32, u8), Vec<Range>, FixedState>,
 }
@@ -77,9 +77,9 @@ impl Forwards {
                 port: target.port,
             });
         }
-        let key = |port| (u32::from(address), protocol, port);
-        let before = self.rules.range(key(0)..=key(last)).next_back();
-        if let Some((_, clash)) = before.filter(|(_, rule)| rule.last >= first) {
+        let rules = self.rules.entry((u32::from(address), protocol)).or_default();
+        let at = rules.partition_point(|rule| rule.first <= last);
+        if let Some(clash) = rules[..at].last().filter(|rule| rule.last >= first) {
             return Err(PolicyError::DuplicateForward {
                 address,
                 port: clash.first.max(first),
@@ -104,7 +104,7 @@ impl Forwards {
             targets,
             affinity: forward.affinity,
         };
-        self.rules.insert(key(first), rule);
+        rules.insert(at, rule);
         Ok(())
     }
 
@@ -113,14 +113,17 @@ impl Forwards {
     }
 
     fn rule(&self, address: u32, protocol: u8, port: u16) -> Option<&Rule> {
-        let key = |port| (address, protocol, port);
-        let (_, rule) = self.rules.range(key(0)..=key(port)).next_back()?;
-        (port <= rule.last).then_some(rule)
+        let rules = self.rules.get(&(address, protocol))?;
+        let rule = match rules.as_slice() {
+            [rule] => rule,
+            rules => &rules[rules.partition_point(|rule| rule.first <= port).checked_sub(1)?],
+        };
+        (rule.first..=rule.last).contains(&port).then_some(rule)
     }
 
     /// True if a public port is forwarded.
     pub(super) fn has(&self, address: u32, protocol: u8, port: u16) -> bool {
-        !self.rules.is_empty() && self.rule(address, protocol, port).is_some()
+        self.rule(address, protocol, port).is_some()
     }
 
     /// Where a public port leads a client.
@@ -158,7 +161,8 @@ impl Forwards {
 
     /// Public address, protocol, first and last port of each.
     pub(super) fn all(&self) -> impl Iterator<Item = (u32, u8, Range)> + '_ {
-        let all = self.rules.iter();
-        all.map(|((address, protocol, first), rule)| (*address, *protocol, (*first, rule.last)))
+        self.rules.iter().flat_map(|((address, protocol), rules)| {
+            rules.iter().map(|rule| (*address, *protocol, (rule.first, rule.last)))
+        })
     }
 }

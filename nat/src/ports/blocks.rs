@@ -142,7 +142,7 @@ impl Ports {
                 continue;
             };
             let count = (usize::from(last - first) + 1) / usize::from(choice.size);
-            for (number, address) in pool.iter().zip(&rule.pool) {
+            for (number, address) in pool.numbers.iter().zip(&rule.pool) {
                 let blocks = vec![Block::default(); count];
                 wanted.insert(
                     *number,
@@ -197,7 +197,7 @@ impl Ports {
         let Choice::Blocks(choice) = masquerade.choice else {
             return None;
         };
-        let pool = self.pools.get(want.rule)?;
+        let pool = &self.pools.get(want.rule)?.numbers;
         let held: Vec<_> = match self.blocks.held.get(&want.subscriber) {
             Some(held) => held
                 .iter()

@@ -52,6 +52,12 @@ impl Community {
     /// The path is not kept when the router that told it is away for long (RFC 9494).
     pub const NO_LLGR: Self = Self::Standard(0xffff_0007);
 
+    /// False for an extended community that does not leave the AS (RFC 4360 section 2).
+    pub const fn is_transitive(self) -> bool {
+        const NON_TRANSITIVE: u64 = 0x40 << 56;
+        !matches!(self, Self::Extended(raw) if raw & NON_TRANSITIVE != 0)
+    }
+
     /// The link bandwidth that an extended community tells, bytes a second (draft-ietf-idr-link-bandwidth); transitive
     /// or not.
     pub fn link_bandwidth(self) -> Option<f32> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use net::RouteKind;
+use net::{RouteKind, VrfId};
 use netlink_sync::{Error, KernelNextHop, KernelRoute, Tuning};
 use tokio::time::Instant;
 
@@ -39,11 +39,7 @@ fn routes_are_written_changed_and_removed() {
             weight: 3,
             ..via("192.0.2.3")
         };
-        let special = |to, kind| KernelRoute {
-            prefix: prefix(to),
-            next_hops: Some(Vec::new()),
-            kind,
-        };
+        let special = |to, kind| KernelRoute { kind, ..wish(to, &[]) };
         world.mirror.submit(vec![
             wish("10.0.0.0/8", &[via("192.0.2.2")]),
             wish("10.1.0.0/16", &[via("192.0.2.2"), heavy]),
@@ -93,10 +89,10 @@ fn routes_are_written_changed_and_removed() {
             wish("2001:db8:1::/48", &[via("2001:db8::2"), via("2001:db8::3")]),
             wish("2001:db8:2::/48", &[link_local("fe80::3", b)]),
             wish("2001:db8:5::/48", &[via("2001:db8::5"), via("2001:db8::6")]),
-            KernelRoute::remove(prefix("10.3.0.0/16")),
-            KernelRoute::remove(prefix("10.4.0.0/16")),
-            KernelRoute::remove(prefix("0.0.0.0/0")),
-            KernelRoute::remove(prefix("::/0")),
+            KernelRoute::remove(VrfId::DEFAULT, prefix("10.3.0.0/16")),
+            KernelRoute::remove(VrfId::DEFAULT, prefix("10.4.0.0/16")),
+            KernelRoute::remove(VrfId::DEFAULT, prefix("0.0.0.0/0")),
+            KernelRoute::remove(VrfId::DEFAULT, prefix("::/0")),
         ]);
         world.written().await;
         let expected = table(&[

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use net::VrfId;
-use netlink_sync::{KernelTable, RuleTarget, Tuning};
+use netlink_sync::{KernelNextHop, KernelRoute, KernelTable, Obstacle, RouteState, RuleTarget, Status, Tuning};
 
-use crate::world::{World, bridge, in_namespace, index, ip, ip_json, prefix, veth};
+use crate::world::{World, bridge, in_namespace, index, ip, ip_json, prefix, veth, via, wish};
 
 #[test]
 fn every_table_and_rule_is_seen_and_those_of_vrfs_are_told() {
@@ -128,5 +128,102 @@ fn the_endpoints_of_a_vxlan_device_are_told() {
         assert_eq!(world.mirror.status().drift_in, 0, "{:?}", world.mirror.status());
         ip("link del vx");
         world.until("all of it to go", |m| m.fdb.is_empty()).await;
+    });
+}
+
+/// Our routes of a table as `destination gateway`, as `ip` sees them.
+fn ours_in(table: u32) -> Vec<String> {
+    let routes = ["-4", "-6"].map(|family| {
+        let shown = ip(&format!("-json {family} route show table {table} proto 212"));
+        serde_json::from_str::<Vec<serde_json::Value>>(&shown).unwrap_or_default()
+    });
+    let line = |route: &serde_json::Value| {
+        assert_eq!(route["metric"], 20, "{route}");
+        let to = route["gateway"].as_str().or(route["type"].as_str()).unwrap_or("-");
+        format!("{} {to}", route["dst"].as_str().unwrap_or("-"))
+    };
+    let mut lines: Vec<_> = routes.iter().flatten().map(line).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn winners_of_a_vrf_are_written_to_its_table_and_kept_there() {
+    in_namespace(|| async {
+        let (a, _) = veth("va", "vb");
+        ip("route add 10.3.0.0/16 via 192.0.2.9 metric 20 proto static table 100");
+        let tuning = Tuning {
+            audit_interval: Duration::from_millis(200),
+            ..Tuning::default()
+        };
+        let mut world = World::start_with(tuning, Duration::from_secs(3600)).await;
+        let red = |to: &str, gateway: &str| KernelRoute {
+            vrf: VrfId(7),
+            ..wish(
+                to,
+                &[KernelNextHop {
+                    interface: Some(a),
+                    ..via(gateway)
+                }],
+            )
+        };
+        let elsewhere = KernelRoute {
+            obstacle: Some(Obstacle::OtherVrf),
+            ..red("0.0.0.0/0", "192.0.2.2")
+        };
+        world.mirror.submit(vec![
+            wish("10.1.0.0/16", &[via("192.0.2.2")]),
+            red("10.1.0.0/16", "203.0.113.7"),
+            red("10.2.0.0/16", "203.0.113.7"),
+            red("10.3.0.0/16", "203.0.113.7"),
+            red("2001:db8:1::/48", "fe80::7"),
+            elsewhere.clone(),
+            KernelRoute {
+                vrf: VrfId(8),
+                ..wish("10.8.0.0/16", &[via("192.0.2.2")])
+            },
+        ]);
+        let settled = |s: &Status| s.pending == 0 && s.refused == 1 && s.installed == 4;
+        world.until_status("all but the taken place", settled).await;
+        let expected = [
+            "10.1.0.0/16 203.0.113.7",
+            "10.2.0.0/16 203.0.113.7",
+            "2001:db8:1::/48 fe80::7",
+        ];
+        assert_eq!(
+            (ours_in(254).len(), ours_in(100)),
+            (1, expected.map(str::to_owned).to_vec())
+        );
+        let state = |world: &World, vrf, to| world.mirror.route_state(VrfId(vrf), &prefix(to));
+        assert_eq!(state(&world, 7, "10.1.0.0/16"), RouteState::Installed);
+        assert_eq!(state(&world, 8, "10.8.0.0/16"), RouteState::NotWanted);
+        assert!(matches!(state(&world, 7, "10.3.0.0/16"), RouteState::Refused { .. }));
+        let obstacle = Obstacle::OtherVrf;
+        assert_eq!(state(&world, 7, "0.0.0.0/0"), RouteState::Inexpressible { obstacle });
+        let status = world.mirror.status();
+        assert_eq!((status.refusals[0].vrf, status.inexpressible), (VrfId(7), 1));
+
+        // Taken away behind our back, and healed; the foreign one stays as it was.
+        ip("route del 10.2.0.0/16 table 100 proto 212");
+        world.until_status("healing", |s| s.drift >= 1 && settled(s)).await;
+        assert_eq!(ours_in(100), expected);
+        assert_eq!(ip_json("route show 10.3.0.0/16 table 100")[0]["gateway"], "192.0.2.9");
+        assert!(
+            world.model.routes.keys().all(|(_, to)| *to == prefix("10.3.0.0/16")),
+            "our own routes are not told: {:?}",
+            world.model.routes
+        );
+
+        // Killed, and started anew: adopted, and what is not wanted any more goes.
+        drop(world);
+        let mut next = World::start_with(tuning, Duration::from_secs(3600)).await;
+        assert_eq!(next.mirror.status().stale, 4);
+        next.mirror.submit(vec![red("10.1.0.0/16", "203.0.113.7"), elsewhere]);
+        next.mirror.end_of_start();
+        next.until_status("the sweep", |s| s.stale == 0 && s.pending == 0).await;
+        assert_eq!((ours_in(254), ours_in(100)), (vec![], vec![expected[0].to_owned()]));
+        next.mirror.clone().shutdown().await;
+        assert_eq!(ours_in(100), Vec::<String>::new());
+        assert_eq!(ip_json("route show 10.3.0.0/16 table 100").len(), 1);
     });
 }

@@ -186,9 +186,11 @@ pub(crate) fn via(gateway: &str) -> KernelNextHop {
 
 pub(crate) fn wish(to: &str, hops: &[KernelNextHop]) -> KernelRoute {
     KernelRoute {
+        vrf: VrfId::DEFAULT,
         prefix: prefix(to),
         next_hops: Some(hops.to_vec()),
         kind: RouteKind::Unicast,
+        obstacle: None,
     }
 }
 
@@ -284,6 +286,7 @@ impl World {
         let config = MirrorConfig {
             protocol: 212,
             table: 254,
+            vrf_tables: vec![(VrfId(7), 100)],
             metric: 20,
             tables: vec![(254, VrfId::DEFAULT), (100, VrfId(7))],
             stale_sweep,

@@ -1,13 +1,13 @@
 //! How the published tables change: operations of the writer, applied to one copy and then to the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use nat::Delta;
-use net::{Generation, InterfaceId, NextHopId, Revision, RouteKind, VrfId};
+use net::{InterfaceId, NextHopId, Revision, RouteKind, VrfId};
 
 use super::{DELTAS, Group, Member, NO_ROUTE, Tables, Vrf, vni_key};
 use crate::adjacency::{Adjacency, AdjacencyKind};
 use crate::interface::{Attachment, TableInterface};
+use crate::publish::Seal;
 use crate::trie::{Root, Slot};
 
 /// What a group resolves to: the kind of its routes, and a bucket for each share of the traffic.
@@ -71,7 +71,7 @@ pub(crate) enum TableOp {
     },
     Policy(Box<(Arc<nat::Policy>, Revision)>),
     /// The end of a generation.
-    Seal(Generation, Arc<Delta>),
+    Seal(Seal),
 }
 
 impl left_right::Absorb<TableOp> for Tables {
@@ -87,6 +87,7 @@ impl left_right::Absorb<TableOp> for Tables {
 impl Tables {
     /// Applies one change to this copy.
     fn absorb(&mut self, op: &TableOp) {
+        self.witness.changed();
         match op {
             TableOp::Set4 {
                 vrf,
@@ -136,16 +137,13 @@ impl Tables {
             }
             TableOp::Interface { id, interface } => self.set_interface(*id, interface.as_deref().copied()),
             TableOp::Policy(policy) => (self.policy, self.revision) = (Arc::clone(&policy.0), policy.1),
-            TableOp::Seal(generation, delta) => {
-                // A publish that found a stalled reader is tried again with the same number.
-                if self.deltas.back().is_some_and(|(g, _)| g == generation) {
-                    self.deltas.pop_back();
-                }
+            TableOp::Seal(seal) => {
+                let end = seal.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 if self.deltas.len() == DELTAS {
                     self.deltas.pop_front();
                 }
-                self.deltas.push_back((*generation, Arc::clone(delta)));
-                self.generation = *generation;
+                self.generation = end.0;
+                self.deltas.push_back(end);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Generations, their deltas and their readers.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use rib::Tables;
 
 use crate::*;
@@ -179,6 +181,114 @@ fn a_stalled_reader_stalls_publishing_and_loses_nothing() {
     drop(tables);
     assert_eq!(b.way(VRF, "21.0.0.1"), forward("10.0.0.2"));
     assert_eq!(b.way(VRF, "22.0.0.1"), forward("10.0.0.2"));
+}
+
+/// What the routes of both VRFs are in a generation, so that a reader can tell a whole one.
+fn kind_in(generation: Generation) -> RouteKind {
+    [RouteKind::Unreachable, RouteKind::Blackhole, RouteKind::Prohibit][generation.0 as usize % 3]
+}
+
+fn burst_is_whole(tables: &Tables) {
+    let generation = tables.generation();
+    for vrf in [VRF, VrfId(1)] {
+        let found = tables.lookup_v4(vrf, u32::from(Ipv4Addr::new(20, 0, 0, 1)), 0);
+        assert_eq!(found.kind, kind_in(generation), "{generation} in VRF {vrf}");
+    }
+}
+
+/// Real threads: workers run at full rate while one of them stops inside its guard, again and again. Changes are taken all
+/// the while, the others see whole generations, and what was pending comes when it leaves.
+#[test]
+fn a_reader_that_stalls_again_and_again_holds_up_only_the_publishing() {
+    const STALLS: usize = 50;
+    let (mut rib, reader) = Rib::new(RibConfig::default());
+    let change = |rib: &mut Rib, generation: Generation| {
+        for vrf in [VRF, VrfId(1)] {
+            rib.route(RouteChange {
+                vrf,
+                prefix: "20.0.0.0/8".parse().expect("a prefix"),
+                source: Source::Static,
+                route: Some(Route::special(kind_in(generation))),
+            });
+        }
+    };
+    let publish = |rib: &mut Rib| {
+        change(rib, rib.generation().next());
+        while let Err(stalled) = rib.publish() {
+            assert!(
+                stalled
+                    .holders
+                    .iter()
+                    .all(|holder| holder.generation < rib.generation())
+            );
+            std::thread::yield_now();
+        }
+    };
+    publish(&mut rib);
+    let stop = Arc::new(AtomicBool::new(false));
+    let workers: Vec<_> = (0..2)
+        .map(|_| {
+            let (reader, stop) = (reader.clone(), Arc::clone(&stop));
+            let bursts = Arc::new(AtomicU64::new(0));
+            let count = Arc::clone(&bursts);
+            let thread = std::thread::spawn(move || {
+                let mut last = Generation(0);
+                while !stop.load(Ordering::Relaxed) {
+                    let tables = reader.enter().expect("there are tables");
+                    assert!(last <= tables.generation(), "time goes one way");
+                    last = tables.generation();
+                    burst_is_whole(&tables);
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            (thread, bursts)
+        })
+        .collect();
+    let stuck = reader.named("stuck");
+    let (enter, wait_enter) = mpsc::channel::<()>();
+    let (inside, wait_inside) = mpsc::channel();
+    let (leave, wait_leave) = mpsc::channel::<()>();
+    let stalling = std::thread::spawn(move || {
+        while wait_enter.recv().is_ok() {
+            let tables = stuck.enter().expect("there are tables");
+            inside.send(tables.generation()).expect("the test waits");
+            wait_leave.recv().expect("the test tells");
+            burst_is_whole(&tables);
+        }
+    });
+    for _ in 0..STALLS {
+        enter.send(()).expect("it runs");
+        let held = wait_inside.recv().expect("it enters");
+        assert_eq!(held, rib.generation());
+        publish(&mut rib);
+        let next = rib.generation().next();
+        let before: Vec<_> = workers
+            .iter()
+            .map(|(_, bursts)| bursts.load(Ordering::Relaxed))
+            .collect();
+        for _ in 0..20 {
+            change(&mut rib, next);
+            let stalled = rib.publish().expect_err("the reader is inside");
+            assert_eq!(stalled.generation, next);
+            let stuck = stalled.holders.iter().find(|holder| holder.reader == "stuck");
+            assert_eq!(stuck.expect("it is named").generation, held);
+        }
+        // The others go on meanwhile.
+        for ((_, bursts), before) in workers.iter().zip(before) {
+            while bursts.load(Ordering::Relaxed) == before {
+                std::thread::yield_now();
+            }
+        }
+        leave.send(()).expect("it waits");
+        publish(&mut rib);
+        assert_eq!((rib.generation(), rib.pending()), (next, 0));
+    }
+    stop.store(true, Ordering::Relaxed);
+    drop(enter);
+    stalling.join().expect("it ends");
+    for (worker, _) in workers {
+        worker.join().expect("each saw whole generations only");
+    }
 }
 
 #[test]

@@ -127,6 +127,7 @@ impl Gateway {
             connections: plan.connections,
             seed: 1,
             pick_up: 0,
+            standby: false,
             ports: vec![PortSpec {
                 name: "wire".to_owned(),
                 devices,

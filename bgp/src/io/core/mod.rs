@@ -31,7 +31,7 @@ use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::{Delivery, Rib};
 use crate::rpki::{Caches, RpkiState};
 use crate::wire::Notification;
-use crate::{Error, RestartMode, RouteView, SpeakerConfig, State};
+use crate::{Error, RestartMode, RouteView, RouteWhy, SpeakerConfig, State};
 
 /// Messages of peers that wait for the core; as many are worked off before changes are looked at.
 const INBOX: usize = 64;
@@ -52,6 +52,7 @@ pub(super) enum Command {
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
+    Why(Prefix, oneshot::Sender<Option<RouteWhy>>),
     Shutdown(String, oneshot::Sender<()>),
 }
 
@@ -198,6 +199,7 @@ impl Core {
                 }
                 Turn::Command(Some(Command::Refresh(peer, reply))) => drop(reply.send(self.refresh(peer))),
                 Turn::Command(Some(Command::Covering(address, reply))) => drop(reply.send(self.rib.covering(address))),
+                Turn::Command(Some(Command::Why(prefix, reply))) => drop(reply.send(self.rib.why(&prefix))),
                 Turn::Command(Some(Command::Shutdown(communication, done))) => {
                     self.shutdown(&communication).await;
                     drop(done);

@@ -28,7 +28,10 @@ impl Core {
             .dynamic
             .iter()
             .map(|range| (!range.range.is_v4(), &range.template));
-        for (v6, _) in peers.chain(ranges).filter(|(_, peer)| peer.bfd.is_some()) {
+        // Over the link-local addresses that they will be found at.
+        let unnumbered = config.unnumbered.iter().map(|peer| (true, &peer.template));
+        let all = peers.chain(ranges).chain(unnumbered);
+        for (v6, _) in all.filter(|(_, peer)| peer.bfd.is_some()) {
             if self.bfd.is_none() {
                 self.bfd = Some(Bfd::start()?);
             }

@@ -6,7 +6,7 @@ use super::*;
 use crate::policy::PolicyTable;
 
 /// A policy of one term.
-fn program(conditions: Vec<Condition>, changes: Vec<Change>, then: Then) -> Policy {
+pub(super) fn program(conditions: Vec<Condition>, changes: Vec<Change>, then: Then) -> Policy {
     let data = Policies {
         policies: vec![net::policy::Policy {
             name: "p".to_owned(),

@@ -61,6 +61,7 @@ async fn measure(prefixes: &[Prefix]) -> Result<Figures, String> {
     let config = MirrorConfig {
         protocol: 212,
         table: 254,
+        vrf_tables: Vec::new(),
         metric: 50,
         tables: vec![(254, VrfId::DEFAULT)],
         stale_sweep: Duration::from_secs(3600),
@@ -111,9 +112,11 @@ fn wish(prefix: Prefix, present: bool) -> KernelRoute {
         weight: 1,
     };
     KernelRoute {
+        vrf: VrfId::DEFAULT,
         prefix,
         next_hops: present.then(|| vec![hop]),
         kind: RouteKind::Unicast,
+        obstacle: None,
     }
 }
 
