@@ -1,9 +1,9 @@
 //! Every way in which a configuration can be wrong.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use miette::Diagnostic;
-use net::{IpNet, Ipv4Net, Prefix, VlanId, Vni, VpcId};
+use net::{IpNet, Prefix, VlanId, Vni, VpcId};
 
 use crate::model::{PortRange, Protocol};
 
@@ -436,11 +436,11 @@ pub enum Fault {
     #[diagnostic(help("use other addresses, or `ports` that do not overlap"))]
     PoolOverlap {
         /// A pool.
-        first: Ipv4Net,
+        first: IpNet,
         /// Its VPC.
         first_vpc: String,
         /// The other.
-        second: Ipv4Net,
+        second: IpNet,
         /// Its VPC.
         second_vpc: String,
     },
@@ -449,11 +449,11 @@ pub enum Fault {
     #[diagnostic(help("use public addresses that no interface has"))]
     PoolHoldsInterface {
         /// The pool.
-        pool: Ipv4Net,
+        pool: IpNet,
         /// Its VPC.
         vpc: String,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Who has it.
         object: String,
     },
@@ -464,14 +464,14 @@ pub enum Fault {
         /// The VPC.
         vpc: String,
         /// The sources.
-        sources: Ipv4Net,
+        sources: IpNet,
     },
     /// A pool with port blocks that another rule has ports of.
     #[error("masquerade pool {pool} of vpc `{vpc}` has port blocks or meets some, and another rule uses it")]
     #[diagnostic(help("give blocks addresses that no other rule with blocks has, and ports that no other rule has"))]
     SharedBlocks {
         /// The pool.
-        pool: Ipv4Net,
+        pool: IpNet,
         /// Its VPC.
         vpc: String,
     },
@@ -482,9 +482,9 @@ pub enum Fault {
         /// The VPC.
         vpc: String,
         /// The prefix inside.
-        inside: Ipv4Net,
+        inside: IpNet,
         /// The prefix outside.
-        outside: Ipv4Net,
+        outside: IpNet,
     },
     /// A VPC that static NAT shows to itself.
     #[error("static NAT of vpc `{vpc}` has the same VPC as its peer")]
@@ -500,7 +500,7 @@ pub enum Fault {
         /// The VPC.
         vpc: String,
         /// The prefix.
-        prefix: Ipv4Net,
+        prefix: IpNet,
         /// Who else has it.
         other: String,
     },
@@ -509,13 +509,13 @@ pub enum Fault {
     #[diagnostic(help("use a port or an address outside the pool, or narrow the pool's `ports`"))]
     PortForwardInPool {
         /// The public address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The protocol.
         protocol: Protocol,
         /// The public port, or the range.
         port: String,
         /// The pool.
-        pool: Ipv4Net,
+        pool: IpNet,
         /// Its ports.
         ports: PortRange,
     },
@@ -524,7 +524,7 @@ pub enum Fault {
     #[diagnostic(help("use a public address that no interface has"))]
     PortForwardIsInterface {
         /// The public address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// The protocol.
         protocol: Protocol,
         /// The public port, or the range.

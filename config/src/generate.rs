@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::policy::{self, AsPathSet, Change, CommunitySet, Condition, Policies, PrefixRange, PrefixSet, Term, Then};
-use net::{IpNet, Ipv4Net, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
+use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
@@ -77,8 +77,8 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 let vpc = known(vpc)?;
                 Some(StaticNat {
                     vpc,
-                    inside: Ipv4Net::from(Ipv4Addr::new(10, 0, index, host)),
-                    outside: Ipv4Net::from(Ipv4Addr::new(198, 18, index, host)),
+                    inside: net_of([10, 0, index, host], host.is_multiple_of(2)),
+                    outside: net_of([198, 18, index, host], host.is_multiple_of(2)),
                     peer: known(peer).filter(|peer| *peer != vpc),
                 })
             });
@@ -96,7 +96,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 .filter_map(|((address, tcp, port), (vpc, targets, affinity))| {
                     Some(PortForward {
                         vpc: known(vpc)?,
-                        address: Ipv4Addr::new(203, 0, 113, address + 1),
+                        address: net_of([203, 0, 113, address + 1], targets_v4(&targets)).addr(),
                         protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
                         ports: PortRange::new(port, port)?,
                         targets,
@@ -789,10 +789,26 @@ fn action(accept: bool) -> Action {
     if accept { Action::Accept } else { Action::Deny }
 }
 
+/// An address of IPv4, or of IPv6 with the same last octets.
+fn net_of(octets: [u8; 4], v4: bool) -> IpNet {
+    let address = Ipv4Addr::from(octets);
+    if v4 {
+        return IpNet::from(IpAddr::V4(address));
+    }
+    IpNet::from(IpAddr::V6(Ipv6Addr::from_bits(
+        0x2001_0db8 << 96 | u128::from(address.to_bits()),
+    )))
+}
+
+fn targets_v4(targets: &[ForwardTarget]) -> bool {
+    targets.first().is_none_or(|target| target.address.is_ipv4())
+}
+
 fn targets() -> impl Strategy<Value = Vec<ForwardTarget>> {
-    collection::vec((1..255_u8, 1..=u16::MAX, 1..1000_u16), 1..4).prop_map(|targets| {
+    let each = collection::vec((1..255_u8, 1..=u16::MAX, 1..1000_u16), 1..4);
+    (each, any::<bool>()).prop_map(|(targets, v4)| {
         let target = |(host, port, weight)| ForwardTarget {
-            address: Ipv4Addr::new(10, 0, 0, host),
+            address: net_of([10, 0, 0, host], v4).addr(),
             port,
             weight,
         };
@@ -842,13 +858,17 @@ fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
 }
 
 impl DrawnMasquerade {
+    /// Determined ports are IPv4's alone.
+    fn v4(&self) -> bool {
+        self.choice.2 == PortChoice::Deterministic || self.ports.first().is_multiple_of(2)
+    }
+
     /// Pools and sources of its own for each position, so that rules neither clash nor shadow each other.
     fn place(self, vpc: VpcId, index: u8) -> Masquerade {
-        let pool = self
-            .pools
-            .iter()
-            .map(|host| Ipv4Net::from(Ipv4Addr::new(100, 64, index, *host)));
-        let sources = vec![Ipv4Net::new(Ipv4Addr::new(10, index, 0, 0), 24).expect("a length of IPv4")];
+        let pool = self.pools.iter().map(|host| net_of([100, 64, index, *host], self.v4()));
+        let sources = net_of([10, index, 0, 0], self.v4());
+        let sources =
+            vec![IpNet::new(sources.addr(), sources.max_prefix_len() - 8).expect("no longer than the family's")];
         Masquerade {
             vpc,
             sources,

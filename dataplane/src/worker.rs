@@ -13,7 +13,7 @@ use rtrb::Consumer;
 
 use crate::Event;
 use crate::host::Inject;
-use crate::pipeline::{Packet4, Pipeline, Sorted};
+use crate::pipeline::{HandedOver, Pipeline, Sorted};
 
 /// What a worker does while there is nothing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,7 +31,7 @@ pub(crate) type Command = Box<dyn FnOnce(&mut Engine, &Tables) + Send>;
 /// What feeds a worker beside its ports.
 pub(crate) struct Inlets {
     pub(crate) injects: Option<Consumer<Inject>>,
-    pub(crate) handovers: Vec<Consumer<Packet4>>,
+    pub(crate) handovers: Vec<Consumer<HandedOver>>,
     pub(crate) commands: Consumer<Command>,
 }
 

@@ -212,7 +212,7 @@ impl Manager {
             }
             _ => None,
         };
-        self.publisher.rib.kernel(event);
+        self.publisher.kernel(event);
         if let Some((interface, address)) =
             stale.filter(|(interface, address)| self.publisher.rib.sends_to(*interface, *address))
         {

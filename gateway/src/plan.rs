@@ -1,6 +1,6 @@
 //! From the configuration to what each subsystem is started with.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use config::{Config, RouteTarget, Segment, Via};
@@ -268,8 +268,17 @@ fn timers(timers: &config::Timers) -> nat::Timers {
 }
 
 /// Every address of a pool's prefix, the first and last included: a pool is not a subnet.
-fn every_address(net: net::Ipv4Net) -> impl Iterator<Item = Ipv4Addr> {
-    (u32::from(net.network())..=u32::from(net.broadcast())).map(Ipv4Addr::from)
+fn every_address(net: IpNet) -> Box<dyn Iterator<Item = IpAddr>> {
+    match net {
+        IpNet::V4(net) => {
+            let all = net.network().to_bits()..=net.broadcast().to_bits();
+            Box::new(all.map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))))
+        }
+        IpNet::V6(net) => {
+            let all = net.network().to_bits()..=net.broadcast().to_bits();
+            Box::new(all.map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))))
+        }
+    }
 }
 
 /// Static routes; `host` is the host interface of a port or VPC.

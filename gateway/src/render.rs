@@ -758,8 +758,10 @@ pub fn kernel(value: &Value) -> String {
 
 /// `turnpike show connections`.
 pub fn connections(value: &Value) -> String {
-    let end =
-        |tuple: &Value, address: &str, port: &str| format!("{}:{}", text(tuple, &[address]), text(tuple, &[port]));
+    let end = |tuple: &Value, address: &str, port: &str| match (text(tuple, &[address]), text(tuple, &[port])) {
+        (address, port) if address.contains(':') => format!("[{address}]:{port}"),
+        (address, port) => format!("{address}:{port}"),
+    };
     let way = |tuple: &Value| {
         format!(
             "{} > {}",

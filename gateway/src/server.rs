@@ -548,7 +548,9 @@ async fn connections(
 async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
     let (current, batches, stalls, history) = shared
         .ask(|manager| {
-            let Publisher { rib, batches, watchdog } = &mut manager.publisher;
+            let Publisher {
+                rib, batches, watchdog, ..
+            } = &mut manager.publisher;
             let now = crate::manager::clock();
             (
                 rib.generation(),

@@ -25,6 +25,10 @@ impl Resolver for Routes {
         Generation(self.0)
     }
 
+    fn resolve_v6(&self, _: VrfId, _: u128, _: u32) -> Result<Resolution, Drop> {
+        Err(Drop::NoRoute)
+    }
+
     fn resolve(&self, _: VrfId, destination: u32, _: u32) -> Result<Resolution, Drop> {
         let inside = destination >> 24 == INSIDE >> 24;
         let vrf = if inside { VrfId(VPC) } else { VrfId::DEFAULT };
@@ -37,7 +41,7 @@ impl Resolver for Routes {
 }
 
 fn engine(capacity: u32) -> Engine {
-    let pool = (0..32u32).map(|i| Ipv4Addr::from(0xc633_6400 + i)).collect();
+    let pool = (0..32u32).map(|i| Ipv4Addr::from(0xc633_6400 + i).into()).collect();
     let vpc = VpcId::new(VPC).expect("not zero");
     let masquerade = vec![Masquerade {
         vpc,
@@ -69,8 +73,8 @@ fn packet(n: u32) -> NewPacket {
     NewPacket {
         vrf: VrfId(VPC),
         protocol: protocol::UDP,
-        source: INSIDE + (n >> 16),
-        destination: 0x0808_0808,
+        source: nat::Address::v4(INSIDE + (n >> 16)),
+        destination: nat::Address::v4(0x0808_0808),
         source_port: n as u16,
         destination_port: 53,
         tcp_flags: 0,

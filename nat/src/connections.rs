@@ -6,7 +6,6 @@ use prefetch_index::prefetch_index;
 use crate::engine::TcpMemory;
 use crate::entry::{ConnectionId, ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
-use crate::ports::Subscriber;
 use crate::verdict::OffloadState;
 use crate::ways::WayTable;
 use crate::{FlowKey, Rewrite};
@@ -222,20 +221,6 @@ impl Connections {
         self.ways.inner(connection)
     }
 
-    /// The host of a VPC that it counts for: the one that opened it, or that somebody from outside opened it to.
-    pub(crate) fn subscriber(&self, connection: u32) -> Subscriber {
-        let [original, reply] = self.pair(connection);
-        let inner = if original.key.vrf() == VrfId::DEFAULT {
-            reply
-        } else {
-            original
-        };
-        Subscriber {
-            vrf: inner.key.vrf(),
-            address: inner.key.source(),
-        }
-    }
-
     /// The later of both directions' last packets.
     pub(crate) fn last_seen(&self, connection: u32) -> u32 {
         let [original, reply] = self.pair(connection);
@@ -249,6 +234,7 @@ pub(crate) const fn protocol_name(protocol: u8) -> &'static str {
         protocol::TCP => "tcp",
         protocol::UDP => "udp",
         protocol::ICMP => "icmp",
+        protocol::ICMPV6 => "icmpv6",
         4 => "ipip",
         47 => "gre",
         50 => "esp",

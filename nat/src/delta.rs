@@ -1,10 +1,12 @@
 //! What one generation changed, and whether it touches a connection.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
 use net::{NextHopId, Prefix, VrfId};
+
+use crate::book::Book;
 
 /// What one generation changed, as the RIB tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,6 +73,10 @@ pub(crate) struct DeltaIndex {
     few: Vec<Changed>,
     networks: HashSet<u64, FixedState>,
     lengths: HashMap<u32, Lengths, FixedState>,
+    /// IPv6: VRF, length and network.
+    networks_v6: HashSet<(u32, u8, u128), FixedState>,
+    /// Lengths that occur, by VRF.
+    lengths_v6: HashMap<u32, BTreeSet<u8>, FixedState>,
     next_hops: HashSet<u32, FixedState>,
     /// Some of them, and all if they are no more than [`FEW`].
     few_next_hops: Vec<u32>,
@@ -105,16 +111,20 @@ impl DeltaIndex {
     pub(crate) fn add(&mut self, delta: &Delta) {
         self.policy |= delta.policy;
         self.everything |= delta.everything
-            || self.networks.len() / 2 + delta.prefixes.len() > Delta::LIMIT
+            || (self.networks.len() + self.networks_v6.len()) / 2 + delta.prefixes.len() > Delta::LIMIT
             || self.next_hops.len() + delta.next_hops.len() > Delta::LIMIT;
         if self.everything {
             return;
         }
         for (vrf, prefix) in &delta.prefixes {
-            let IpAddr::V4(address) = prefix.address() else {
-                continue;
+            // Connections stand in the columns by the numbers of their IPv6 addresses: any of them may be touched.
+            let (network, length) = match prefix.address() {
+                IpAddr::V4(address) => (u32::from(address), prefix.len()),
+                IpAddr::V6(address) => {
+                    self.add_v6(*vrf, prefix.len(), address.to_bits());
+                    (Book::FIRST, Book::FIRST.leading_ones() as u8)
+                }
             };
-            let (network, length) = (u32::from(address), prefix.len());
             if self.few.len() <= FEW {
                 let (vrf, mask) = (u32::from(vrf.0), mask_of(length));
                 self.few.push(Changed { vrf, network, mask });
@@ -162,6 +172,27 @@ impl DeltaIndex {
     /// The same for a lookup that began in some VRF or another.
     pub(crate) fn touches_anywhere(&self, destination: u32, next_hop: NextHopId) -> bool {
         self.touches_next_hop(next_hop) || self.touches_prefix(ANY_VRF, destination)
+    }
+
+    fn add_v6(&mut self, vrf: VrfId, length: u8, network: u128) {
+        for vrf in [u32::from(vrf.0), ANY_VRF] {
+            self.networks_v6.insert((vrf, length, network));
+            self.lengths_v6.entry(vrf).or_default().insert(length);
+        }
+    }
+
+    /// [`DeltaIndex::touches`] for the destination that an IPv6 packet leaves with.
+    pub(crate) fn touches_v6(&self, ingress: VrfId, egress: VrfId, destination: u128, next_hop: NextHopId) -> bool {
+        let vrf = match ingress == egress {
+            true => u32::from(ingress.0),
+            false => ANY_VRF,
+        };
+        let lengths = self.lengths_v6.get(&vrf);
+        let holds = |length: &u8| {
+            let network = destination & u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
+            self.networks_v6.contains(&(vrf, *length, network))
+        };
+        self.touches_next_hop(next_hop) || lengths.is_some_and(|lengths| lengths.iter().any(holds))
     }
 
     /// True if the contents of `next_hop` changed.

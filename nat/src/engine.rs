@@ -14,7 +14,9 @@ mod addresses;
 mod create;
 mod expect;
 mod expire;
+mod flows;
 mod icmp;
+mod icmpv6;
 mod journal;
 mod masquerade;
 mod offload;
@@ -33,6 +35,7 @@ use std::sync::Arc;
 
 use net::{Drop, Generation, protocol, tcp_flag};
 
+use crate::book::Book;
 use crate::connections::{Connections, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::{Queues, Worth};
@@ -102,6 +105,8 @@ struct Counters {
 #[derive(Debug)]
 pub struct Engine {
     connections: Connections,
+    /// IPv6 addresses of the connections.
+    book: Book,
     table: Table,
     wheel: Wheel,
     queues: Queues,
@@ -157,6 +162,7 @@ impl Engine {
         let slice = Slice::new(worker, workers);
         let mut engine = Self {
             connections: Connections::new(capacity),
+            book: Book::default(),
             table: Table::new(capacity * 2, Secret::new(&mut random)),
             wheel: Wheel::new(),
             queues: Queues::new(),
@@ -178,6 +184,7 @@ impl Engine {
             set_aside: Vec::new(),
         };
         engine.ports.follow(&policy);
+        engine.follow_families();
         Ok(engine)
     }
 
@@ -199,6 +206,7 @@ impl Engine {
         self.ports.follow(&policy);
         self.policy = policy;
         self.policy_number = self.policy_number.wrapping_add(1);
+        self.follow_families();
     }
 
     /// The NAT policy in force.
@@ -311,8 +319,8 @@ impl Engine {
         let (protocol, state) = (entry.key.protocol(), entry.state);
         let next = match protocol {
             protocol::TCP => self.follow_tcp(at, segment),
-            protocol::ICMP if at.is_reply() => ConnectionState::Replied,
-            protocol::ICMP => state,
+            protocol::ICMP | protocol::ICMPV6 if at.is_reply() => ConnectionState::Replied,
+            protocol::ICMP | protocol::ICMPV6 => state,
             _ => {
                 let packets = entry.packets + self.entry(at.opposite()).packets;
                 match state {
@@ -429,8 +437,7 @@ impl Engine {
         self.queues.leave(&mut self.connections.cold, connection);
         self.connections.ways.clear(connection);
         if std::mem::take(&mut self.connections.cold[connection as usize].counted) {
-            self.meter
-                .close(self.connections.subscriber(connection), self.clock.latest());
+            self.meter.close(self.subscriber(connection), self.clock.latest());
         }
         let cold = &mut self.connections.cold[connection as usize];
         if cold.unrouted.take().is_some() {
@@ -461,6 +468,7 @@ impl Engine {
                 self.ports.release(pool, protocol, port, self.clock.latest());
             }
         }
+        self.leave_book(connection);
         self.connections.give_back(connection);
     }
 }
@@ -470,7 +478,7 @@ const fn count_index(protocol: u8) -> usize {
     match protocol {
         protocol::TCP => 0,
         protocol::UDP => 1,
-        protocol::ICMP => 2,
+        protocol::ICMP | protocol::ICMPV6 => 2,
         _ => 3,
     }
 }

@@ -11,21 +11,22 @@ use std::collections::{HashMap, VecDeque};
 use foldhash::fast::RandomState;
 use net::{Drop, VrfId};
 
+use crate::address::Address;
 use crate::time::Millis;
 
-/// What the fragments of one datagram have in common (RFC 791 section 3.2).
+/// What the fragments of one datagram have in common (RFC 791 section 3.2, RFC 8200 section 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DatagramKey {
     /// VRF that they came in.
     pub vrf: VrfId,
     /// IP protocol number.
     pub protocol: u8,
-    /// Source address, host order.
-    pub source: u32,
-    /// Destination address, host order.
-    pub destination: u32,
-    /// Identification.
-    pub identification: u16,
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Identification: 16 bits of IPv4, 32 of IPv6.
+    pub identification: u32,
 }
 
 /// One fragment.
@@ -221,12 +222,12 @@ mod tests {
 
     const PORTS: (u16, u16) = (4000, 53);
 
-    fn key(identification: u16) -> DatagramKey {
+    fn key(identification: u32) -> DatagramKey {
         DatagramKey {
             vrf: VrfId(1),
             protocol: 17,
-            source: 1,
-            destination: 2,
+            source: Address::v4(1),
+            destination: Address::v4(2),
             identification,
         }
     }
@@ -312,7 +313,7 @@ mod tests {
         for n in 0..60_000_u32 {
             let now = Millis(u64::from(n / 100));
             let part = Fragment {
-                datagram: key(n as u16),
+                datagram: key(n & 0xffff),
                 ..fragment(800, 8, true)
             };
             let _ = fragments.gather(&part, n, now);

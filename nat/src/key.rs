@@ -5,16 +5,20 @@ use std::net::Ipv4Addr;
 
 use net::VrfId;
 
-/// One direction of an IPv4 flow: VRF, protocol, addresses and ports, packed into 16 bytes.
+/// One direction of a flow: VRF, protocol, addresses and ports, packed into 16 bytes.
 ///
-/// For ICMP echo the identifier stands in both ports.
+/// For ICMP echo the identifier stands in both ports. IPv6 addresses stand here by the short numbers that the engine gives
+/// them, and such a key means nothing elsewhere ([`crate::Engine::find`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct FlowKey {
     /// Source in the upper half, destination in the lower.
     addresses: u64,
-    /// VRF, protocol, source port, destination port from the top: 16, 16, 16 and 16 bits.
+    /// VRF, family, protocol, source port, destination port from the top: 16, 8, 8, 16 and 16 bits.
     rest: u64,
 }
+
+/// The bit of an IPv6 flow.
+const V6: u64 = 1 << 40;
 
 impl FlowKey {
     /// A key of host-order addresses and ports.
@@ -31,6 +35,22 @@ impl FlowKey {
             addresses: (source as u64) << 32 | destination as u64,
             rest: (vrf.0 as u64) << 48 | (protocol as u64) << 32 | (source_port as u64) << 16 | destination_port as u64,
         }
+    }
+
+    /// A key of IPv6 addresses by their numbers.
+    #[inline]
+    pub(crate) const fn v6(vrf: VrfId, protocol: u8, source: u32, destination: u32, ports: (u16, u16)) -> Self {
+        let key = Self::v4(vrf, protocol, source, destination, ports.0, ports.1);
+        Self {
+            rest: key.rest | V6,
+            ..key
+        }
+    }
+
+    /// True for an IPv6 flow, whose addresses are numbers.
+    #[inline]
+    pub const fn is_v6(&self) -> bool {
+        self.rest & V6 != 0
     }
 
     /// The key as bytes, for storage.
@@ -68,13 +88,13 @@ impl FlowKey {
         (self.rest >> 32) as u8
     }
 
-    /// Source address, host order.
+    /// Source address, host order; the number of an IPv6 address.
     #[inline]
     pub const fn source(&self) -> u32 {
         (self.addresses >> 32) as u32
     }
 
-    /// Destination address, host order.
+    /// Destination address, host order; the number of an IPv6 address.
     #[inline]
     pub const fn destination(&self) -> u32 {
         self.addresses as u32

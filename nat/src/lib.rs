@@ -23,11 +23,14 @@ extern crate self as nat;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
+mod address;
+mod book;
 mod connections;
 mod delta;
 mod engine;
 mod entry;
 mod eviction;
+mod flow;
 mod fragments;
 mod journal;
 mod key;
@@ -38,6 +41,7 @@ mod ports;
 mod random;
 mod resolve;
 mod rewrite;
+mod rewrite_v6;
 pub mod snapshot;
 pub mod standby;
 mod steering;
@@ -48,9 +52,11 @@ mod view;
 mod ways;
 mod wheel;
 
+pub use address::Address;
 pub use delta::Delta;
 pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
+pub use flow::Flow;
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;
 pub use policy::{
@@ -60,6 +66,7 @@ pub use policy::{
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;
+pub use rewrite_v6::RewriteV6;
 pub use steering::Steering;
 pub use time::Millis;
 pub use verdict::{EndReason, Hit, IcmpVerdict, NewPacket, OffloadState, Outcome, RevalidationSummary, Verdict};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use net::VrfId;
 
+use crate::address::Address;
 use crate::ports::Lease;
 
 /// An end inside a VPC that a mapping belongs to.
@@ -12,7 +13,7 @@ use crate::ports::Lease;
 pub(crate) struct Inside {
     pub(crate) vrf: VrfId,
     pub(crate) protocol: u8,
-    pub(crate) address: u32,
+    pub(crate) address: Address,
     pub(crate) port: u16,
 }
 
@@ -141,14 +142,14 @@ mod tests {
     const INSIDE: Inside = Inside {
         vrf: VrfId(1),
         protocol: 17,
-        address: 0x0a00_0001,
+        address: Address::v4(0x0a00_0001),
         port: 5000,
     };
 
     fn lease(port: u16) -> Lease {
         Lease {
             pool: 3,
-            address: 0xc000_0201,
+            address: Address::v4(0xc000_0201),
             port,
             shared: true,
         }

@@ -7,10 +7,10 @@ mod spec;
 mod statics;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use foldhash::fast::FixedState;
-use net::{Ipv4Net, Prefix, VpcId, VrfId};
+use net::{IpNet, Prefix, VpcId, VrfId};
 
 use forwards::Forwards;
 pub(crate) use forwards::Target;
@@ -21,6 +21,8 @@ pub use spec::{
     PortChoice, PortForward, StaticNat, Timers,
 };
 use statics::Statics;
+
+use crate::address::{Address, Span};
 
 /// A checked NAT policy. Immutable; shared by the workers of a generation.
 #[derive(Debug, Clone)]
@@ -33,9 +35,9 @@ pub struct Policy {
     limits: HashMap<VrfId, Limits, FixedState>,
     owns_subscribers: bool,
     /// Public addresses and whether they are in a pool.
-    public: HashMap<u32, bool, FixedState>,
-    /// A bit for each VRF that any rule is about.
-    translating: Box<[u64; 1024]>,
+    public: HashMap<Address, bool, FixedState>,
+    /// A bit for each VRF that any rule of the family is about: IPv4, IPv6.
+    translating: [Box<[u64; 1024]>; 2],
     timers: Timers,
     vpc_timers: HashMap<VrfId, Timers, FixedState>,
     pick_up: bool,
@@ -58,7 +60,7 @@ impl Policy {
             limits: HashMap::default(),
             owns_subscribers: false,
             public: HashMap::default(),
-            translating: Box::new([0; 1024]),
+            translating: [Box::new([0; 1024]), Box::new([0; 1024])],
             timers,
             vpc_timers: spec
                 .vpc_timers
@@ -91,8 +93,10 @@ impl Policy {
         }
         let owned = |rule: &MasqueradeRule| rule.is_by_subscriber() || rule.options.parity;
         policy.owns_subscribers = !policy.limits.is_empty() || policy.rules.iter().any(owned);
-        if !policy.is_empty() {
-            policy.mark(VrfId::DEFAULT);
+        for v4 in [true, false] {
+            if policy.translating[usize::from(!v4)].iter().any(|vrfs| *vrfs != 0) {
+                policy.mark(VrfId::DEFAULT, v4);
+            }
         }
         Ok(policy)
     }
@@ -110,20 +114,32 @@ impl Policy {
         {
             return Err(PolicyError::Filtering(vpc));
         }
+        let v4 = rule.pool[0].is_ipv4();
+        let foreign = |net: &IpNet| Address::from(net.addr()).is_v4() != v4;
+        if rule.pool.iter().any(|address| address.is_ipv4() != v4) || rule.sources.iter().any(foreign) {
+            return Err(PolicyError::Families(vpc));
+        }
+        if !v4 && rule.options.choice == PortChoice::Deterministic {
+            return Err(PolicyError::DeterministicV6(vpc));
+        }
         let choice = choose(&rule)?;
         for (at, address) in rule.pool.iter().enumerate() {
             check_address(*address)?;
             if rule.pool[..at].contains(address) {
                 return Err(PolicyError::DuplicateAddress { vpc, address: *address });
             }
-            self.public.insert(u32::from(*address), true);
+            self.public.insert(Address::from(*address), true);
         }
         let index = self.rules.len() as u32;
         self.by_vrf.entry(vpc.vrf()).or_default().push(index);
-        self.mark(vpc.vrf());
-        let pool = rule.pool.into_iter().map(u32::from).collect();
+        self.mark(vpc.vrf(), v4);
+        let pool = rule.pool.into_iter().map(Address::from).collect();
+        let sources = match rule.sources.is_empty() {
+            true => vec![all(v4)],
+            false => rule.sources.into_iter().map(Span::from).collect(),
+        };
         self.rules.push(MasqueradeRule {
-            sources: rule.sources,
+            sources,
             pool,
             ports: rule.ports,
             options: rule.options,
@@ -142,7 +158,7 @@ impl Policy {
             let overlap = new.ports.0 <= other.ports.1 && other.ports.0 <= new.ports.1;
             let both = || new.pool.iter().find(|address| other.pool.contains(address));
             if let (true, Some(address)) = (overlap || (blocks(other) && blocks(new)), both()) {
-                let address = Ipv4Addr::from(*address);
+                let address = address.ip();
                 return Err(PolicyError::BlocksShared { vpc, address });
             }
         }
@@ -155,48 +171,61 @@ impl Policy {
             check_address(net.network())?;
             check_address(net.broadcast())?;
         }
-        let outside = u32::from(rule.outside.network())..=u32::from(rule.outside.broadcast());
-        if rule.peer.is_none() && self.public.keys().any(|address| outside.contains(address)) {
+        let outside = Span::from(rule.outside);
+        let taken = self.public.keys().any(|address| outside.contains(*address));
+        if rule.peer.is_none() && taken {
             let (vpc, prefix) = (rule.vpc, rule.outside);
             return Err(PolicyError::StaticOutside { vpc, prefix });
         }
         self.statics.add(rule)?;
-        self.mark(rule.vpc.vrf());
+        let v4 = outside.first.is_v4();
+        self.mark(rule.vpc.vrf(), v4);
         if let Some(peer) = rule.peer {
-            self.mark(peer.vrf());
+            self.mark(peer.vrf(), v4);
         }
         Ok(())
     }
 
     fn add_forward(&mut self, forward: &PortForward) -> Result<(), PolicyError> {
         self.forwards.add(forward)?;
-        self.public.entry(u32::from(forward.address)).or_insert(false);
-        self.mark(forward.vpc.vrf());
+        self.public.entry(forward.address.into()).or_insert(false);
+        self.mark(forward.vpc.vrf(), forward.address.is_ipv4());
         Ok(())
     }
 
-    fn mark(&mut self, vrf: VrfId) {
-        self.translating[usize::from(vrf.0 >> 6)] |= 1 << (vrf.0 & 63);
+    fn mark(&mut self, vrf: VrfId, v4: bool) {
+        self.translating[usize::from(!v4)][usize::from(vrf.0 >> 6)] |= 1 << (vrf.0 & 63);
     }
 
     /// Pool addresses and the public addresses of port forwards and static NAT as the fewest prefixes: what the fabric is
     /// told.
     pub fn public_prefixes(&self) -> Vec<Prefix> {
-        let hosts = self.public.keys().map(|a| Ipv4Net::from(Ipv4Addr::from(*a)));
+        let hosts = self.public.keys().map(|address| IpNet::from(address.ip()));
         let all: Vec<_> = hosts.chain(self.statics.public()).collect();
-        Ipv4Net::aggregate(&all).into_iter().map(Prefix::from).collect()
+        IpNet::aggregate(&all).into_iter().map(Prefix::from).collect()
     }
 
-    /// True if connections are looked up before routes for packets of `vrf`: a VPC with a rule, or the default VRF if
+    /// True if connections are looked up before routes for IPv4 packets of `vrf`: a VPC with a rule, or the default VRF if
     /// there is any rule.
     #[inline]
     pub fn translates(&self, vrf: VrfId) -> bool {
-        self.translating[usize::from(vrf.0 >> 6)] & 1 << (vrf.0 & 63) != 0
+        self.translating[0][usize::from(vrf.0 >> 6)] & 1 << (vrf.0 & 63) != 0
     }
 
-    /// True without any rule.
+    /// The same for IPv6.
+    #[inline]
+    pub fn translates_v6(&self, vrf: VrfId) -> bool {
+        self.translating[1][usize::from(vrf.0 >> 6)] & 1 << (vrf.0 & 63) != 0
+    }
+
+    /// True without any rule for IPv4.
     pub fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.forwards.is_empty() && self.statics.is_empty()
+        !self.translates(VrfId::DEFAULT)
+    }
+
+    /// True without any rule for IPv6.
+    pub fn is_empty_v6(&self) -> bool {
+        !self.translates_v6(VrfId::DEFAULT)
     }
 
     /// True if some rule or limit has one worker own all connections of a subscriber.
@@ -229,8 +258,12 @@ impl Policy {
     }
 
     /// True if fragments in `vrf` to `destination` have to learn the ports of their datagram.
-    pub fn gathers(&self, vrf: VrfId, destination: u32) -> bool {
-        self.translates(vrf) && (vrf != VrfId::DEFAULT || self.is_public(destination))
+    pub fn gathers(&self, vrf: VrfId, destination: Address) -> bool {
+        let translates = match destination.is_v4() {
+            true => self.translates(vrf),
+            false => self.translates_v6(vrf),
+        };
+        translates && (vrf != VrfId::DEFAULT || self.is_public(destination))
     }
 
     /// Every masquerade rule; an index into it names a rule of this policy.
@@ -239,7 +272,7 @@ impl Policy {
     }
 
     /// The masquerade rule for `source` in `vrf`, and its index.
-    pub(crate) fn masquerade(&self, vrf: VrfId, source: u32) -> Option<(usize, &MasqueradeRule)> {
+    pub(crate) fn masquerade(&self, vrf: VrfId, source: Address) -> Option<(usize, &MasqueradeRule)> {
         let indices = self.by_vrf.get(&vrf)?;
         indices
             .iter()
@@ -248,48 +281,48 @@ impl Policy {
     }
 
     /// True if a public address and port are forwarded.
-    pub(crate) fn is_forwarded(&self, address: u32, protocol: u8, port: u16) -> bool {
+    pub(crate) fn is_forwarded(&self, address: Address, protocol: u8, port: u16) -> bool {
         self.forwards.has(address, protocol, port)
     }
 
     /// Where a public address and port lead a client.
-    pub(crate) fn forward(&self, address: u32, protocol: u8, port: u16, client: (u32, u16)) -> Option<Target> {
+    pub(crate) fn forward(&self, address: Address, protocol: u8, port: u16, client: (Address, u16)) -> Option<Target> {
         self.forwards.target(address, protocol, port, client)
     }
 
     /// True if a public address and port lead some client to this end.
-    pub(crate) fn leads_to(&self, address: u32, protocol: u8, port: u16, end: Target) -> bool {
+    pub(crate) fn leads_to(&self, address: Address, protocol: u8, port: u16, end: Target) -> bool {
         self.forwards.leads_to(address, protocol, port, end)
     }
 
     /// Every forwarded address, protocol, and first and last port.
-    pub(crate) fn forwarded(&self) -> impl Iterator<Item = (u32, u8, (u16, u16))> + '_ {
+    pub(crate) fn forwarded(&self) -> impl Iterator<Item = (Address, u8, (u16, u16))> + '_ {
         self.forwards.all()
     }
 
     /// True if a port forward leads to this end.
-    pub(crate) fn is_target(&self, vrf: VrfId, address: u32, protocol: u8, port: u16) -> bool {
+    pub(crate) fn is_target(&self, vrf: VrfId, address: Address, protocol: u8, port: u16) -> bool {
         self.forwards.is_target(vrf, address, protocol, port)
     }
 
     /// True for a pool address or the public address of a port forward or of static NAT.
-    pub(crate) fn is_public(&self, address: u32) -> bool {
+    pub(crate) fn is_public(&self, address: Address) -> bool {
         self.public.contains_key(&address) || self.static_target(VrfId::DEFAULT, address).is_some()
     }
 
     /// Whom static NAT shows as `address` in `seen_in`: VRF and address inside.
-    pub(crate) fn static_target(&self, seen_in: VrfId, address: u32) -> Option<(VrfId, u32)> {
+    pub(crate) fn static_target(&self, seen_in: VrfId, address: Address) -> Option<(VrfId, Address)> {
         self.statics.target(seen_in, address)
     }
 
     /// What static NAT shows a source of `vrf` as in `seen_in`.
-    pub(crate) fn static_source(&self, vrf: VrfId, seen_in: VrfId, source: u32) -> Option<u32> {
+    pub(crate) fn static_source(&self, vrf: VrfId, seen_in: VrfId, source: Address) -> Option<Address> {
         self.statics.source(vrf, seen_in, source)
     }
 
     /// True if a packet from a VPC to this public end may lead back into a VPC: a port forward, static NAT, or a pool
     /// whose mappings outlive a connection.
-    pub(crate) fn leads_back(&self, address: u32, protocol: u8, port: u16) -> bool {
+    pub(crate) fn leads_back(&self, address: Address, protocol: u8, port: u16) -> bool {
         let shares =
             |rule: &MasqueradeRule| rule.options.mapping == Mapping::EndpointIndependent && rule.offers(address, port);
         self.is_forwarded(address, protocol, port)
@@ -298,14 +331,33 @@ impl Policy {
     }
 
     /// True for a pool address.
-    pub(crate) fn is_pool(&self, address: u32) -> bool {
+    pub(crate) fn is_pool(&self, address: Address) -> bool {
         self.public.get(&address) == Some(&true)
     }
 }
 
-fn check_address(address: Ipv4Addr) -> Result<(), PolicyError> {
-    let unusable =
-        address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.octets()[0] >= 240;
+/// Every address of a family.
+fn all(v4: bool) -> Span {
+    match v4 {
+        true => Span {
+            first: Address::v4(0),
+            last: Address::v4(u32::MAX),
+        },
+        false => Span {
+            first: Address::v6(0),
+            last: Address::v6(u128::MAX),
+        },
+    }
+}
+
+fn check_address(address: IpAddr) -> Result<(), PolicyError> {
+    let unusable = address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || match address {
+            IpAddr::V4(address) => address.octets()[0] >= 240,
+            IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some(),
+        };
     if unusable {
         Err(PolicyError::Address(address))
     } else {
@@ -321,7 +373,7 @@ mod tests {
         VpcId::new(n).expect("not zero")
     }
 
-    fn address(text: &str) -> Ipv4Addr {
+    fn address(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
 

@@ -8,10 +8,10 @@ mod blocks;
 mod set;
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 
 use net::{VrfId, protocol};
 
+use crate::address::Address;
 use crate::policy::{Choice, MasqueradeRule, Policy};
 use crate::random::{Random, mix};
 use crate::time::Tick;
@@ -49,19 +49,19 @@ impl Slice {
     }
 
     /// Worker that owns the connections of a client through any port forward: the same from both directions.
-    pub(crate) const fn client_owner(self, client: u32, port: u16, protocol: u8) -> u16 {
+    pub(crate) const fn client_owner(self, client: Address, port: u16, protocol: u8) -> u16 {
         (mix(end_bits((client, port), protocol)) % self.workers as u64) as u16
     }
 
     /// Worker that owns the connections between two ends of static NAT, as each sees the other: the same from both.
-    pub(crate) const fn pair_owner(self, ends: [(u32, u16); 2], protocol: u8) -> u16 {
+    pub(crate) const fn pair_owner(self, ends: [(Address, u16); 2], protocol: u8) -> u16 {
         let [one, other] = [end_bits(ends[0], protocol), end_bits(ends[1], protocol)];
         (mix(mix(one) ^ mix(other)) % self.workers as u64) as u16
     }
 
     /// Worker that owns the connections of a subscriber, of those whose ports have the parity if one is asked for.
-    pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: u32, parity: Option<u16>) -> u16 {
-        let hash = mix((vrf.0 as u64) << 32 | address as u64);
+    pub(crate) const fn subscriber_owner(self, vrf: VrfId, address: Address, parity: Option<u16>) -> u16 {
+        let hash = mix((vrf.0 as u64) << 32 ^ address.spread());
         match parity {
             Some(parity) if self.workers.is_multiple_of(2) => {
                 (hash % (self.workers / 2) as u64) as u16 * 2 + parity % 2
@@ -101,14 +101,14 @@ impl Slice {
 }
 
 /// An address, port and protocol as one number.
-const fn end_bits((address, port): (u32, u16), protocol: u8) -> u64 {
-    (address as u64) << 32 | (port as u64) << 16 | protocol as u64
+const fn end_bits((address, port): (Address, u16), protocol: u8) -> u64 {
+    address.spread() << 32 | (port as u64) << 16 | protocol as u64
 }
 
 /// The port sets of one public address.
 #[derive(Debug, Clone)]
 struct AddressPorts {
-    address: u32,
+    address: Address,
     /// TCP, UDP, ICMP.
     sets: [PortSet; 3],
     /// Rules whose pools it is in, and where in them.
@@ -145,7 +145,7 @@ impl Pool {
 pub(crate) struct Lease {
     /// Number of the address in [`Ports`].
     pub(crate) pool: u32,
-    pub(crate) address: u32,
+    pub(crate) address: Address,
     pub(crate) port: u16,
     /// It is the port of a mapping, which connections share.
     pub(crate) shared: bool,
@@ -156,7 +156,7 @@ pub(crate) struct Lease {
 pub(crate) struct Ports {
     slice: Slice,
     addresses: Vec<Option<AddressPorts>>,
-    numbers: HashMap<u32, u32>,
+    numbers: HashMap<Address, u32>,
     /// That of each masquerade rule of the policy.
     pools: Vec<Pool>,
     blocks: Blocks,
@@ -256,7 +256,7 @@ impl Ports {
         }
     }
 
-    fn number(&mut self, address: u32) -> u32 {
+    fn number(&mut self, address: Address) -> u32 {
         if let Some(number) = self.numbers.get(&address) {
             return *number;
         }
@@ -282,7 +282,7 @@ impl Ports {
     }
 
     /// Number of a pool address.
-    pub(crate) fn number_of(&self, address: u32) -> Option<u32> {
+    pub(crate) fn number_of(&self, address: Address) -> Option<u32> {
         self.numbers.get(&address).copied()
     }
 
@@ -306,7 +306,7 @@ impl Ports {
             Choice::Free => {
                 let pool = self.pools.get(want.rule)?;
                 let (slots, length) = (pool.slots?, pool.numbers.len());
-                let first = (mix(u64::from(source)) % length as u64) as usize;
+                let first = (mix(source.spread()) % length as u64) as usize;
                 let paired = self.allocate_at(first, slots, masquerade, want, random);
                 if paired.is_some() || masquerade.options.strict_pairing {
                     return paired;
@@ -345,7 +345,7 @@ impl Ports {
         let (at, range) = match masquerade.deterministic(want.subscriber.address) {
             Some(determined) => determined,
             None => {
-                let first = (mix(u64::from(want.subscriber.address)) % pool.len() as u64) as usize;
+                let first = (mix(want.subscriber.address.spread()) % pool.len() as u64) as usize;
                 (first, masquerade.ports)
             }
         };
@@ -439,9 +439,9 @@ impl Ports {
         masquerade: &MasqueradeRule,
         rule: usize,
         subscriber: Subscriber,
-    ) -> impl Iterator<Item = (u32, u32)> + '_ {
+    ) -> impl Iterator<Item = (u32, Address)> + '_ {
         let pool = self.pools.get(rule).map_or(&[][..], |pool| &pool.numbers);
-        let paired = (mix(u64::from(subscriber.address)) % pool.len().max(1) as u64) as usize;
+        let paired = (mix(subscriber.address.spread()) % pool.len().max(1) as u64) as usize;
         let (first, tries) = match masquerade.choice {
             Choice::Deterministic { .. } => match masquerade.deterministic(subscriber.address) {
                 Some((at, _)) => (at, 1),
@@ -477,7 +477,7 @@ impl Ports {
         let port_use = |ports: &AddressPorts| {
             let [tcp, udp, icmp] = [0, 1, 2].map(|i| ports.sets[i].in_use);
             PortUse {
-                address: Ipv4Addr::from(ports.address),
+                address: ports.address.ip(),
                 tcp,
                 udp,
                 icmp,

@@ -2,6 +2,8 @@
 
 use net::{Drop, Generation, NextHopId, RouteKind, VrfId};
 
+use crate::address::Address;
+
 /// What a destination resolves to in the current generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resolution {
@@ -23,6 +25,26 @@ pub trait Resolver {
     /// # Errors
     /// The reason to drop the packet when nothing forwards it.
     fn resolve(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<Resolution, Drop>;
+
+    /// The same for IPv6.
+    ///
+    /// # Errors
+    /// As [`Resolver::resolve`].
+    fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<Resolution, Drop>;
+}
+
+/// The way to an address of either family.
+#[inline]
+pub(crate) fn resolve(
+    resolver: &impl Resolver,
+    vrf: VrfId,
+    destination: Address,
+    flow_hash: u32,
+) -> Result<Resolution, Drop> {
+    match destination.to_v4() {
+        Some(destination) => resolver.resolve(vrf, destination, flow_hash),
+        None => resolver.resolve_v6(vrf, destination.to_bits(), flow_hash),
+    }
 }
 
 /// A resolution that a packet can be sent by, or why it cannot.

@@ -51,6 +51,17 @@ impl Rewrite {
         [there, back]
     }
 
+    /// That of a direction to or from IPv6: where `to` is IPv6 its addresses stand here as their numbers. There is no
+    /// header checksum to keep.
+    pub(crate) fn short(to: &FlowKey, layer4: Delta) -> Self {
+        Self::into(to, Delta::NONE, layer4)
+    }
+
+    /// What it does to the checksum of layer 4.
+    pub(crate) const fn delta(&self) -> Delta {
+        self.layer4
+    }
+
     fn into(to: &FlowKey, header: Delta, layer4: Delta) -> Self {
         let mut addresses = [0; 8];
         addresses[..4].copy_from_slice(&to.source().to_be_bytes());

@@ -3,7 +3,7 @@
 use net::{Drop, Generation, VrfId};
 use serde::Serialize;
 
-use crate::{EntryRef, FlowKey, Resolution};
+use crate::{Address, EntryRef, Flow, FlowKey, Resolution};
 
 /// A packet that no connection was found for: its parsed headers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -12,10 +12,10 @@ pub struct NewPacket {
     pub vrf: VrfId,
     /// IP protocol number.
     pub protocol: u8,
-    /// Source address, host order.
-    pub source: u32,
-    /// Destination address, host order.
-    pub destination: u32,
+    /// Source address.
+    pub source: Address,
+    /// Destination address, of the same family.
+    pub destination: Address,
     /// Source port, or echo identifier.
     pub source_port: u16,
     /// Destination port, or echo identifier.
@@ -34,16 +34,20 @@ pub struct NewPacket {
 
 impl NewPacket {
     /// What its connection is found by.
-    pub const fn key(&self) -> FlowKey {
-        let (source_port, destination_port) = (self.source_port, self.destination_port);
-        FlowKey::v4(
-            self.vrf,
-            self.protocol,
-            self.source,
-            self.destination,
-            source_port,
-            destination_port,
-        )
+    pub const fn flow(&self) -> Flow {
+        Flow {
+            vrf: self.vrf,
+            protocol: self.protocol,
+            source: self.source,
+            destination: self.destination,
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+        }
+    }
+
+    /// The key of an IPv4 packet. One of IPv6 has none of its own: ask [`crate::Engine::find`].
+    pub fn key(&self) -> FlowKey {
+        self.flow().key_v4().unwrap_or_default()
     }
 }
 

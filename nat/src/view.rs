@@ -1,6 +1,6 @@
 //! What the engine shows of itself: connections and statistics, ready to serialize.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use net::{NextHopId, VpcId};
 use serde::Serialize;
@@ -11,11 +11,11 @@ use crate::{ConnectionId, ConnectionState, OffloadState};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Tuple {
     /// Source address.
-    pub source: Ipv4Addr,
+    pub source: IpAddr,
     /// Source port, or echo identifier.
     pub source_port: u16,
     /// Destination address.
-    pub destination: Ipv4Addr,
+    pub destination: IpAddr,
     /// Destination port, or echo identifier.
     pub destination_port: u16,
 }
@@ -99,7 +99,7 @@ impl EndCounts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct PortUse {
     /// Public address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// TCP ports.
     pub tcp: u32,
     /// UDP ports.

@@ -119,6 +119,19 @@ impl WayTable {
             })
     }
 
+    /// Where a direction's lookup begins and where it ended, and its next hop; true for one that waits for a route.
+    pub(crate) fn of(&self, connection: u32, direction: usize) -> (VrfId, VrfId, NextHopId, bool) {
+        let at = connection as usize;
+        let Ways { egress, begins } = self.rest[at];
+        let next_hop = NextHopId(self.next_hops[direction][at]);
+        (
+            begins[direction],
+            egress[direction],
+            next_hop,
+            self.states[at] & UNROUTED != 0,
+        )
+    }
+
     /// The live connections of a block from `first` on, `length` slots at most, whose stamp is not `stamp`, and those of
     /// them that `delta` may touch. The others of the block are of `stamp` from here on.
     pub(crate) fn scan(&mut self, first: usize, length: usize, delta: &DeltaIndex, stamp: u32) -> (Mask, Mask) {

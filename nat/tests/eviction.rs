@@ -40,7 +40,7 @@ fn answer_to(engine: &mut Engine, routes: &Routes, client: u32, established: boo
 fn clients(engine: &Engine) -> Vec<(u32, ConnectionState)> {
     let mut views: Vec<ConnectionView> = vec![];
     assert_eq!(engine.snapshot(0, usize::MAX, &mut views), None);
-    let mut all: Vec<_> = views.iter().map(|v| (v.original.source.into(), v.state)).collect();
+    let mut all: Vec<_> = views.iter().map(|v| (bits(v.original.source), v.state)).collect();
     all.sort_unstable_by_key(|(client, _)| *client);
     all
 }

@@ -154,11 +154,14 @@ fn a_tuple_never_has_two_owners() {
         step += 1;
         assert!(step < 40_000_000, "{made} allocations: {:?}", engine.stats());
         let vrf = 1 + dice.below(2) as u16;
+        let protocol = if dice.below(2) == 0 { TCP } else { UDP };
+        let source = ip("10.0.0.0") + dice.below(16) as u32;
+        let destination = ip("198.51.100.0") + dice.below(64) as u32;
         let packet = NewPacket {
             vrf: VrfId(vrf),
-            protocol: if dice.below(2) == 0 { TCP } else { UDP },
-            source: ip("10.0.0.0") + dice.below(16) as u32,
-            destination: ip("198.51.100.0") + dice.below(64) as u32,
+            protocol,
+            source: source.into(),
+            destination: destination.into(),
             source_port: 1024 + dice.below(256) as u16,
             destination_port: 53,
             tcp_flags: SYN,
@@ -167,13 +170,13 @@ fn a_tuple_never_has_two_owners() {
         };
         let key = packet.key();
         if engine.lookup(&key).is_none() {
-            let route = routes.resolve(packet.vrf, packet.destination, 0).expect("routed");
+            let route = routes.resolve(packet.vrf, destination, 0).expect("routed");
             // Another worker's subscribers are made here all the same: ports are this worker's by their number.
             if let Verdict::Connection(at) = engine.miss(&packet, route, &routes, now) {
                 let entry = engine.entry(at);
                 let shown = entry.rewrite();
-                let outside = (packet.protocol, packet.destination, shown.source(), shown.source_port());
-                let inside = (vrf, packet.source, packet.source_port);
+                let outside = (packet.protocol, destination, shown.source(), shown.source_port());
+                let inside = (vrf, source, packet.source_port);
                 let id = engine.id_of(at);
                 book.enter(id, inside, outside, overloading);
                 made += 1;

@@ -215,7 +215,7 @@ fn blocks_are_logged_and_rest_before_another_owner_has_them() {
     let lost = engine.stats().block_events_lost;
     let told: Vec<_> = events
         .iter()
-        .map(|e| (e.assigned, e.subscriber.octets()[3], e.ports, e.step))
+        .map(|e| (e.assigned, bits(e.subscriber) as u8, e.ports, e.step))
         .collect();
     let ports = (1000, 1009);
     assert_eq!(told, [(true, 5, ports, 1), (false, 5, ports, 1), (true, 6, ports, 1)]);
@@ -246,7 +246,7 @@ fn blocks_of_several_workers_interleave_and_do_not_overlap() {
     }
     for (worker, engine) in engines.iter_mut().enumerate() {
         while let Some(event) = engine.next_block_event() {
-            let host = event.subscriber.octets()[3];
+            let host = bits(event.subscriber) as u8;
             assert_eq!((event.step, usize::from(event.ports.0) % 3), (3, worker));
             for port in (event.ports.0..=event.ports.1).step_by(3) {
                 assert!(used.get(&port).is_none_or(|owner| *owner == host));

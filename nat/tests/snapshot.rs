@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nat::snapshot::{SavedConnection, SnapshotError, decode, encode};
@@ -355,8 +355,8 @@ fn what_is_parted_among_other_workers_is_refused_and_the_rest_goes_on() {
             &headers_of((to.destination, to.destination_port), (to.source, to.source_port)),
             b"",
         );
-        let from_vpc = from.source.octets()[0] == 10;
-        let (vrf, back_vrf) = match (from_vpc, to.destination.octets()[0]) {
+        let from_vpc = bits(from.source) >> 24 == 10;
+        let (vrf, back_vrf) = match (from_vpc, bits(to.destination) >> 24) {
             (false, _) => (0, 1),
             (true, 10) => (1, 2),
             (true, _) => (1, 0),
@@ -370,7 +370,7 @@ fn what_is_parted_among_other_workers_is_refused_and_the_rest_goes_on() {
     assert_eq!(created as usize, restored, "each was known");
 }
 
-fn headers_of(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Headers {
+fn headers_of(from: (IpAddr, u16), to: (IpAddr, u16)) -> Headers {
     udp((&from.0.to_string(), from.1), (&to.0.to_string(), to.1))
 }
 

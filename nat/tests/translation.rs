@@ -314,13 +314,13 @@ fn a_packet_that_missed_twice_in_a_burst_makes_one_connection() {
     let packet = NewPacket {
         vrf: VrfId(1),
         protocol: UDP,
-        source: ip("10.0.0.5"),
-        destination: ip("198.51.100.9"),
+        source: ip("10.0.0.5").into(),
+        destination: ip("198.51.100.9").into(),
         source_port: 7,
         destination_port: 53,
         ..NewPacket::default()
     };
-    let way = routes.resolve(packet.vrf, packet.destination, 0).expect("routed");
+    let way = routes.resolve(packet.vrf, ip("198.51.100.9"), 0).expect("routed");
     let first = engine.miss(&packet, way, &routes, NOW);
     assert!(matches!(first, Verdict::Connection(_)));
     assert_eq!(engine.miss(&packet, way, &routes, NOW), first);

@@ -208,12 +208,15 @@ pub fn build_error(out: &mut [u8], source: u128, original: &[u8], error: Error) 
     let packet = Ipv6::new(original).map_err(BuildError::Original)?;
     let length = ipv6::LENGTH + usize::from(packet.payload_length());
     let quote = length.min(MAX_ERROR - ipv6::LENGTH - LENGTH);
-    let needed = ipv6::LENGTH + LENGTH + quote;
+    write_error(out, [source, packet.source()], within(original, 0..quote), error)
+}
+
+fn write_error(out: &mut [u8], addresses: [u128; 2], quote: &[u8], error: Error) -> Result<usize, BuildError> {
+    let needed = ipv6::LENGTH + LENGTH + quote.len();
     let Some((header, message)) = out.get_mut(..needed).and_then(|o| o.split_first_chunk_mut()) else {
         return Err(BuildError::Buffer { needed });
     };
-    let payload_length = (LENGTH + quote) as u16;
-    let addresses = [source, packet.source()];
+    let payload_length = (LENGTH + quote.len()) as u16;
     ipv6::write_header(
         header,
         NETWORK_CONTROL,
@@ -223,10 +226,22 @@ pub fn build_error(out: &mut [u8], source: u128, original: &[u8], error: Error) 
         addresses,
     );
     let (kind_code, rest) = error.header();
-    write_message(message, kind_code, rest, within(original, 0..quote));
-    let pseudo_header = Sum::pseudo_v6(source, packet.source(), protocol::ICMPV6, u32::from(payload_length));
+    write_message(message, kind_code, rest, quote);
+    let [from, to] = addresses;
+    let pseudo_header = Sum::pseudo_v6(from, to, protocol::ICMPV6, u32::from(payload_length));
     Icmpv6(message).fill_checksum(pseudo_header);
     Ok(needed)
+}
+
+/// The same about a packet of which only its beginning is there, as another error quotes it.
+///
+/// # Errors
+/// [`BuildError`].
+pub fn build_error_from_quote(out: &mut [u8], source: u128, quote: &[u8], error: Error) -> Result<usize, BuildError> {
+    let about = parse_quoted_v6(quote).map_err(BuildError::Original)?;
+    let whole = ipv6::LENGTH + usize::from(about.payload_length);
+    let quote = within(quote, 0..quote.len().min(whole).min(MAX_ERROR - ipv6::LENGTH - LENGTH));
+    write_error(out, [source, about.source], quote, error)
 }
 
 /// Makes an echo request the reply to it, in place, and says so. `false`, with the packet unchanged, for everything

@@ -267,7 +267,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ipv4<B> {
 }
 
 /// Writes a header without options for a packet that is never fragmented (identification 0 is right then, RFC 6864).
-pub(crate) fn write_header(
+pub fn write_header(
     out: &mut [u8; LENGTH],
     tos: u8,
     total_length: u16,

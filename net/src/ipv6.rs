@@ -159,7 +159,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Ipv6<B> {
 }
 
 /// Writes a header with an empty flow label.
-pub(crate) fn write_header(
+pub fn write_header(
     out: &mut [u8; LENGTH],
     traffic_class: u8,
     payload_length: u16,

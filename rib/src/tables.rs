@@ -431,6 +431,10 @@ impl nat::Resolver for Tables {
     fn resolve(&self, vrf: VrfId, destination: u32, flow_hash: u32) -> Result<nat::Resolution, Drop> {
         self.resolve_v4(vrf, destination, flow_hash)
     }
+
+    fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<nat::Resolution, Drop> {
+        self.resolve_v6(vrf, destination, flow_hash)
+    }
 }
 
 #[inline(always)]

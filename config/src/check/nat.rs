@@ -4,9 +4,9 @@ mod forwards;
 mod pool;
 mod statics;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
-use net::{Ipv4Net, VpcId};
+use net::{IpNet, VpcId};
 
 use super::{Claim, Findings, not_a_host, unique};
 use crate::fault::Fault;
@@ -23,8 +23,8 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             }
         }
         for (number, pool) in rule.pool.iter().enumerate() {
-            let address = IpAddr::V4(pool.network());
-            if let Some(what) = not_a_host(address) {
+            let address = pool.network();
+            if let Some(what) = not_translated(address) {
                 findings.at(
                     format!("{path}.pool[{number}]"),
                     Fault::NotAHost {
@@ -109,14 +109,30 @@ fn limits(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// IPv4 addresses of the default VRF's interfaces, each with its port.
-fn interface_addresses(config: &Config) -> impl Iterator<Item = (Ipv4Addr, String)> {
+/// Addresses of the default VRF's interfaces, each with its port.
+fn interface_addresses(config: &Config) -> impl Iterator<Item = (IpAddr, String)> {
     config.ports.iter().flat_map(|port| {
-        port.addresses.iter().filter_map(|net| match net.addr() {
-            IpAddr::V4(address) => Some((address, format!("port `{}`", port.name))),
-            IpAddr::V6(_) => None,
-        })
+        let addresses = port.addresses.iter();
+        addresses.map(|net| (net.addr(), format!("port `{}`", port.name)))
     })
+}
+
+/// What an address is if no packet of NAT has it.
+fn not_translated(address: IpAddr) -> Option<&'static str> {
+    match address {
+        IpAddr::V6(address) if address.is_unicast_link_local() => Some("a link-local address"),
+        _ => not_a_host(address),
+    }
+}
+
+/// A rule that names addresses of both families.
+fn mixed(path: String, key: &str, findings: &mut Findings) {
+    let fault = Fault::InvalidValue {
+        key: key.to_owned(),
+        reason: "a rule is for IPv4 or for IPv6, and this one names both".to_owned(),
+        example: "one rule for each family".to_owned(),
+    };
+    findings.at(path, fault);
 }
 
 fn pool_holds_interface(config: &Config, rule: &Masquerade, path: &str, findings: &mut Findings) {
@@ -158,7 +174,7 @@ fn shadowed(config: &Config, findings: &mut Findings) {
 
 /// Two VPCs must not pick the same address and port; rules of one VPC may share a pool.
 fn pool_overlap(config: &Config, findings: &mut Findings) {
-    let mut pools: Vec<(String, Ipv4Net, &Masquerade)> = Vec::new();
+    let mut pools: Vec<(String, IpNet, &Masquerade)> = Vec::new();
     for (index, rule) in config.nat.masquerades.iter().enumerate() {
         for (number, pool) in rule.pool.iter().enumerate() {
             let path = format!("nat.masquerade[{index}].pool[{number}]");

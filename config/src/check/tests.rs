@@ -1059,3 +1059,57 @@ fn a_vpc_in_evpn_has_the_mac_of_its_endpoint() {
     let macs: Vec<String> = checked.config().vpcs.iter().map(|vpc| vpc.mac.to_string()).collect();
     assert_eq!(macs, ["02:54:c0:00:02:01", "02:54:50:00:00:02"]);
 }
+
+#[test]
+fn nat_of_ipv6() {
+    let rule = |more: &str| format!("[[nat.masquerade]]\nvpc = \"blue\"\n{more}");
+    assert_eq!(
+        appended(&rule("pool = [\"2001:db8:cc::1\", \"2001:db8:cc::80/121\"]\n")),
+        NONE
+    );
+    assert_eq!(
+        appended(&rule(
+            "sources = [\"fd00::/64\"]\npool = [\"2001:db8:cc::1\"]\nblocks = { size = 9 }\n"
+        )),
+        NONE
+    );
+    let mixed = "a rule is for IPv4 or for IPv6, and this one names both";
+    for (key, text) in [
+        ("sources", "sources = [\"10.1.0.0/16\"]\npool = [\"2001:db8:cc::1\"]\n"),
+        ("pool", "pool = [\"203.0.113.77\", \"2001:db8:cc::1\"]\n"),
+    ] {
+        let found = appended(&rule(text));
+        assert!(
+            found.len() == 1 && found[0].contains(&format!("`{key}`: {mixed}")),
+            "{found:?}"
+        );
+    }
+    for (text, fault) in [
+        ("pool = [\"2001:db8:cc::/64\"]\n", "more addresses than a pool may have"),
+        (
+            "pool = [\"2001:db8:cc::1\"]\nsources = [\"fd00::/64\"]\ndeterministic = true\n",
+            "more subscribers",
+        ),
+        ("pool = [\"fe80::1\"]\n", "a link-local address"),
+        ("pool = [\"::ffff:203.0.113.9\"]\n", "an IPv4-mapped address"),
+    ] {
+        let found = appended(&rule(text));
+        assert!(found.len() == 1 && found[0].contains(fault), "{found:?}");
+    }
+    let fixed = |inside: &str, outside: &str| {
+        appended(&format!(
+            "[[nat.static]]\nvpc = \"red\"\ninside = \"{inside}\"\noutside = \"{outside}\"\n"
+        ))
+    };
+    assert_eq!(fixed("fd00::/64", "2001:db8:cd::/64"), NONE);
+    assert_eq!(fixed("fd00::5", "2001:db8:cd::5"), NONE);
+    assert!(fixed("10.0.0.0/24", "2001:db8:cd::/120")[0].contains(mixed));
+    assert!(fixed("fd00::/64", "2001:db8:cd::/56")[0].contains("pairs fd00::/64 with"));
+    let forward = |target: &str| {
+        appended(&format!(
+            "[[nat.port-forward]]\nvpc = \"red\"\naddress = \"2001:db8:cc::9\"\nprotocol = \"tcp\"\nport = 80\ntarget = \"{target}\"\n"
+        ))
+    };
+    assert_eq!(forward("fd00::5"), NONE);
+    assert!(forward("10.0.0.5")[0].contains(mixed));
+}

@@ -1,9 +1,9 @@
-//! `[nat]`: IPv4 address translation between VPCs and the default VRF.
+//! `[nat]`: address translation between VPCs and the default VRF. Every rule is for one family.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use net::{Ipv4Net, VpcId};
+use net::{IpNet, VpcId};
 use serde::Serialize;
 
 /// `[nat]`: rules and timers.
@@ -58,10 +58,10 @@ pub struct VpcTimers {
 pub struct Masquerade {
     /// VPC whose packets are translated.
     pub vpc: VpcId,
-    /// Sources that the rule is for; 0.0.0.0/0 is all of the VPC. Ascending, at least one.
-    pub sources: Vec<Ipv4Net>,
+    /// Sources that the rule is for; 0.0.0.0/0 or ::/0 is all of the VPC. Ascending, at least one.
+    pub sources: Vec<IpNet>,
     /// Public addresses. Ascending, at least one.
-    pub pool: Vec<Ipv4Net>,
+    pub pool: Vec<IpNet>,
     /// Ports to pick from on each address.
     pub ports: PortRange,
     /// Who shares a public port.
@@ -155,9 +155,9 @@ pub struct StaticNat {
     /// VPC of the hosts.
     pub vpc: VpcId,
     /// Their addresses.
-    pub inside: Ipv4Net,
+    pub inside: IpNet,
     /// What they are seen as, host by host; as long as `inside`.
-    pub outside: Ipv4Net,
+    pub outside: IpNet,
     /// VPC that sees them so; `None` for everybody outside of VPCs.
     pub peer: Option<VpcId>,
 }
@@ -229,7 +229,7 @@ pub struct PortForward {
     /// VPC of the targets.
     pub vpc: VpcId,
     /// Public address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Protocol.
     pub protocol: Protocol,
     /// Public ports.
@@ -245,7 +245,7 @@ pub struct PortForward {
 #[serde(rename_all = "kebab-case")]
 pub struct ForwardTarget {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its port behind the first public one; the others follow.
     pub port: u16,
     /// Its share of new clients in proportion to the others'; 0 for none.

@@ -1,10 +1,10 @@
 //! Reads `[nat]`.
 
-use net::Ipv4Net;
+use net::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Names;
 use super::reader::Reader;
-use super::value::Ports;
+use super::value::{Hosts, Ports};
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
@@ -55,18 +55,23 @@ fn timers(reader: &mut Reader<'_, '_>, otherwise: &Timers) -> Timers {
 
 fn masquerade(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Masquerade> {
     let vpc = names.vpc(reader, "vpc");
-    let sources = reader.list("sources").unwrap_or_else(|| vec![Ipv4Net::default()]);
-    let pool = reader.required_list("pool");
+    let sources = reader.list("sources").map(nets);
+    let pool = reader.required_list("pool").map(nets);
     let ports = reader.or("ports", defaults::masquerade_ports());
     let mapping = reader.or("mapping", Mapping::PerConnection);
     let filtering = reader.or("filtering", Filtering::AddressAndPortDependent);
     let pairing = reader.or("pairing", Pairing::Soft);
     let parity = reader.or("parity", false);
     let choice = port_choice(reader);
+    let pool = pool?;
+    let all = match pool.first() {
+        Some(IpNet::V6(_)) => IpNet::V6(Ipv6Net::default()),
+        _ => IpNet::V4(Ipv4Net::default()),
+    };
     Some(Masquerade {
         vpc: vpc?,
-        sources,
-        pool: pool?,
+        sources: sources.unwrap_or_else(|| vec![all]),
+        pool,
         ports,
         mapping,
         filtering,
@@ -74,6 +79,10 @@ fn masquerade(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Masquerade> 
         parity,
         choice: choice?,
     })
+}
+
+fn nets(hosts: Vec<Hosts>) -> Vec<IpNet> {
+    hosts.into_iter().map(|Hosts(net)| net).collect()
 }
 
 /// `blocks`, `deterministic`, or neither.
@@ -128,8 +137,8 @@ fn limit(reader: &mut Reader<'_, '_>, names: &Names) -> Option<NatLimit> {
 
 fn static_nat(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticNat> {
     let vpc = names.vpc(reader, "vpc");
-    let inside = reader.required("inside");
-    let outside = reader.required("outside");
+    let inside = reader.required("inside").map(|Hosts(net)| net);
+    let outside = reader.required("outside").map(|Hosts(net)| net);
     let peer = if reader.has("peer") {
         names.vpc(reader, "peer").map(Some)
     } else {

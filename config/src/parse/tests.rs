@@ -334,7 +334,7 @@ prefix = "10.0.0.0/8"
 [bgp]
 asn = -1
 [nat]
-masquerade = [{ vpc = "red", pool = ["2001:db8::/32"], ports = "9-1" }]
+masquerade = [{ vpc = "red", pool = ["2001:db8::/32.5"], ports = "9-1" }]
 port-forward = { }
 [apis]
 "#;
@@ -365,8 +365,8 @@ const EXPECTED_FAULTS: &str = r#"1:1: [gateway] has no `name` (add `name = …`)
 28:1: route `10.0.0.0/8` has none of `via`, `in-vrf`, `kind` (give exactly one of `via`, `in-vrf`, `kind`)
 30:1: [bgp] has no `router-id` (add `router-id = …`)
 31:7: `asn`: -1 is out of range (write a number from 0 to 4294967295)
-33:38: `pool`: `2001:db8::/32` is IPv6 (write an IPv4 address or prefix, as in "203.0.113.1" or "203.0.113.0/28")
-33:64: `ports`: `9-1` is not a range of ports (write "1024-65535", lowest port first, without port 0)
+33:38: `pool`: `2001:db8::/32.5` is not a prefix (write a prefix such as "10.0.0.0/8" or "2001:db8::/32")
+33:66: `ports`: `9-1` is not a range of ports (write "1024-65535", lowest port first, without port 0)
 34:16: `port-forward` is a table, not a list of tables (write [[…]] before each)
 35:2: the file has no key `apis` (did you mean `api`?)"#;
 

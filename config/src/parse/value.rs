@@ -7,7 +7,7 @@ use net::policy::{
     AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource,
     Then, Validity,
 };
-use net::{IpNet, Ipv4Net, Mac, Prefix, RouteDistinguisher, RouteTarget, VlanId, Vni, VpcId};
+use net::{IpNet, Mac, Prefix, RouteDistinguisher, RouteTarget, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
@@ -123,17 +123,17 @@ impl FromToml for Prefix {
     }
 }
 
-/// An IPv4 prefix, or an address that stands for its /32.
-impl FromToml for Ipv4Net {
+/// A prefix, or an address that stands for itself alone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Hosts(pub(super) IpNet);
+
+impl FromToml for Hosts {
     fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
-        const EXAMPLE: &str = "an IPv4 address or prefix, as in \"203.0.113.1\" or \"203.0.113.0/28\"";
+        const EXAMPLE: &str = "an address or prefix, as in \"203.0.113.1\", \"203.0.113.0/28\" or \"2001:db8::/64\"";
         let text = text(key, value, EXAMPLE)?;
-        if let Ok(address) = text.parse::<Ipv4Addr>() {
-            return Ok(Self::from(address));
-        }
-        match Prefix::from_toml(key, value)?.net() {
-            IpNet::V4(net) => Ok(net),
-            IpNet::V6(_) => Err(invalid(key, format!("`{text}` is IPv6"), EXAMPLE)),
+        match text.parse::<IpAddr>() {
+            Ok(address) => Ok(Self(address.into())),
+            Err(_) => Ok(Self(Prefix::from_toml(key, value)?.net())),
         }
     }
 }

@@ -26,11 +26,13 @@ pub enum NotOffloaded {
     NicFull,
     /// The NIC refused a rule.
     NicRefused,
+    /// It is IPv6, or becomes it.
+    Ipv6,
 }
 
 impl NotOffloaded {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Protocol,
         Self::NextHop,
         Self::Interface,
@@ -39,6 +41,7 @@ impl NotOffloaded {
         Self::QueueFull,
         Self::NicFull,
         Self::NicRefused,
+        Self::Ipv6,
     ];
 
     /// Its name in what is shown.
@@ -52,6 +55,7 @@ impl NotOffloaded {
             Self::QueueFull => "queue-full",
             Self::NicFull => "nic-full",
             Self::NicRefused => "nic-refused",
+            Self::Ipv6 => "ipv6",
         }
     }
 }

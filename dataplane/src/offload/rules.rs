@@ -67,6 +67,9 @@ impl ConnectionOffload {
         directions: [Direction; 2],
     ) -> Result<Self, NotOffloaded> {
         let [a, b] = directions;
+        if a.key.is_v6() || b.key.is_v6() {
+            return Err(NotOffloaded::Ipv6);
+        }
         let make = |direction: Direction| OffloadDirection::new(tables, ports, direction);
         Ok(Self {
             id,

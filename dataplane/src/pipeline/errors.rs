@@ -99,13 +99,25 @@ impl Pipeline {
         if !icmpv6::may_answer(original, error) {
             return;
         }
-        let Some(source) = tables.interface(ingress).and_then(|i| i.address_v6) else {
+        let Some(interface) = tables.interface(ingress) else {
             return;
         };
+        let Some(source) = interface.address_v6 else { return };
         let mut packet = [0; LARGEST];
         let Ok(length) = icmpv6::build_error(&mut packet, source.into(), original, error) else {
             return;
         };
+        let mut vrf = vrf;
+        if vrf != interface.vrf {
+            // It turned back at a public end: see IPv4.
+            match self
+                .engine
+                .icmpv6_error(vrf, &mut packet[..length], 0, tables, self.now)
+            {
+                IcmpVerdict::Translated(way) => vrf = way.vrf,
+                _ => return,
+            }
+        }
         let Ok(destination) = <[u8; 16]>::try_from(&packet[24..40]) else {
             return;
         };

@@ -15,6 +15,7 @@ mod egress;
 mod errors;
 mod fragment;
 mod gather;
+mod nat_v6;
 mod offload;
 mod underlay;
 mod usual;
@@ -121,6 +122,22 @@ impl Sorted {
 pub(crate) type Packet4 = Packet<V4>;
 pub(crate) type Packet6 = Packet<V6>;
 
+/// A packet on its way to the worker that owns its connection.
+#[derive(Debug)]
+pub(crate) enum HandedOver {
+    V4(Packet4),
+    V6(Packet6),
+}
+
+impl HandedOver {
+    pub(crate) fn into_mbuf(self) -> Mbuf {
+        match self {
+            Self::V4(packet) => packet.mbuf,
+            Self::V6(packet) => packet.mbuf,
+        }
+    }
+}
+
 /// What a worker needs to forward packets. Belongs to one thread.
 pub(crate) struct Pipeline {
     pub(crate) index: u16,
@@ -133,13 +150,15 @@ pub(crate) struct Pipeline {
     punts: Producer<Punt>,
     events: Producer<Event>,
     /// Rings to the other workers, by index; `None` at our own.
-    handover: Vec<Option<Producer<Packet4>>>,
+    handover: Vec<Option<Producer<HandedOver>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
     changes: Option<Producer<Change>>,
     hold: HoldQueue,
     fragments: Fragments<Packet4>,
+    fragments_v6: Fragments<Packet6>,
     /// Fragments that know their ports since the last burst.
     gathered: Vec<Packet4>,
+    gathered_v6: Vec<Packet6>,
     limiter: Limiter,
     /// Scratch of `expire` and `revalidate`, kept so that they allocate once.
     ended: Vec<nat::ConnectionId>,
@@ -156,7 +175,7 @@ struct Egress {
 pub(crate) struct Outlets {
     pub(crate) punts: Producer<Punt>,
     pub(crate) events: Producer<Event>,
-    pub(crate) handover: Vec<Option<Producer<Packet4>>>,
+    pub(crate) handover: Vec<Option<Producer<HandedOver>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
     pub(crate) changes: Option<Producer<Change>>,
 }
@@ -196,7 +215,9 @@ impl Pipeline {
             changes: outlets.changes,
             hold: HoldQueue::default(),
             fragments: Fragments::default(),
+            fragments_v6: Fragments::default(),
             gathered: Vec::new(),
+            gathered_v6: Vec::new(),
             limiter: Limiter::new(),
             ended: Vec::new(),
             changed: Vec::new(),
@@ -211,6 +232,8 @@ impl Pipeline {
         }
         sorted.origins.clear();
         let mut ingress = Ingress::of(tables, port, &mut sorted.origins);
+        let Sorted { usual, origins, .. } = &mut *sorted;
+        usual.take(received, |mbuf| ingress.usual(tables, mbuf, origins));
         for mbuf in received.drain(..) {
             self.classify(tables, &mut ingress, mbuf, sorted);
         }
@@ -220,17 +243,28 @@ impl Pipeline {
         self.forward_gathered(tables);
         if !sorted.v6.is_empty() {
             self.forward_v6(tables, &mut sorted.v6);
+            self.forward_gathered_v6(tables);
         }
     }
 
     /// Goes on with a packet whose connection is ours and that another worker received.
-    pub(crate) fn take_over(&mut self, tables: &Tables, mut packet: Packet4) {
+    pub(crate) fn take_over(&mut self, tables: &Tables, packet: HandedOver) {
         self.counters.taken_over.add(1);
+        let mut packet = match packet {
+            HandedOver::V4(packet) => packet,
+            HandedOver::V6(packet) => return self.take_over_v6(tables, packet),
+        };
         packet.meta.asked += 1;
         if packet.meta.ip.fragment == FragmentPart::Later {
             return self.forward_later_v4(tables, packet);
         }
         self.walk_v4(tables, packet);
+    }
+
+    fn take_over_v6(&mut self, tables: &Tables, mut packet: Packet6) {
+        packet.meta.asked += 1;
+        let route = tables.lookup_v6(packet.meta.vrf, packet.meta.ip.destination, packet.meta.hash);
+        self.walk_v6(tables, packet, route);
     }
 
     /// Sends a frame that the kernel sent on a host interface.
@@ -321,7 +355,9 @@ impl Pipeline {
     }
 
     fn count_held(&self) {
-        self.counters.held.set((self.hold.len() + self.fragments.held()) as u64);
+        self.counters
+            .held
+            .set((self.hold.len() + self.fragments.held() + self.fragments_v6.held()) as u64);
     }
 }
 

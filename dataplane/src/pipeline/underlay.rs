@@ -6,15 +6,17 @@
 
 use net::parse::{FragmentPart, V4, parse_quoted_v4, parse_v4, protocol};
 use net::vxlan::Vxlan;
-use net::{InterfaceId, VrfId, checksum, eth, icmp};
+use net::{InterfaceId, VrfId, checksum, eth, icmp, icmpv6, parse_v6};
 use rib::Tables;
 
+use super::classify::hash_v6;
 use super::{ETHERNET, Meta, Packet, Packet4, Pipeline, flow_hash};
 
 /// Octets of VXLAN over IPv4 around a tenant's IP packet: IPv4, UDP, VXLAN, Ethernet.
 const AROUND: u16 = 20 + 8 + 8 + ETHERNET;
-/// No path takes less (RFC 791).
+/// No path takes less: of IPv4 (RFC 791), and of IPv6 (RFC 8200 section 5).
 const LEAST_MTU: u16 = 68;
+const LEAST_MTU_V6: u16 = 1280;
 /// Type and code of "fragmentation needed" (RFC 1191 section 4).
 const TOO_BIG: (u8, u8) = (3, 4);
 
@@ -22,8 +24,9 @@ const TOO_BIG: (u8, u8) = (3, 4);
 struct Relayed {
     ingress: InterfaceId,
     vrf: VrfId,
-    packet: [u8; icmp::MAX_ERROR],
+    packet: [u8; icmpv6::MAX_ERROR],
     length: usize,
+    v4: bool,
 }
 
 impl Pipeline {
@@ -37,7 +40,6 @@ impl Pipeline {
 
     fn inject_into_vpc(&mut self, tables: &Tables, relayed: &Relayed) {
         let bytes = &relayed.packet[..relayed.length];
-        let Ok(ip) = parse_v4(bytes) else { return };
         if !self.limiter.take(self.now.0) {
             return self.counters.icmp_limited.add(1);
         }
@@ -47,16 +49,28 @@ impl Pipeline {
         };
         room[usize::from(ETHERNET)..].copy_from_slice(bytes);
         self.counters.generated.add(1);
-        let meta = Meta {
+        if let Some(ip) = parse_v4(bytes).ok().filter(|_| relayed.v4) {
+            let hash = flow_hash(ip.source, ip.destination, ip.protocol, 0, 0);
+            let meta = relayed.meta(ip, hash);
+            self.walk_v4(tables, Packet { mbuf, meta });
+        } else if let Ok(ip) = parse_v6(bytes) {
+            let meta = relayed.meta(ip, hash_v6(&ip));
+            self.route_v6(tables, Packet { mbuf, meta });
+        }
+    }
+}
+
+impl Relayed {
+    fn meta<Ip>(&self, ip: Ip, hash: u32) -> Meta<Ip> {
+        Meta {
             ip,
-            hash: flow_hash(ip.source, ip.destination, ip.protocol, 0, 0),
+            hash,
             l3: ETHERNET,
-            vrf: relayed.vrf,
-            ingress: relayed.ingress,
+            vrf: self.vrf,
+            ingress: self.ingress,
             vtep: None,
             asked: 0,
-        };
-        self.walk_v4(tables, Packet { mbuf, meta });
+        }
     }
 }
 
@@ -87,17 +101,25 @@ fn relayed(tables: &Tables, packet: &Packet4) -> Option<Relayed> {
     let interface = tables.interface(ingress)?;
     let frame = vxlan.get(8..)?;
     let (link, inner) = frame.split_at_checked(eth::LENGTH)?;
-    if link[12..] != eth::ether_type::IPV4.to_be_bytes() {
-        return None;
-    }
     let mut relayed = Relayed {
         ingress,
         vrf: interface.vrf,
-        packet: [0; icmp::MAX_ERROR],
+        packet: [0; icmpv6::MAX_ERROR],
         length: 0,
+        v4: false,
     };
-    let source = interface.address_v4?;
-    let error = icmp::Error::FragmentationNeeded { mtu };
-    relayed.length = icmp::build_error_from_quote(&mut relayed.packet, source.into(), inner, error).ok()?;
+    let out = &mut relayed.packet;
+    relayed.length = match u16::from_be_bytes([link[12], link[13]]) {
+        eth::ether_type::IPV4 => {
+            relayed.v4 = true;
+            let error = icmp::Error::FragmentationNeeded { mtu };
+            icmp::build_error_from_quote(out, interface.address_v4?.into(), inner, error).ok()?
+        }
+        eth::ether_type::IPV6 if mtu >= LEAST_MTU_V6 => {
+            let error = icmpv6::Error::PacketTooBig { mtu: mtu.into() };
+            icmpv6::build_error_from_quote(out, interface.address_v6?.into(), inner, error).ok()?
+        }
+        _ => return None,
+    };
     Some(relayed)
 }

@@ -10,7 +10,7 @@ use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
 use super::egress::decrement_ttl;
 use super::gather::lacks_ports;
-use super::{Meta, Packet4, Pipeline};
+use super::{HandedOver, Meta, Packet4, Pipeline};
 use crate::hold::Held;
 
 /// The way of a packet to its next hop, decided.
@@ -147,8 +147,8 @@ impl Pipeline {
         let new = NewPacket {
             vrf: packet.meta.vrf,
             protocol: packet.meta.ip.protocol,
-            source: packet.meta.ip.source,
-            destination: packet.meta.ip.destination,
+            source: packet.meta.ip.source.into(),
+            destination: packet.meta.ip.destination.into(),
             source_port: packet.meta.ip.source_port,
             destination_port: packet.meta.ip.destination_port,
             tcp_flags: packet.meta.ip.tcp_flags,
@@ -165,7 +165,7 @@ impl Pipeline {
         match self.engine.miss(&new, resolution, tables, self.now) {
             Verdict::Connection(at) => self.connected_v4(tables, packet, at),
             Verdict::Forward => self.send_on_v4(tables, packet, route),
-            Verdict::HandOver(worker) => self.hand_over(packet, worker),
+            Verdict::HandOver(worker) => self.hand_over(HandedOver::V4(packet), worker),
             Verdict::Drop(reason) => self.refuse_v4(tables, packet, reason),
         }
     }
@@ -215,7 +215,7 @@ impl Pipeline {
             }
             IcmpVerdict::NotOurs if route.kind == RouteKind::Nat => self.discard(packet.mbuf, Drop::NatNoMapping),
             IcmpVerdict::NotOurs => self.send_on_v4(tables, packet, route),
-            IcmpVerdict::HandOver(worker) => self.hand_over(packet, worker),
+            IcmpVerdict::HandOver(worker) => self.hand_over(HandedOver::V4(packet), worker),
             IcmpVerdict::Drop(reason) => self.discard(packet.mbuf, reason),
         }
     }
@@ -348,11 +348,11 @@ impl Pipeline {
     }
 
     /// Gives a packet to the worker that owns its connection.
-    pub(super) fn hand_over(&mut self, packet: Packet4, worker: u16) {
+    pub(super) fn hand_over(&mut self, packet: HandedOver, worker: u16) {
         let ring = self.handover.get_mut(usize::from(worker)).and_then(Option::as_mut);
         match ring.map(|ring| ring.push(packet)) {
             Some(Ok(())) => self.counters.handed_over.add(1),
-            Some(Err(rtrb::PushError::Full(packet))) => self.discard(packet.mbuf, Drop::HandoverQueueFull),
+            Some(Err(rtrb::PushError::Full(packet))) => self.discard(packet.into_mbuf(), Drop::HandoverQueueFull),
             None => self.counters.count_drop(Drop::HandoverQueueFull),
         }
     }

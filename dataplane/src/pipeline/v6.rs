@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use dpdk_sys::Mbuf;
 use net::parse::{FragmentPart, V6, protocol};
-use net::{Drop, VrfId, eth, icmpv6};
+use net::{Drop, RouteKind, VrfId, eth, icmpv6};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
+use super::egress::{readdress_run, readdress_v6};
 use super::v4::{is_complete, leaves};
-use super::{Burst, Packet, Packet6, Pipeline};
+use super::{BURST, Burst, Packet, Packet6, Packets, Pipeline};
 use crate::hold::Held;
 
 impl Pipeline {
@@ -20,9 +22,37 @@ impl Pipeline {
             |i| metas[i].hash,
         );
 
-        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(metas.iter()).zip(&ways) {
+        let policy = tables.nat();
+        let translates = !policy.is_empty_v6();
+        let (done, port) = readdress_run(
+            tables,
+            mbufs,
+            |i| {
+                let ip = &metas[i].ip;
+                // One that must not go on, or that NAT may have a say in, fits nowhere.
+                let length = if ip.hop_limit > 1 && !translates {
+                    u32::from(ip.payload_length) + u32::from(HEADER)
+                } else {
+                    u32::MAX
+                };
+                (ways[i % BURST].next_hop, length)
+            },
+            |i, mbuf, header| readdress_v6(mbuf, metas[i].l3.into(), header),
+        );
+        if done == mbufs.len() {
+            metas.clear();
+            return self.queue_all(port, mbufs);
+        }
+        let mut done_ones: Packets<Mbuf> = mbufs.drain(..done).collect();
+        self.queue_all(port, &mut done_ones);
+        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(&metas[done..]).zip(&ways[done..]) {
+            let tenant = translates && meta.vrf != VrfId::DEFAULT && policy.translates_v6(meta.vrf);
+            if tenant || way.kind == RouteKind::Nat {
+                self.translate_v6(tables, Packet { mbuf, meta: *meta }, *way);
+                continue;
+            }
             let adjacency = tables.adjacency(way.next_hop);
-            let length = meta.ip.payload_length.saturating_add(HEADER);
+            let length = length_of(&meta.ip);
             if meta.ip.hop_limit > 1 && length <= adjacency.mtu && is_complete(adjacency.kind) {
                 mbuf.data_mut()[usize::from(meta.l3) + 7] -= 1;
                 self.encapsulate(mbuf, meta.l3, length, eth::ether_type::IPV6, meta.hash, adjacency);
@@ -33,10 +63,22 @@ impl Pipeline {
         burst.metas.clear();
     }
 
+    /// Forwards by the route alone.
+    pub(super) fn send_on_v6(&mut self, tables: &Tables, mut packet: Packet6, way: Lookup) {
+        let adjacency = tables.adjacency(way.next_hop);
+        let (l3, length) = (packet.meta.l3, length_of(&packet.meta.ip));
+        if packet.meta.ip.hop_limit <= 1 || length > adjacency.mtu || !is_complete(adjacency.kind) {
+            return self.divert_v6(tables, packet, way, adjacency);
+        }
+        packet.mbuf.data_mut()[usize::from(l3) + 7] -= 1;
+        let hash = packet.meta.hash;
+        self.encapsulate(packet.mbuf, l3, length, eth::ether_type::IPV6, hash, adjacency);
+    }
+
     /// A packet that does not simply go on.
     #[cold]
     fn divert_v6(&mut self, tables: &Tables, packet: Packet6, way: Lookup, adjacency: &Adjacency) {
-        let length = packet.meta.ip.payload_length.saturating_add(HEADER);
+        let length = length_of(&packet.meta.ip);
         if (packet.meta.ip.hop_limit <= 1 || length > adjacency.mtu) && leaves(adjacency.kind) {
             self.refuse_v6(tables, packet, adjacency);
         } else {
@@ -45,7 +87,7 @@ impl Pipeline {
     }
 
     #[cold]
-    fn refuse_v6(&mut self, tables: &Tables, packet: Packet6, adjacency: &Adjacency) {
+    pub(super) fn refuse_v6(&mut self, tables: &Tables, packet: Packet6, adjacency: &Adjacency) {
         let (error, reason) = if packet.meta.ip.hop_limit <= 1 {
             (icmpv6::Error::TimeExceeded, Drop::TtlExpired)
         } else {
@@ -62,7 +104,7 @@ impl Pipeline {
 
     /// Ends the walk of a packet whose next hop is not (yet) a way out.
     #[cold]
-    fn end_v6(&mut self, tables: &Tables, packet: Packet6, way: Lookup, adjacency: &Adjacency) {
+    pub(super) fn end_v6(&mut self, tables: &Tables, packet: Packet6, way: Lookup, adjacency: &Adjacency) {
         let destination = IpAddr::V6(Ipv6Addr::from(packet.meta.ip.destination));
         let (answer, reason) = match adjacency.kind {
             AdjacencyKind::Glean | AdjacencyKind::Incomplete => {
@@ -122,6 +164,12 @@ impl Pipeline {
             },
         );
     }
+}
+
+/// Length of an IPv6 packet.
+#[inline(always)]
+pub(super) const fn length_of(ip: &V6) -> u16 {
+    ip.payload_length.saturating_add(HEADER)
 }
 
 /// Length of the fixed IPv6 header.

@@ -286,7 +286,7 @@ impl Gateway {
         let masquerade = vpcs.iter().map(|n| Masquerade {
             vpc: vpc(*n),
             sources: Vec::new(),
-            pool: vec![v4(POOL)],
+            pool: vec![v4(POOL).into()],
             ports,
             options: nat::PoolOptions::default(),
         });
@@ -294,11 +294,11 @@ impl Gateway {
             masquerade: masquerade.collect(),
             port_forwards: vec![PortForward {
                 vpc: vpc(1),
-                address: v4(FORWARDED),
+                address: v4(FORWARDED).into(),
                 protocol: 6,
                 ports: (80, 80),
                 targets: vec![nat::ForwardTarget {
-                    address: v4(TENANT),
+                    address: v4(TENANT).into(),
                     port: 8080,
                     weight: 1,
                 }],

@@ -15,6 +15,7 @@ mod host;
 mod hostile;
 mod load;
 mod nat;
+mod nat_v6;
 mod neighbors;
 mod network;
 mod offload;

@@ -2,7 +2,7 @@
 //! packet that had right checksums has them after its translation, and when all time is over nothing is left.
 #![no_main]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
@@ -15,9 +15,14 @@ use net::checksum::Sum;
 use net::ipv4::Ipv4;
 use net::tcp::Tcp;
 use net::udp::Udp;
-use net::{Drop, FragmentPart, Generation, NextHopId, RouteKind, V4, VpcId, VrfId, icmp, parse_v4, protocol};
+use net::{
+    Drop, FragmentPart, Generation, NextHopId, RouteKind, V4, V6, VpcId, VrfId, icmp, icmpv6, parse_v4, parse_v6,
+    protocol,
+};
 
 const POOL: u32 = 0xc000_0201;
+/// What stands before an IPv4 address to make it one of IPv6.
+const SIX: u128 = 0x2001_0db8 << 96;
 
 /// Inside is 10.0.0.0/8, public is 192.0.2.0/24, the rest is the fabric's; what is odd has no route in odd generations.
 struct Routes(u64);
@@ -25,6 +30,11 @@ struct Routes(u64);
 impl Resolver for Routes {
     fn generation(&self) -> Generation {
         Generation(self.0)
+    }
+
+    /// The last 32 bits say where it goes.
+    fn resolve_v6(&self, vrf: VrfId, destination: u128, hash: u32) -> Result<Resolution, Drop> {
+        self.resolve(vrf, destination as u32, hash)
     }
 
     fn resolve(&self, vrf: VrfId, destination: u32, _: u32) -> Result<Resolution, Drop> {
@@ -68,37 +78,49 @@ fn policy(which: u8) -> Arc<Policy> {
             ..PoolOptions::default()
         },
     };
+    let six = |address: u32| IpAddr::V6(Ipv6Addr::from_bits(SIX | u128::from(address)));
+    let any = |address: u32, v6: bool| {
+        if v6 {
+            six(address)
+        } else {
+            IpAddr::V4(Ipv4Addr::from(address))
+        }
+    };
     // Blocks are on addresses that are one rule's alone.
     let apart = u32::from(which >> 3 & 3 == 3) * 2;
-    let masquerade = (1..=2).map(|n| Masquerade {
+    let masquerade = [(1, false), (2, false), (1, true), (2, true)].map(|(n, v6)| Masquerade {
         vpc: vpc(n),
         sources: vec![],
         pool: (0..=u32::from(which & 1))
-            .map(|i| Ipv4Addr::from(POOL + i + apart * u32::from(n - 1)))
+            .map(|i| any(POOL + i + apart * u32::from(n - 1), v6))
             .collect(),
         ports: (1000, 1016 + u16::from(which)),
         options,
     });
-    let forward = PortForward {
+    let forwards = [false, true].map(|v6| PortForward {
         vpc: vpc(1),
-        address: Ipv4Addr::from(POOL + 9),
+        address: any(POOL + 9, v6),
         protocol: if which & 2 == 0 { protocol::TCP } else { protocol::UDP },
         ports: (80, 80 + u16::from(which >> 5)),
         targets: (2..4)
             .map(|host| ForwardTarget {
-                address: Ipv4Addr::from(0x0a00_0000 + host),
+                address: any(0x0a00_0000 + host, v6),
                 port: 80,
                 weight: 1,
             })
             .collect(),
         affinity: which & 4 == 0,
-    };
-    let fixed = StaticNat {
+    });
+    let prefixes = [
+        ["10.0.0.8/29", "192.0.2.16/29"],
+        ["2001:db8::a00:8/125", "2001:db8::c000:210/125"],
+    ];
+    let fixed = prefixes.map(|[inside, outside]| StaticNat {
         vpc: vpc(2),
-        inside: "10.0.0.8/29".parse().expect("a prefix"),
-        outside: "192.0.2.16/29".parse().expect("a prefix"),
+        inside: inside.parse().expect("a prefix"),
+        outside: outside.parse().expect("a prefix"),
         peer: (which & 32 != 0).then(|| vpc(1)),
-    };
+    });
     let limits = Limits {
         vpc: vpc(1),
         tenant: Limit {
@@ -108,9 +130,9 @@ fn policy(which: u8) -> Arc<Policy> {
         subscriber: Limit::default(),
     };
     let spec = PolicySpec {
-        masquerade: masquerade.collect(),
-        port_forwards: vec![forward],
-        statics: vec![fixed],
+        masquerade: masquerade.to_vec(),
+        port_forwards: forwards.to_vec(),
+        statics: fixed.to_vec(),
         limits: (which & 64 != 0).then_some(limits).into_iter().collect(),
         pick_up: which & 4 != 0,
         ..PolicySpec::default()
@@ -171,6 +193,7 @@ impl Scene {
             3 => drop(snapshot::decode(packet, 100)),
             vrf => {
                 let vrf = VrfId(u16::from(vrf) % 3);
+                self.packet_v6(vrf, packet);
                 self.packet(vrf, packet);
                 // Few mutations keep the header checksum, so every packet gets a second chance.
                 let mut mended = packet.to_vec();
@@ -202,8 +225,8 @@ impl Scene {
         let new = NewPacket {
             vrf,
             protocol: parsed.protocol,
-            source: parsed.source,
-            destination: parsed.destination,
+            source: parsed.source.into(),
+            destination: parsed.destination.into(),
             source_port: parsed.source_port,
             destination_port: parsed.destination_port,
             tcp_flags: parsed.tcp_flags,
@@ -262,6 +285,69 @@ impl Scene {
         }
     }
 
+    /// An IPv6 packet; fragments of it count as whole ones that lack their ports.
+    fn packet_v6(&mut self, vrf: VrfId, bytes: &[u8]) {
+        let Ok(parsed) = parse_v6(bytes) else { return };
+        if parsed.is_martian() || parsed.is_multicast() || parsed.is_link_local() {
+            return;
+        }
+        let mut copy = bytes.to_vec();
+        let whole = parsed.fragment == FragmentPart::Whole;
+        if parsed.protocol == protocol::ICMPV6 && whole && icmpv6::is_error(parsed.icmp_type) {
+            match self.engine.icmpv6_error(vrf, &mut copy, 0, &self.routes, self.now) {
+                IcmpVerdict::Translated(_) => {
+                    let after = parse_v6(&copy).expect("still valid");
+                    assert!(sums_up(&copy, &after), "an error is sent with a right checksum");
+                }
+                _ => assert_eq!(copy, bytes, "what is not translated is not touched"),
+            }
+            return;
+        }
+        let length = parsed.payload_length.saturating_add(40);
+        let new = NewPacket {
+            vrf,
+            protocol: parsed.protocol,
+            source: parsed.source.into(),
+            destination: parsed.destination.into(),
+            source_port: parsed.source_port,
+            destination_port: parsed.destination_port,
+            tcp_flags: parsed.tcp_flags,
+            icmp_type: parsed.icmp_type,
+            fragment_later: parsed.fragment == FragmentPart::Later,
+            length,
+            flow_hash: 0,
+        };
+        let at = match self.engine.find(&new.flow()).filter(|_| !new.fragment_later) {
+            Some(at) => at,
+            None => {
+                let Ok(way) = self.routes.resolve_v6(vrf, parsed.destination, 0) else {
+                    return;
+                };
+                match self.engine.miss(&new, way, &self.routes, self.now) {
+                    Verdict::Connection(at) => at,
+                    _ => return,
+                }
+            }
+        };
+        if !self.engine.is_current(at, self.routes.generation())
+            && let Outcome::Ended(_) = self.engine.revalidate_one(at, &self.routes)
+        {
+            return;
+        }
+        let l4 = usize::from(parsed.l4);
+        let segment = Segment::of(bytes, l4, parsed.tcp_flags);
+        if self.engine.hit(at, segment, length, self.now).refused.is_some() {
+            return;
+        }
+        let before = whole && sums_up(bytes, &parsed);
+        self.engine.rewrite_v6(at).apply(&mut copy, l4, parsed.protocol);
+        let after = parse_v6(&copy).expect("still valid");
+        assert!(!before || sums_up(&copy, &after), "a right checksum stays right");
+        if after.destination as u32 >> 8 == POOL >> 8 && vrf != VrfId::DEFAULT && whole {
+            self.packet_v6(VrfId::DEFAULT, &copy);
+        }
+    }
+
     /// False if a fragment does not go on; one that does has its ports.
     fn gather(&mut self, vrf: VrfId, bytes: &[u8], parsed: &mut V4) -> bool {
         let ip = Ipv4::new(bytes).expect("parsed");
@@ -269,9 +355,9 @@ impl Scene {
             datagram: DatagramKey {
                 vrf,
                 protocol: parsed.protocol,
-                source: parsed.source,
-                destination: parsed.destination,
-                identification: ip.identification(),
+                source: parsed.source.into(),
+                destination: parsed.destination.into(),
+                identification: ip.identification().into(),
             },
             offset: ip.fragment_offset() * 8,
             length: parsed.total_length - parsed.l4,
@@ -309,6 +395,15 @@ impl Scene {
             assert_eq!(stats.created, stats.ended.total());
         }
     }
+}
+
+fn sums_up(bytes: &[u8], parsed: &V6) -> bool {
+    let length = parsed.payload_length + 40 - parsed.l4;
+    let layer4 = &bytes[usize::from(parsed.l4)..][..usize::from(length)];
+    let sum = Sum::pseudo_v6(parsed.source, parsed.destination, parsed.protocol, length.into());
+    let without = parsed.protocol == protocol::UDP && layer4[6..8] == [0, 0];
+    let has_one = matches!(parsed.protocol, protocol::TCP | protocol::UDP | protocol::ICMPV6);
+    !has_one || without || sum.bytes(layer4).is_valid()
 }
 
 fn has_right_checksum(bytes: &[u8], parsed: &V4) -> bool {

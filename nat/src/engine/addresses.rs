@@ -7,7 +7,7 @@
 use net::{Drop, VrfId, protocol};
 
 use super::Engine;
-use crate::key::FlowKey;
+use crate::flow::Flow;
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver};
 use crate::verdict::{NewPacket, Verdict};
@@ -35,7 +35,13 @@ impl Engine {
     ) -> Result<Verdict, Drop> {
         let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
         self.make_room(packet.vrf, packet.source)?;
-        let reply = |address| FlowKey::v4(VrfId::DEFAULT, packet.protocol, packet.destination, address, 0, 0);
+        let reply = |address| Flow {
+            vrf: VrfId::DEFAULT,
+            protocol: packet.protocol,
+            source: packet.destination,
+            destination: address,
+            ..Flow::default()
+        };
         let subscriber = Subscriber {
             vrf: packet.vrf,
             address: packet.source,
@@ -43,7 +49,7 @@ impl Engine {
         let free = self
             .ports
             .addresses(&self.policy.rules()[rule], rule, subscriber)
-            .find(|(_, address)| self.lookup(&reply(*address)).is_none());
+            .find(|(_, address)| self.find(&reply(*address)).is_none());
         let (pool, address) = free.ok_or(Drop::NatPortsExhausted)?;
         let lease = Lease {
             pool,

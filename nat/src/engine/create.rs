@@ -4,13 +4,14 @@ use net::{Drop, RouteKind, VrfId, protocol, tcp_flag};
 
 use super::addresses::is_by_address;
 use super::{Engine, count_index};
+use crate::address::Address;
 use crate::connections::{Cold, NONE, Slot};
 use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
-use crate::key::FlowKey;
+use crate::flow::Flow;
 use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};
-use crate::resolve::{Resolution, Resolver, forwarding};
+use crate::resolve::{Resolution, Resolver, forwarding, resolve};
 use crate::rewrite::Rewrite;
 use crate::table::Hash;
 use crate::time::{Millis, Tick};
@@ -19,6 +20,9 @@ use crate::verdict::{EndReason, NewPacket, OffloadState, Verdict};
 /// ICMP types (RFC 792).
 const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST: u8 = 8;
+/// ICMPv6 types (RFC 4443).
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
 
 /// Connections of a queue looked at for one to evict.
 const SAMPLE: u32 = 16;
@@ -77,11 +81,11 @@ impl Engine {
         if packet.fragment_later && !is_by_address(packet.protocol) {
             return Err(Drop::NatFragment);
         }
-        let key = packet.key();
-        if let Some(at) = self.lookup(&key) {
+        let flow = packet.flow();
+        if let Some(at) = self.find(&flow) {
             return Ok(Verdict::Connection(at));
         }
-        if let Some(owner) = self.owner_outside(&key)
+        if let Some(owner) = self.owner_outside(&flow)
             && owner != self.slice.worker()
         {
             return Ok(Verdict::HandOver(owner));
@@ -90,15 +94,15 @@ impl Engine {
             return Err(Drop::NatNoMapping);
         };
         self.check_opening(packet)?;
-        let reply = FlowKey::v4(
-            inside.vrf,
-            packet.protocol,
-            inside.address,
-            packet.source,
-            inside.port,
-            packet.source_port,
-        );
-        if self.lookup(&reply).is_some() {
+        let reply = Flow {
+            vrf: inside.vrf,
+            protocol: packet.protocol,
+            source: inside.address,
+            destination: packet.source,
+            source_port: inside.port,
+            destination_port: packet.source_port,
+        };
+        if self.find(&reply).is_some() {
             return Err(Drop::NatNoMapping);
         }
         let inward = self.inward(resolver, inside.vrf, inside.address, packet.flow_hash)?;
@@ -142,7 +146,7 @@ impl Engine {
         let open = |(inside, lease): &(Inside, Lease)| {
             let rule = self.policy.masquerade(inside.vrf, inside.address);
             (lease.address, lease.port) == (destination, destination_port)
-                && protocol != protocol::ICMP
+                && !matches!(protocol, protocol::ICMP | protocol::ICMPV6)
                 && rule.is_some_and(|(_, rule)| {
                     rule.lets_in() && rule.offers_to(inside.address, destination, destination_port)
                 })
@@ -166,7 +170,11 @@ impl Engine {
             destination_port,
             ..
         } = *packet;
-        if !self.policy.translates(vrf) {
+        let translates = match source.is_v4() {
+            true => self.policy.translates(vrf),
+            false => self.policy.translates_v6(vrf),
+        };
+        if !translates {
             return Ok(Verdict::Forward);
         }
         let peer = self.policy.static_target(vrf, destination);
@@ -184,11 +192,11 @@ impl Engine {
         }
         let no_ports = packet.fragment_later && !is_by_address(protocol);
         if !no_ports {
-            let key = packet.key();
-            if let Some(at) = self.lookup(&key) {
+            let flow = packet.flow();
+            if let Some(at) = self.find(&flow) {
                 return Ok(Verdict::Connection(at));
             }
-            if let Some(owner) = self.owner_inside(&key)
+            if let Some(owner) = self.owner_inside(&flow)
                 && owner != self.slice.worker()
             {
                 return Ok(Verdict::HandOver(owner));
@@ -210,21 +218,21 @@ impl Engine {
     fn miss_peer(
         &mut self,
         packet: &NewPacket,
-        (peer, target): (VrfId, u32),
+        (peer, target): (VrfId, Address),
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
         check_translated(packet)?;
         self.check_opening(packet)?;
         let source = self.policy.static_source(packet.vrf, peer, packet.source);
-        let reply = FlowKey::v4(
-            peer,
-            packet.protocol,
-            target,
-            source.unwrap_or(packet.source),
-            packet.destination_port,
-            packet.source_port,
-        );
-        if self.lookup(&reply).is_some() {
+        let reply = Flow {
+            vrf: peer,
+            protocol: packet.protocol,
+            source: target,
+            destination: source.unwrap_or(packet.source),
+            source_port: packet.destination_port,
+            destination_port: packet.source_port,
+        };
+        if self.find(&reply).is_some() {
             return Err(Drop::NatNoMapping);
         }
         let there = self.inward(resolver, peer, target, packet.flow_hash)?;
@@ -238,21 +246,21 @@ impl Engine {
     fn miss_static(
         &mut self,
         packet: &NewPacket,
-        outside: u32,
+        outside: Address,
         outward: Resolution,
         resolver: &impl Resolver,
     ) -> Result<Verdict, Drop> {
         check_translated(packet)?;
         self.check_opening(packet)?;
-        let reply = FlowKey::v4(
-            VrfId::DEFAULT,
-            packet.protocol,
-            packet.destination,
-            outside,
-            packet.destination_port,
-            packet.source_port,
-        );
-        if self.lookup(&reply).is_some() {
+        let reply = Flow {
+            vrf: VrfId::DEFAULT,
+            protocol: packet.protocol,
+            source: packet.destination,
+            destination: outside,
+            source_port: packet.destination_port,
+            destination_port: packet.source_port,
+        };
+        if self.find(&reply).is_some() {
             return Err(Drop::NatNoMapping);
         }
         let inward = self.inward(resolver, packet.vrf, packet.source, packet.flow_hash)?;
@@ -276,6 +284,7 @@ impl Engine {
                 }
             }
             protocol::ICMP if packet.icmp_type != ECHO_REQUEST => Err(Drop::NatNoMapping),
+            protocol::ICMPV6 if packet.icmp_type != ECHO_REQUEST_V6 => Err(Drop::NatNoMapping),
             _ => Ok(()),
         }
     }
@@ -285,10 +294,10 @@ impl Engine {
         &self,
         resolver: &impl Resolver,
         vrf: VrfId,
-        destination: u32,
+        destination: Address,
         flow_hash: u32,
     ) -> Result<Resolution, Drop> {
-        let resolution = forwarding(resolver.resolve(vrf, destination, flow_hash)?)?;
+        let resolution = forwarding(resolve(resolver, vrf, destination, flow_hash)?)?;
         if resolution.vrf == VrfId::DEFAULT {
             Err(Drop::NoRoute)
         } else {
@@ -301,10 +310,10 @@ impl Engine {
         &self,
         resolver: &impl Resolver,
         vrf: VrfId,
-        destination: u32,
+        destination: Address,
         flow_hash: u32,
     ) -> Result<Resolution, Drop> {
-        let resolution = resolver.resolve(vrf, destination, flow_hash)?;
+        let resolution = resolve(resolver, vrf, destination, flow_hash)?;
         let resolution = match resolution.kind {
             RouteKind::Nat => resolution,
             _ => forwarding(resolution)?,
@@ -317,11 +326,14 @@ impl Engine {
     }
 
     /// Room for one more connection of a host, and within its limits: a full table gives up the least valuable one.
-    pub(super) fn make_room(&mut self, vrf: VrfId, address: u32) -> Result<(), Drop> {
+    pub(super) fn make_room(&mut self, vrf: VrfId, address: Address) -> Result<(), Drop> {
         if let Some(limits) = self.policy.limits(vrf) {
             let subscriber = Subscriber { vrf, address };
             let now = self.clock.latest();
             self.meter.check(limits, self.slice.workers(), subscriber, now)?;
+        }
+        if self.book.is_full() {
+            return Err(Drop::NatTableFull);
         }
         if !self.connections.is_full() {
             return Ok(());
@@ -351,16 +363,17 @@ impl Engine {
     }
 
     /// Makes a connection; neither of its tuples is in the table, and there is room.
+    #[inline]
     pub(super) fn create(
         &mut self,
         packet: &NewPacket,
-        reply: FlowKey,
+        reply: Flow,
         routes: [Resolution; 2],
         lease: Option<Lease>,
         resolver: &impl Resolver,
     ) -> EntryRef {
-        let hash = self.table.expect(&reply);
-        let connection = self.prepare(packet, reply, routes, lease, resolver);
+        let connection = self.prepare(packet, &reply, routes, lease, resolver);
+        let hash = self.table.hash(&self.connections.pair(connection)[1].key);
         self.establish(packet, connection, hash, lease)
     }
 
@@ -368,23 +381,24 @@ impl Engine {
     pub(super) fn prepare(
         &mut self,
         packet: &NewPacket,
-        reply: FlowKey,
+        reply: &Flow,
         routes: [Resolution; 2],
         lease: Option<Lease>,
         resolver: &impl Resolver,
     ) -> u32 {
-        let original = packet.key();
+        let original = self.enter_book(&packet.flow());
+        let reply = self.enter_book(reply);
         let connection = self.connections.take();
         let stamp = resolver.generation().0 as u32;
         let tick = self.clock.latest();
-        let entry = |key: FlowKey, rewrite: Rewrite, route: Resolution| Entry {
+        let entry = |key, rewrite: Rewrite, route: Resolution| Entry {
             rewrite,
             next_hop: route.next_hop,
             egress_vrf: route.vrf,
             last_seen: tick.0,
             ..Entry::of(key)
         };
-        let [there, back] = Rewrite::both(&original, &reply);
+        let [there, back] = self.rewrites(&original, &reply);
         *self.connections.pair_mut(connection) = [entry(original, there, routes[0]), entry(reply, back, routes[1])];
         let cold = &mut self.connections.cold[connection as usize];
         *cold = Cold {
@@ -413,8 +427,8 @@ impl Engine {
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
         }
+        let original = self.table.hash(&self.connections.pair(connection)[0].key);
         let entries = &self.connections.entries;
-        let original = self.table.hash(&packet.key());
         self.table.insert(original, EntryRef::original(connection), entries);
         self.table.insert(hash, EntryRef::reply(connection), entries);
         let tick = self.clock.latest();
@@ -436,13 +450,14 @@ impl Engine {
     /// Takes back what [`Engine::prepare`] did.
     #[cold]
     pub(super) fn abandon(&mut self, connection: u32) {
+        self.leave_book(connection);
         self.connections.give_back(connection);
     }
 
     /// Counts a connection for whoever has a limit.
     #[inline(never)]
     fn meter_open(&mut self, connection: u32, tick: Tick) {
-        let subscriber = self.connections.subscriber(connection);
+        let subscriber = self.subscriber(connection);
         if let Some(limits) = self.policy.limits(subscriber.vrf) {
             self.meter.open(limits, self.slice.workers(), subscriber, tick);
             self.connections.cold[connection as usize].counted = true;
@@ -455,7 +470,13 @@ impl Engine {
 pub(super) fn check_translated(packet: &NewPacket) -> Result<(), Drop> {
     let translated = match packet.protocol {
         protocol::TCP | protocol::UDP => true,
-        protocol::ICMP => packet.fragment_later || matches!(packet.icmp_type, ECHO_REQUEST | ECHO_REPLY),
+        protocol::ICMP if packet.source.is_v4() => {
+            packet.fragment_later || matches!(packet.icmp_type, ECHO_REQUEST | ECHO_REPLY)
+        }
+        protocol::ICMPV6 if !packet.source.is_v4() => {
+            packet.fragment_later || matches!(packet.icmp_type, ECHO_REQUEST_V6 | ECHO_REPLY_V6)
+        }
+        protocol::ICMP | protocol::ICMPV6 => false,
         other => is_by_address(other),
     };
     match translated {

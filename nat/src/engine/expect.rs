@@ -16,8 +16,11 @@ impl Engine {
         if key.vrf() == VrfId::DEFAULT {
             let client = (key.source(), key.source_port());
             let public = (key.destination(), key.destination_port());
-            if let Some(to) = self.policy.forward(public.0, key.protocol(), public.1, client) {
-                let reply = FlowKey::v4(to.vrf, key.protocol(), to.address, client.0, to.port, client.1);
+            let to = self
+                .policy
+                .forward(public.0.into(), key.protocol(), public.1, (client.0.into(), client.1));
+            if let Some((to, address)) = to.and_then(|to| Some((to, to.address.to_v4()?))) {
+                let reply = FlowKey::v4(to.vrf, key.protocol(), address, client.0, to.port, client.1);
                 self.table.expect(&reply);
             }
         }

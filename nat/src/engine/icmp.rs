@@ -45,7 +45,7 @@ impl Engine {
         }
         let verdict = match quoted_key(vrf, packet, &outer) {
             Ok((quoted, l4)) => self.translate_error(packet, &outer, &quoted, l4, (asked, resolver)),
-            Err(reason) if vrf == VrfId::DEFAULT && self.policy.is_public(outer.destination) => Err(reason),
+            Err(reason) if vrf == VrfId::DEFAULT && self.policy.is_public(outer.destination.into()) => Err(reason),
             Err(_) => Ok(IcmpVerdict::NotOurs),
         };
         verdict.unwrap_or_else(IcmpVerdict::Drop)
@@ -121,10 +121,10 @@ impl Engine {
         resolver: &impl Resolver,
     ) -> Result<IcmpVerdict, Drop> {
         let vrf = quoted.vrf();
-        if vrf == VrfId::DEFAULT && !self.policy.is_public(quoted.source()) {
+        if vrf == VrfId::DEFAULT && !self.policy.is_public(quoted.source().into()) {
             return Ok(IcmpVerdict::NotOurs);
         }
-        let about = quoted.reversed();
+        let about = self.flow_of(&quoted.reversed());
         let owner = if vrf == VrfId::DEFAULT {
             self.owner_outside(&about)
         } else {
@@ -144,7 +144,7 @@ impl Engine {
         if vrf == VrfId::DEFAULT {
             return Err(Drop::NatNoMapping);
         }
-        if self.policy.masquerade(vrf, outer.source).is_none() || !leaves() {
+        if self.policy.masquerade(vrf, outer.source.into()).is_none() || !leaves() {
             return Ok(IcmpVerdict::NotOurs);
         }
         if owner.is_none() && asked + 1 < self.slice.workers() {

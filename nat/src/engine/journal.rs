@@ -50,7 +50,9 @@ impl Engine {
             worker: self.slice.worker(),
             slot,
         };
-        let live = self.connections.cold[slot as usize].slot == Slot::Live;
+        // A standby is told of IPv4 alone: what stands in an IPv6 key means nothing elsewhere.
+        let v4 = !self.connections.pair(slot).iter().any(|entry| entry.key.is_v6());
+        let live = v4 && self.connections.cold[slot as usize].slot == Slot::Live;
         let saved = live.then(|| self.saved(slot));
         match saved.filter(|saved| saved.state != ConnectionState::Unreplied) {
             Some(connection) => News::Is(place, connection),

@@ -5,7 +5,7 @@ use net::{Drop, RouteKind, VrfId, protocol};
 use super::Engine;
 use super::addresses::is_by_address;
 use super::create::check_translated;
-use crate::key::FlowKey;
+use crate::flow::Flow;
 use crate::mappings::Inside;
 use crate::policy::Mapping;
 use crate::ports::{Lease, Subscriber, Want};
@@ -43,29 +43,26 @@ impl Engine {
         self.make_room(packet.vrf, packet.source)?;
         for _ in 0..ATTEMPTS {
             let lease = self.lease(rule, packet)?;
-            let remote_port = if protocol == protocol::ICMP {
-                lease.port
-            } else {
-                packet.destination_port
+            let remote_port = match protocol {
+                protocol::ICMP | protocol::ICMPV6 => lease.port,
+                _ => packet.destination_port,
             };
-            let reply = FlowKey::v4(
-                VrfId::DEFAULT,
+            let reply = Flow {
+                vrf: VrfId::DEFAULT,
                 protocol,
-                packet.destination,
-                lease.address,
-                remote_port,
-                lease.port,
-            );
+                source: packet.destination,
+                destination: lease.address,
+                source_port: remote_port,
+                destination_port: lease.port,
+            };
             // What says whether somebody has this tuple comes from memory while the connection is written.
-            let hash = self.table.expect(&reply);
-            let connection = self.prepare(packet, reply, [outward, inward], Some(lease), resolver);
-            if self.table.get_hashed(hash, &reply, &self.connections.entries).is_none() {
-                return Ok(Verdict::Connection(self.establish(
-                    packet,
-                    connection,
-                    hash,
-                    Some(lease),
-                )));
+            let hash = reply.key_v4().map(|key| self.table.expect(&key));
+            let connection = self.prepare(packet, &reply, [outward, inward], Some(lease), resolver);
+            let key = self.connections.pair(connection)[1].key;
+            let hash = hash.unwrap_or_else(|| self.table.hash(&key));
+            if self.table.get_hashed(hash, &key, &self.connections.entries).is_none() {
+                let at = self.establish(packet, connection, hash, Some(lease));
+                return Ok(Verdict::Connection(at));
             }
             self.abandon(connection);
             self.give_up(lease, protocol);
@@ -123,22 +120,22 @@ impl Engine {
 
     /// A port that another connection has, and that nobody has to the end that the packet goes to.
     fn overload(&mut self, packet: &NewPacket, want: Want) -> Option<Lease> {
-        if packet.protocol == protocol::ICMP {
+        if matches!(packet.protocol, protocol::ICMP | protocol::ICMPV6) {
             // Its identifier is both ends' port: there is nothing else to tell two echoes by.
             return None;
         }
         for _ in 0..OVERLOADS {
             let masquerade = &self.policy.rules()[want.rule];
             let lease = self.ports.guess(masquerade, want, &mut self.random)?;
-            let reply = FlowKey::v4(
-                VrfId::DEFAULT,
-                packet.protocol,
-                packet.destination,
-                lease.address,
-                packet.destination_port,
-                lease.port,
-            );
-            if self.mappings.may_overload(lease.pool, packet.protocol, lease.port) && self.lookup(&reply).is_none() {
+            let reply = Flow {
+                vrf: VrfId::DEFAULT,
+                protocol: packet.protocol,
+                source: packet.destination,
+                destination: lease.address,
+                source_port: packet.destination_port,
+                destination_port: lease.port,
+            };
+            if self.mappings.may_overload(lease.pool, packet.protocol, lease.port) && self.find(&reply).is_none() {
                 return Some(Lease { shared: true, ..lease });
             }
         }

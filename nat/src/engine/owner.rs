@@ -4,43 +4,43 @@ use net::{VrfId, protocol};
 
 use super::Engine;
 use super::addresses::is_by_address;
-use crate::key::FlowKey;
+use crate::flow::Flow;
 
 impl Engine {
     /// Owner of what comes from the fabric to a public end, if the policy tells it apart and there are others than us.
-    pub(super) fn owner_outside(&self, key: &FlowKey) -> Option<u16> {
+    pub(super) fn owner_outside(&self, flow: &Flow) -> Option<u16> {
         if self.slice.workers() == 1 {
             return None;
         }
-        let (protocol, address, port) = (key.protocol(), key.destination(), key.destination_port());
+        let (protocol, address, port) = (flow.protocol, flow.destination, flow.destination_port);
         let by_client = self.policy.is_forwarded(address, protocol, port)
             || self.policy.static_target(VrfId::DEFAULT, address).is_some()
             || (is_by_address(protocol) && self.policy.is_pool(address));
         if by_client {
-            Some(self.slice.client_owner(key.source(), key.source_port(), protocol))
+            Some(self.slice.client_owner(flow.source, flow.source_port, protocol))
         } else {
             self.policy.is_pool(address).then(|| self.slice.owner(port))
         }
     }
 
     /// Owner of what comes from a VPC; `None` if it is the worker that the NIC gave the packet to, whichever that is.
-    pub(super) fn owner_inside(&self, key: &FlowKey) -> Option<u16> {
+    pub(super) fn owner_inside(&self, flow: &Flow) -> Option<u16> {
         if self.slice.workers() == 1 {
             return None;
         }
-        let (vrf, protocol) = (key.vrf(), key.protocol());
-        if let Some((peer, _)) = self.policy.static_target(vrf, key.destination()) {
-            let source = self.policy.static_source(vrf, peer, key.source());
+        let (vrf, protocol) = (flow.vrf, flow.protocol);
+        if let Some((peer, _)) = self.policy.static_target(vrf, flow.destination) {
+            let source = self.policy.static_source(vrf, peer, flow.source);
             let ends = [
-                (source.unwrap_or(key.source()), key.source_port()),
-                (key.destination(), key.destination_port()),
+                (source.unwrap_or(flow.source), flow.source_port),
+                (flow.destination, flow.destination_port),
             ];
             return Some(self.slice.pair_owner(ends, protocol));
         }
-        let by_client = self.policy.is_target(vrf, key.source(), protocol, key.source_port())
-            || self.policy.static_source(vrf, VrfId::DEFAULT, key.source()).is_some();
+        let by_client = self.policy.is_target(vrf, flow.source, protocol, flow.source_port)
+            || self.policy.static_source(vrf, VrfId::DEFAULT, flow.source).is_some();
         let client_owner = || {
-            let (client, port) = (key.destination(), key.destination_port());
+            let (client, port) = (flow.destination, flow.destination_port);
             self.slice.client_owner(client, port, protocol)
         };
         if by_client {
@@ -49,16 +49,16 @@ impl Engine {
         if !is_by_address(protocol) && !self.policy.owns_subscribers() {
             return None;
         }
-        let (_, rule) = self.policy.masquerade(vrf, key.source())?;
+        let (_, rule) = self.policy.masquerade(vrf, flow.source)?;
         if is_by_address(protocol) {
             return Some(client_owner());
         }
-        let parity = (rule.options.parity && protocol == protocol::UDP).then(|| key.source_port());
+        let parity = (rule.options.parity && protocol == protocol::UDP).then_some(flow.source_port);
         let limited = self
             .policy
             .limits(vrf)
             .is_some_and(|limits| !limits.subscriber.is_none());
         (rule.is_by_subscriber() || limited || parity.is_some())
-            .then(|| self.slice.subscriber_owner(vrf, key.source(), parity))
+            .then(|| self.slice.subscriber_owner(vrf, flow.source, parity))
     }
 }

@@ -3,9 +3,10 @@
 use net::{Drop, Generation, NextHopId, RouteKind, VrfId, protocol};
 
 use super::{Engine, addresses};
+use crate::address::Address;
 use crate::connections::{NONE, Slot};
 use crate::entry::Entry;
-use crate::key::FlowKey;
+use crate::flow::Flow;
 use crate::mappings::Inside;
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver};
@@ -43,16 +44,21 @@ impl Resolver for Nowhere {
     fn resolve(&self, _: VrfId, _: u32, _: u32) -> Result<Resolution, Drop> {
         Err(Drop::NoRoute)
     }
+
+    fn resolve_v6(&self, _: VrfId, _: u128, _: u32) -> Result<Resolution, Drop> {
+        Err(Drop::NoRoute)
+    }
 }
 
 impl Engine {
-    /// Appends what the connections from slot `from` on need to outlive the process, `limit` at most. Gives the slot to go
+    /// Appends what the IPv4 connections from slot `from` on need to outlive the process, `limit` at most. Gives the slot to go
     /// on from, or `None` at the end.
     pub fn save(&self, from: u32, limit: usize, out: &mut Vec<SavedConnection>) -> Option<u32> {
         let mut left = limit;
         for connection in from..self.connections.slots() {
             let cold = &self.connections.cold[connection as usize];
-            if cold.slot != Slot::Live {
+            let kept = cold.slot == Slot::Live && self.connections.pair(connection).iter().all(|e| !e.key.is_v6());
+            if !kept {
                 continue;
             }
             if left == 0 {
@@ -120,13 +126,13 @@ impl Engine {
     }
 
     fn put_back(&mut self, saved: &SavedConnection, passed: u32) -> Result<u32, NotRestored> {
-        let [original, reply] = saved.keys;
-        let protocol = original.protocol();
+        let [original, reply] = saved.keys.map(|key| self.flow_of(&key));
+        let protocol = original.protocol;
         let (inside, outside) = ends(saved);
         if self.owner_of(saved) != self.slice.worker() {
             return Err(NotRestored::NotOurs);
         }
-        if self.lookup(&original).is_some() || self.lookup(&reply).is_some() || original == reply {
+        if self.find(&original).is_some() || self.find(&reply).is_some() || original == reply {
             return Err(NotRestored::Taken);
         }
         if self.connections.is_full() {
@@ -158,7 +164,7 @@ impl Engine {
         );
         let connection = at.connection();
         if self.connections.cold[connection as usize].counted {
-            self.meter.was_there(self.connections.subscriber(connection));
+            self.meter.was_there(self.subscriber(connection));
         }
         self.connections.cold[connection as usize].tcp.set_fins(saved.fins);
         let counts = saved.packets.into_iter().zip(saved.bytes).zip(saved.sequences);
@@ -177,7 +183,7 @@ impl Engine {
     }
 
     /// What a connection had of a pool, for it again: its port, in its block, or its share of a port.
-    fn claim(&mut self, pooled: Pooled, inside: Inside, (address, port): (u32, u16)) -> Option<Lease> {
+    fn claim(&mut self, pooled: Pooled, inside: Inside, (address, port): (Address, u16)) -> Option<Lease> {
         let Inside { vrf, protocol, .. } = inside;
         let pool = self.ports.number_of(address)?;
         let lease = Lease {
@@ -218,8 +224,8 @@ impl Engine {
             return self.slice.owner(port);
         }
         let owner = match original.vrf() {
-            VrfId::DEFAULT => self.owner_outside(original),
-            _ => self.owner_inside(original),
+            VrfId::DEFAULT => self.owner_outside(&self.flow_of(original)),
+            _ => self.owner_inside(&self.flow_of(original)),
         };
         owner.unwrap_or(0)
     }
@@ -233,13 +239,13 @@ impl Engine {
         } else {
             original
         };
-        let owner = self.owner_inside(from_inside);
+        let owner = self.owner_inside(&self.flow_of(from_inside));
         owner.is_some_and(|owner| owner != self.slice.worker())
     }
 }
 
 /// The end inside, and the address and port that it is seen as outside.
-fn ends(saved: &SavedConnection) -> (Inside, (u32, u16)) {
+fn ends(saved: &SavedConnection) -> (Inside, (Address, u16)) {
     let [original, reply] = &saved.keys;
     let (from_inside, to_inside) = match original.vrf() {
         VrfId::DEFAULT => (reply, original),
@@ -248,20 +254,20 @@ fn ends(saved: &SavedConnection) -> (Inside, (u32, u16)) {
     let inside = Inside {
         vrf: from_inside.vrf(),
         protocol: original.protocol(),
-        address: from_inside.source(),
+        address: from_inside.source().into(),
         port: from_inside.source_port(),
     };
-    (inside, (to_inside.destination(), to_inside.destination_port()))
+    (inside, (to_inside.destination().into(), to_inside.destination_port()))
 }
 
-fn packet_of(key: &FlowKey, flow_hash: u32) -> NewPacket {
+fn packet_of(flow: &Flow, flow_hash: u32) -> NewPacket {
     NewPacket {
-        vrf: key.vrf(),
-        protocol: key.protocol(),
-        source: key.source(),
-        destination: key.destination(),
-        source_port: key.source_port(),
-        destination_port: key.destination_port(),
+        vrf: flow.vrf,
+        protocol: flow.protocol,
+        source: flow.source,
+        destination: flow.destination,
+        source_port: flow.source_port,
+        destination_port: flow.destination_port,
         flow_hash,
         ..NewPacket::default()
     }

@@ -13,9 +13,9 @@ use super::addresses::is_by_address;
 use crate::connections::NONE;
 use crate::delta::{Delta, DeltaIndex};
 use crate::entry::{ConnectionId, Entry, EntryRef};
-use crate::key::FlowKey;
+use crate::flow::Flow;
 use crate::policy::{MasqueradeRule, Target};
-use crate::resolve::{Resolution, Resolver};
+use crate::resolve::{Resolution, Resolver, resolve};
 use crate::verdict::{EndReason, OffloadState, Outcome, RevalidationSummary};
 use crate::ways::BLOCK;
 
@@ -143,7 +143,7 @@ impl Engine {
         while candidates != 0 {
             let connection = first + candidates.trailing_zeros();
             candidates &= candidates - 1;
-            if !policy_changed && !self.connections.ways.is_touched(connection, &self.pass.delta) {
+            if !policy_changed && !self.is_way_touched(connection) {
                 self.connections.ways.set_stamp(connection, stamp);
                 self.pass.summary.kept += 1;
                 continue;
@@ -200,7 +200,29 @@ impl Engine {
 
     /// True unless the delta of the pass says that the connection goes the way it went.
     fn is_touched(&self, connection: u32) -> bool {
-        self.pass.base_policy != self.policy_number || self.connections.ways.is_touched(connection, &self.pass.delta)
+        self.pass.base_policy != self.policy_number || self.is_way_touched(connection)
+    }
+
+    /// True unless the delta of the pass leaves the ways of the connection alone.
+    fn is_way_touched(&self, connection: u32) -> bool {
+        let (ways, delta) = (&self.connections.ways, &self.pass.delta);
+        let pair = self.connections.pair(connection);
+        if !ways.is_touched(connection, delta) {
+            return false;
+        }
+        if delta.touches_all() || !pair.iter().any(|entry| entry.key.is_v6()) {
+            return true;
+        }
+        // The columns know of IPv6 addresses only that they are such.
+        (0..2).any(|direction| {
+            let (begins, egress, next_hop, waits) = ways.of(connection, direction);
+            let destination = self.flow_of(&pair[1 - direction].key).source;
+            waits
+                || match destination.to_v4() {
+                    Some(destination) => delta.touches(begins, egress, destination, next_hop),
+                    None => delta.touches_v6(begins, egress, destination.to_bits(), next_hop),
+                }
+        })
     }
 
     pub(super) fn resolve_again(&mut self, connection: u32, stamp: u32, resolver: &impl Resolver) -> Outcome {
@@ -224,25 +246,26 @@ impl Engine {
         let cold = &self.connections.cold[connection as usize];
         let [original, reply] = self.connections.pair(connection);
         let leased = (cold.pool != NONE).then_some(cold.port);
-        if cold.policy != self.policy_number && !self.is_allowed([&original.key, &reply.key], leased) {
+        let [there, back] = [self.flow_of(&original.key), self.flow_of(&reply.key)];
+        if cold.policy != self.policy_number && !self.is_allowed([&there, &back], leased) {
             return Ways::Denied;
         }
-        let way = |entry: &Entry, opposite: &Entry| {
-            let destination = entry.rewrite.destination();
-            if opposite.key.vrf() == VrfId::DEFAULT {
-                self.outward(resolver, entry.key.vrf(), destination, cold.flow_hash)
+        let way = |flow: &Flow, opposite: &Flow| {
+            // Packets leave as the opposite of what the other direction is found by.
+            let destination = opposite.source;
+            if opposite.vrf == VrfId::DEFAULT {
+                self.outward(resolver, flow.vrf, destination, cold.flow_hash)
             } else {
-                self.inward(resolver, opposite.key.vrf(), destination, cold.flow_hash)
+                self.inward(resolver, opposite.vrf, destination, cold.flow_hash)
             }
         };
         // From a VPC to the fabric, and now to somewhere else: the rule that made it is not about it any more.
-        let from_inside = original.key.vrf() != VrfId::DEFAULT && reply.key.vrf() == VrfId::DEFAULT;
+        let from_inside = there.vrf != VrfId::DEFAULT && back.vrf == VrfId::DEFAULT;
         let elsewhere = || {
-            let (vrf, destination) = (original.key.vrf(), original.rewrite.destination());
-            let way = resolver.resolve(vrf, destination, cold.flow_hash);
+            let way = resolve(resolver, there.vrf, back.source, cold.flow_hash);
             way.is_ok_and(|way| way.kind == RouteKind::Unicast && way.vrf != VrfId::DEFAULT)
         };
-        match (way(original, reply), way(reply, original)) {
+        match (way(&there, &back), way(&back, &there)) {
             (Ok(there), Ok(back)) => Ways::Routed([there, back]),
             (Err(_), Ok(_)) if from_inside && elsewhere() => Ways::Denied,
             (Err(reason), _) | (_, Err(reason)) => Ways::Unrouted(reason),
@@ -251,14 +274,14 @@ impl Engine {
 
     /// True if the present policy would make the connection with these keys, in the original and in the reply direction,
     /// with the same port of a pool or with another one.
-    pub(super) fn is_allowed(&self, [key, back]: [&FlowKey; 2], leased: Option<u16>) -> bool {
-        let (protocol, policy) = (key.protocol(), &self.policy);
+    pub(super) fn is_allowed(&self, [key, back]: [&Flow; 2], leased: Option<u16>) -> bool {
+        let (protocol, policy) = (key.protocol, &self.policy);
         if let Some(port) = leased {
-            let from_inside = key.vrf() != VrfId::DEFAULT;
+            let from_inside = key.vrf != VrfId::DEFAULT;
             let (vrf, source, address) = if from_inside {
-                (key.vrf(), key.source(), back.destination())
+                (key.vrf, key.source, back.destination)
             } else {
-                (back.vrf(), back.source(), key.destination())
+                (back.vrf, back.source, key.destination)
             };
             let offered = |rule: &MasqueradeRule| match is_by_address(protocol) {
                 true => rule.pairs(source, address),
@@ -270,26 +293,26 @@ impl Engine {
                     .is_some_and(|(_, rule)| offered(rule) && (from_inside || rule.lets_in()))
                 && !policy.is_forwarded(address, protocol, port);
         }
-        if key.vrf() == VrfId::DEFAULT {
+        if key.vrf == VrfId::DEFAULT {
             let end = Target {
-                vrf: back.vrf(),
-                address: back.source(),
-                port: back.source_port(),
+                vrf: back.vrf,
+                address: back.source,
+                port: back.source_port,
             };
-            let (address, port) = (key.destination(), key.destination_port());
+            let (address, port) = (key.destination, key.destination_port);
             if policy.is_forwarded(address, protocol, port) {
                 return policy.leads_to(address, protocol, port, end);
             }
             let inside = policy.static_target(VrfId::DEFAULT, address);
             return inside == Some((end.vrf, end.address)) && end.port == port;
         }
-        let seen_in = back.vrf();
-        let source = policy.static_source(key.vrf(), seen_in, key.source());
+        let seen_in = back.vrf;
+        let source = policy.static_source(key.vrf, seen_in, key.source);
         if seen_in == VrfId::DEFAULT {
-            return source == Some(back.destination());
+            return source == Some(back.destination);
         }
-        policy.static_target(key.vrf(), key.destination()) == Some((seen_in, back.source()))
-            && source.unwrap_or(key.source()) == back.destination()
+        policy.static_target(key.vrf, key.destination) == Some((seen_in, back.source))
+            && source.unwrap_or(key.source) == back.destination
     }
 
     fn follow(&mut self, connection: u32, routes: [Resolution; 2]) -> Outcome {

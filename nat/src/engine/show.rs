@@ -1,10 +1,9 @@
 //! What an operator sees of the engine.
 
-use std::net::Ipv4Addr;
-
 use super::Engine;
 use crate::connections::{Slot, protocol_name};
 use crate::entry::{ConnectionId, ConnectionState};
+use crate::flow::Flow;
 use crate::ports::BlockEvent;
 use crate::time::Tick;
 use crate::view::{ConnectionView, StateCounts, Stats, Tuple};
@@ -36,26 +35,15 @@ impl Engine {
         let pair = self.connections.pair(connection);
         let [original, reply] = pair;
         let cold = &self.connections.cold[connection as usize];
-        let (key, rewrite) = (original.key, original.rewrite);
         ConnectionView {
             id: self.connections.id(connection),
             worker: self.slice.worker(),
             vpc: self.connections.inner_vrf(connection).vpc(),
-            protocol: protocol_name(key.protocol()),
+            protocol: protocol_name(original.key.protocol()),
             state: original.state,
             unrouted: cold.unrouted.is_some(),
-            original: Tuple {
-                source: Ipv4Addr::from(key.source()),
-                source_port: key.source_port(),
-                destination: Ipv4Addr::from(key.destination()),
-                destination_port: key.destination_port(),
-            },
-            translated: Tuple {
-                source: Ipv4Addr::from(rewrite.source()),
-                source_port: rewrite.source_port(),
-                destination: Ipv4Addr::from(rewrite.destination()),
-                destination_port: rewrite.destination_port(),
-            },
+            original: tuple(self.flow_of(&original.key)),
+            translated: tuple(self.flow_of(&reply.key).reversed()),
             generation: self.connections.ways.stamp(connection),
             next_hops: [original.next_hop, reply.next_hop],
             packets: [original.packets, reply.packets],
@@ -116,9 +104,19 @@ impl Engine {
             && self.wheel.armed(&self.connections.cold) == 0
             && self.queues.queued(&self.connections.cold) == [0, 0]
             && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
+            && self.book.len() == 0
             && self.meter.is_empty()
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)
             && self.counters.states.as_flattened().iter().all(|n| *n == 0)
             && (self.counters.zombies, self.counters.unrouted) == (0, 0)
+    }
+}
+
+fn tuple(flow: Flow) -> Tuple {
+    Tuple {
+        source: flow.source.ip(),
+        source_port: flow.source_port,
+        destination: flow.destination.ip(),
+        destination_port: flow.destination_port,
     }
 }

@@ -57,16 +57,13 @@ impl Engine {
         found.unwrap_or(first)
     }
 
-    /// True if replies to a port arrive at this worker, or go anywhere whatever the port.
+    /// True if replies to a port arrive at this worker, or go anywhere whatever the port; of IPv6 it is not asked.
     fn arrives_here(&self, packet: &NewPacket, lease: &Lease) -> bool {
-        let reply = FlowKey::v4(
-            packet.vrf,
-            packet.protocol,
-            packet.destination,
-            lease.address,
-            packet.destination_port,
-            lease.port,
-        );
+        let (Some(remote), Some(address)) = (packet.destination.to_v4(), lease.address.to_v4()) else {
+            return true;
+        };
+        let ports = (packet.destination_port, lease.port);
+        let reply = FlowKey::v4(packet.vrf, packet.protocol, remote, address, ports.0, ports.1);
         let queue = self.steering.as_ref().and_then(|steering| steering.queue(&reply));
         queue.is_none_or(|queue| queue == self.slice.worker())
     }

@@ -7,13 +7,14 @@ use net::{VrfId, protocol};
 
 use super::maglev::{self, Maglev};
 use super::{PolicyError, PortForward, check_address};
+use crate::address::Address;
 use crate::random::mix;
 
 /// Where a forwarded port leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) vrf: VrfId,
-    pub(crate) address: u32,
+    pub(crate) address: Address,
     pub(crate) port: u16,
 }
 
@@ -35,9 +36,9 @@ type Range = (u16, u16);
 #[derive(Debug, Clone, Default)]
 pub(super) struct Forwards {
     /// By public address and protocol, in the order of their ports.
-    rules: HashMap<(u32, u8), Vec<Rule>, FixedState>,
+    rules: HashMap<(Address, u8), Vec<Rule>, FixedState>,
     /// Ports of each target.
-    targets: HashMap<(VrfId, u32, u8), Vec<Range>, FixedState>,
+    targets: HashMap<(VrfId, Address, u8), Vec<Range>, FixedState>,
 }
 
 impl Forwards {
@@ -65,6 +66,9 @@ impl Forwards {
         let mut targets = Vec::with_capacity(forward.targets.len());
         for target in &forward.targets {
             check_address(target.address)?;
+            if target.address.is_ipv4() != address.is_ipv4() {
+                return Err(PolicyError::Families(forward.vpc));
+            }
             if target.port.checked_add(last - first).is_none() {
                 return Err(PolicyError::TargetRange {
                     address: target.address,
@@ -73,11 +77,11 @@ impl Forwards {
             }
             targets.push(Target {
                 vrf,
-                address: u32::from(target.address),
+                address: target.address.into(),
                 port: target.port,
             });
         }
-        let rules = self.rules.entry((u32::from(address), protocol)).or_default();
+        let rules = self.rules.entry((Address::from(address), protocol)).or_default();
         let at = rules.partition_point(|rule| rule.first <= last);
         if let Some(clash) = rules[..at].last().filter(|rule| rule.last >= first) {
             return Err(PolicyError::DuplicateForward {
@@ -94,7 +98,7 @@ impl Forwards {
                 .push(range);
         }
         let named = |(target, asked): (&Target, &super::ForwardTarget)| {
-            (u64::from(target.address) << 16 | u64::from(target.port), asked.weight)
+            (target.address.spread() << 16 | u64::from(target.port), asked.weight)
         };
         let names: Vec<_> = targets.iter().zip(&forward.targets).map(named).collect();
         let rule = Rule {
@@ -108,11 +112,7 @@ impl Forwards {
         Ok(())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
-    fn rule(&self, address: u32, protocol: u8, port: u16) -> Option<&Rule> {
+    fn rule(&self, address: Address, protocol: u8, port: u16) -> Option<&Rule> {
         let rules = self.rules.get(&(address, protocol))?;
         let rule = match rules.as_slice() {
             [rule] => rule,
@@ -122,18 +122,18 @@ impl Forwards {
     }
 
     /// True if a public port is forwarded.
-    pub(super) fn has(&self, address: u32, protocol: u8, port: u16) -> bool {
+    pub(super) fn has(&self, address: Address, protocol: u8, port: u16) -> bool {
         self.rule(address, protocol, port).is_some()
     }
 
     /// Where a public port leads a client.
-    pub(super) fn target(&self, address: u32, protocol: u8, port: u16, client: (u32, u16)) -> Option<Target> {
+    pub(super) fn target(&self, address: Address, protocol: u8, port: u16, client: (Address, u16)) -> Option<Target> {
         let rule = self.rule(address, protocol, port)?;
         let target = match &rule.choice {
             None => rule.targets.first()?,
             Some(choice) => {
                 let client_port = if rule.affinity { 0 } else { client.1 };
-                let hash = mix(u64::from(client.0) << 24 | u64::from(client_port) << 8 | u64::from(protocol));
+                let hash = mix(client.0.spread() << 24 | u64::from(client_port) << 8 | u64::from(protocol));
                 rule.targets.get(choice.get(hash))?
             }
         };
@@ -144,7 +144,7 @@ impl Forwards {
     }
 
     /// True if a public port leads some client to this end.
-    pub(super) fn leads_to(&self, address: u32, protocol: u8, port: u16, end: Target) -> bool {
+    pub(super) fn leads_to(&self, address: Address, protocol: u8, port: u16, end: Target) -> bool {
         self.rule(address, protocol, port).is_some_and(|rule| {
             let at = |target: &Target| (target.vrf, target.address, target.port + (port - rule.first));
             rule.targets
@@ -154,13 +154,13 @@ impl Forwards {
     }
 
     /// True if some public port leads to this end.
-    pub(super) fn is_target(&self, vrf: VrfId, address: u32, protocol: u8, port: u16) -> bool {
+    pub(super) fn is_target(&self, vrf: VrfId, address: Address, protocol: u8, port: u16) -> bool {
         let ranges = self.targets.get(&(vrf, address, protocol));
         ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| (*first..=*last).contains(&port)))
     }
 
     /// Public address, protocol, first and last port of each.
-    pub(super) fn all(&self) -> impl Iterator<Item = (u32, u8, Range)> + '_ {
+    pub(super) fn all(&self) -> impl Iterator<Item = (Address, u8, Range)> + '_ {
         self.rules.iter().flat_map(|((address, protocol), rules)| {
             rules.iter().map(|rule| (*address, *protocol, (rule.first, rule.last)))
         })

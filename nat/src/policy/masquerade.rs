@@ -1,16 +1,14 @@
 //! Masquerade rules, checked and with what follows from the size of their pools.
 
-use std::net::Ipv4Addr;
-
-use net::Ipv4Net;
-
 use super::{Filtering, Mapping, Masquerade, PolicyError, PoolOptions, PortBlocks, PortChoice};
+use crate::address::{Address, Span};
 
 /// A masquerade rule as the engine uses it.
 #[derive(Debug, Clone)]
 pub(crate) struct MasqueradeRule {
-    pub(crate) sources: Vec<Ipv4Net>,
-    pub(crate) pool: Vec<u32>,
+    /// Sources that it translates; those of its family.
+    pub(crate) sources: Vec<Span>,
+    pub(crate) pool: Vec<Address>,
     pub(crate) ports: (u16, u16),
     pub(crate) options: PoolOptions,
     pub(crate) choice: Choice,
@@ -31,18 +29,18 @@ pub(crate) enum Choice {
 
 impl MasqueradeRule {
     /// True if the rule gives out this address and port.
-    pub(crate) fn offers(&self, address: u32, port: u16) -> bool {
+    pub(crate) fn offers(&self, address: Address, port: u16) -> bool {
         (self.ports.0..=self.ports.1).contains(&port) && self.pool.contains(&address)
     }
 
     /// True if it gives them to this source, so that who has a determined port is always who should have it.
-    pub(crate) fn offers_to(&self, source: u32, address: u32, port: u16) -> bool {
+    pub(crate) fn offers_to(&self, source: Address, address: Address, port: u16) -> bool {
         let (first, last) = self.deterministic(source).map_or(self.ports, |(_, own)| own);
         self.pairs(source, address) && (first..=last).contains(&port)
     }
 
     /// True if this source may be seen as this address.
-    pub(crate) fn pairs(&self, source: u32, address: u32) -> bool {
+    pub(crate) fn pairs(&self, source: Address, address: Address) -> bool {
         match self.choice {
             Choice::Deterministic { .. } => self
                 .deterministic(source)
@@ -57,19 +55,19 @@ impl MasqueradeRule {
     }
 
     /// Position in the pool, and first and last port, of a subscriber whose ports are determined (RFC 7422).
-    pub(crate) fn deterministic(&self, source: u32) -> Option<(usize, (u16, u16))> {
+    pub(crate) fn deterministic(&self, source: Address) -> Option<(usize, (u16, u16))> {
         let Choice::Deterministic { per_address, ports } = self.choice else {
             return None;
         };
         let mut place = 0;
         for net in &self.sources {
-            if net.contains(&Ipv4Addr::from(source)) {
-                place += u64::from(source - u32::from(net.network()));
+            if net.contains(source) {
+                place += source.since(net.first) as u64;
                 let first = u64::from(self.ports.0) + place % per_address * u64::from(ports);
                 let first = u16::try_from(first).ok()?;
                 return Some(((place / per_address) as usize, (first, first + (ports - 1))));
             }
-            place += addresses(net);
+            place += net.size();
         }
         None
     }
@@ -79,9 +77,8 @@ impl MasqueradeRule {
         self.options.filtering == Filtering::EndpointIndependent
     }
 
-    pub(super) fn covers(&self, source: u32) -> bool {
-        let source = Ipv4Addr::from(source);
-        self.sources.is_empty() || self.sources.iter().any(|net| net.contains(&source))
+    pub(super) fn covers(&self, source: Address) -> bool {
+        self.sources.iter().any(|net| net.contains(source))
     }
 }
 
@@ -102,7 +99,8 @@ pub(super) fn choose(rule: &Masquerade) -> Result<Choice, PolicyError> {
             Ok(Choice::Blocks(blocks))
         }
         PortChoice::Deterministic => {
-            let subscribers: u64 = rule.sources.iter().map(addresses).sum();
+            let ours = rule.sources.iter().map(|net| Span::from(*net));
+            let subscribers = ours.fold(0_u64, |sum, net| sum.saturating_add(net.size()));
             let pool = rule.pool.len() as u64;
             let per_address = subscribers.div_ceil(pool).max(1);
             match u16::try_from(each / per_address) {
@@ -119,9 +117,4 @@ pub(super) fn choose(rule: &Masquerade) -> Result<Choice, PolicyError> {
             }
         }
     }
-}
-
-/// Addresses of a prefix.
-fn addresses(net: &Ipv4Net) -> u64 {
-    1 << (32 - net.prefix_len())
 }

@@ -1,22 +1,22 @@
 //! What an operator asks of NAT, as written, and what can be wrong with it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use net::{Ipv4Net, VpcId, protocol};
+use net::{IpNet, VpcId, protocol};
 
 use crate::entry::ConnectionState;
 
 /// Source NAT of a VPC to a pool of public addresses, ports translated.
 ///
-/// Applies to a packet of the VPC whose route leads into the default VRF.
+/// Applies to a packet of the VPC whose route leads into the default VRF. All addresses are of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Masquerade {
     /// VPC whose packets are translated.
     pub vpc: VpcId,
-    /// Sources that are translated; empty for any.
-    pub sources: Vec<Ipv4Net>,
+    /// Sources that are translated; empty for any of the pool's family.
+    pub sources: Vec<IpNet>,
     /// Public addresses. One subscriber keeps to one of them while that has ports.
-    pub pool: Vec<Ipv4Addr>,
+    pub pool: Vec<IpAddr>,
     /// First and last public port (and echo identifier).
     pub ports: (u16, u16),
     /// How ports are chosen, and who may use them.
@@ -89,9 +89,9 @@ pub struct StaticNat {
     /// VPC of the hosts.
     pub vpc: VpcId,
     /// Their addresses.
-    pub inside: Ipv4Net,
+    pub inside: IpNet,
     /// What they are seen as; as long as `inside`.
-    pub outside: Ipv4Net,
+    pub outside: IpNet,
     /// The VPC that sees them so; `None` for the default VRF, where `outside` is public.
     ///
     /// Two rules, one each way, translate source and destination at once: so VPCs with equal addresses talk.
@@ -104,7 +104,7 @@ pub struct PortForward {
     /// VPC of the targets.
     pub vpc: VpcId,
     /// Public address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// TCP (6) or UDP (17).
     pub protocol: u8,
     /// First and last public port.
@@ -119,7 +119,7 @@ pub struct PortForward {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForwardTarget {
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// Its port behind the first public port; the other ones follow.
     pub port: u16,
     /// Its share of new connections, in proportion to the others'; 0 for none.
@@ -193,7 +193,7 @@ impl Timers {
             (protocol::TCP, ConnectionState::Established) => self.tcp_established,
             (protocol::TCP, _) => self.tcp_transitory,
             (protocol::UDP, _) => self.udp,
-            (protocol::ICMP, _) => self.icmp,
+            (protocol::ICMP | protocol::ICMPV6, _) => self.icmp,
             _ => self.other,
         }
     }
@@ -251,20 +251,20 @@ pub enum PolicyError {
     },
     /// An address that no host can have.
     #[error("{0} cannot be a NAT address or target: use a unicast address")]
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// An address twice in one pool.
     #[error("pool of VPC {vpc} lists {address} twice: remove one")]
     DuplicateAddress {
         /// VPC of the rule.
         vpc: VpcId,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// Only TCP and UDP have ports to forward.
     #[error("port forward of {address}:{port} has protocol {protocol}: use 6 (TCP) or 17 (UDP)")]
     Protocol {
         /// Public address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Public port.
         port: u16,
         /// Protocol as given.
@@ -272,14 +272,14 @@ pub enum PolicyError {
     },
     /// Port 0 is not a port, and a range has no fewer than one.
     #[error("port forward of {0} has port 0 as port or target port, or ends before it begins: use 1 to 65535")]
-    ZeroPort(Ipv4Addr),
+    ZeroPort(IpAddr),
     /// A port forward that leads nowhere, or to more hosts than are kept apart.
     #[error(
         "port forward of {address} has {targets} targets: name 1 to 512, at least one of them with a weight above 0"
     )]
     Targets {
         /// Public address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// How many.
         targets: usize,
     },
@@ -289,7 +289,7 @@ pub enum PolicyError {
     )]
     TargetRange {
         /// Target.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Its first port.
         port: u16,
     },
@@ -297,7 +297,7 @@ pub enum PolicyError {
     #[error("{address}:{port} (protocol {protocol}) is forwarded twice: remove one")]
     DuplicateForward {
         /// Public address.
-        address: Ipv4Addr,
+        address: IpAddr,
         /// Public port.
         port: u16,
         /// Protocol.
@@ -328,7 +328,7 @@ pub enum PolicyError {
         /// VPC of the rule.
         vpc: VpcId,
         /// The address.
-        address: Ipv4Addr,
+        address: IpAddr,
     },
     /// A block is its subscriber's, and all of it.
     #[error("masquerade of VPC {0} has port blocks together with parity or overloading: choose one of them")]
@@ -348,15 +348,21 @@ pub enum PolicyError {
     /// Two rules of limits for one VPC, or a limit of zero, which would be no NAT at all.
     #[error("limits of VPC {0} are there twice or are 0: write one rule, with numbers from 1")]
     Limits(VpcId),
+    /// A rule is for one family.
+    #[error("a rule of VPC {0} mixes IPv4 and IPv6: write one rule for each")]
+    Families(VpcId),
+    /// RFC 7422 counts subscribers, of which IPv6 has no number.
+    #[error("masquerade of VPC {0} is deterministic and IPv6: use `blocks`, or leave it out")]
+    DeterministicV6(VpcId),
     /// Prefixes of static NAT pair host by host.
     #[error("static NAT of VPC {vpc} pairs {inside} with {outside}: give both the same length")]
     StaticLength {
         /// VPC of the rule.
         vpc: VpcId,
         /// Prefix inside.
-        inside: Ipv4Net,
+        inside: IpNet,
         /// Prefix outside.
-        outside: Ipv4Net,
+        outside: IpNet,
     },
     /// A VPC is no peer of its own.
     #[error("static NAT of VPC {0} names the same VPC as its peer: name another, or none for the default VRF")]
@@ -367,7 +373,7 @@ pub enum PolicyError {
         /// VPC of the rule.
         vpc: VpcId,
         /// Prefix as given.
-        prefix: Ipv4Net,
+        prefix: IpNet,
     },
     /// An address of static NAT outside that something else uses.
     #[error("static NAT of VPC {vpc} is seen as {prefix}, which another rule uses: give it a prefix of its own")]
@@ -375,7 +381,7 @@ pub enum PolicyError {
         /// VPC of the rule.
         vpc: VpcId,
         /// Prefix as given.
-        prefix: Ipv4Net,
+        prefix: IpNet,
     },
     /// An idle time of zero would end each connection at once.
     #[error("timer `{0}` is 0: use at least 1 second")]

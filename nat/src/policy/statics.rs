@@ -1,17 +1,16 @@
 //! Static NAT: from addresses to addresses, found by the prefix that they are in.
 
+use net::{IpNet, VrfId};
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
-
-use net::{Ipv4Net, VrfId};
 
 use super::{PolicyError, StaticNat};
+use crate::address::{Address, Span};
 
-/// A prefix and what it becomes, addresses in host order.
+/// A prefix and what it becomes.
 #[derive(Debug, Clone, Copy)]
 struct Pair {
-    last: u32,
-    becomes: u32,
+    last: Address,
+    becomes: Address,
     /// VRF of the hosts inside.
     vrf: VrfId,
 }
@@ -20,9 +19,9 @@ struct Pair {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Statics {
     /// By VRF of the hosts, VRF in which they are seen, and first address inside.
-    sources: BTreeMap<(VrfId, VrfId, u32), Pair>,
+    sources: BTreeMap<(VrfId, VrfId, Address), Pair>,
     /// By VRF in which they are seen and first address outside.
-    targets: BTreeMap<(VrfId, u32), Pair>,
+    targets: BTreeMap<(VrfId, Address), Pair>,
 }
 
 impl Statics {
@@ -33,6 +32,9 @@ impl Statics {
             outside,
             peer,
         } = *rule;
+        if Address::from(inside.addr()).is_v4() != Address::from(outside.addr()).is_v4() {
+            return Err(PolicyError::Families(vpc));
+        }
         if inside.prefix_len() != outside.prefix_len() {
             return Err(PolicyError::StaticLength { vpc, inside, outside });
         }
@@ -41,7 +43,8 @@ impl Statics {
         }
         let vrf = vpc.vrf();
         let seen_in = peer.map_or(VrfId::DEFAULT, |peer| peer.vrf());
-        let [(from, from_last), (to, to_last)] = [inside, outside].map(ends);
+        let [from, to] = [inside, outside].map(Span::from);
+        let (from, from_last, to, to_last) = (from.first, from.last, to.first, to.last);
         let source = self.sources.range(..=(vrf, seen_in, from_last)).next_back();
         if source.is_some_and(|((v, s, _), pair)| (*v, *s) == (vrf, seen_in) && pair.last >= from) {
             return Err(PolicyError::StaticInside { vpc, prefix: inside });
@@ -62,44 +65,42 @@ impl Statics {
 
     /// What `source` of `vrf` is seen as in `seen_in`.
     #[inline]
-    pub(super) fn source(&self, vrf: VrfId, seen_in: VrfId, source: u32) -> Option<u32> {
+    pub(super) fn source(&self, vrf: VrfId, seen_in: VrfId, source: Address) -> Option<Address> {
         if self.is_empty() {
             return None;
         }
         let ((v, s, first), pair) = self.sources.range(..=(vrf, seen_in, source)).next_back()?;
-        ((*v, *s) == (vrf, seen_in) && source <= pair.last).then(|| pair.becomes + (source - first))
+        ((*v, *s) == (vrf, seen_in) && source <= pair.last).then(|| pair.becomes.plus(source.since(*first)))
     }
 
     /// Whom `address` means in `seen_in`.
     #[inline]
-    pub(super) fn target(&self, seen_in: VrfId, address: u32) -> Option<(VrfId, u32)> {
+    pub(super) fn target(&self, seen_in: VrfId, address: Address) -> Option<(VrfId, Address)> {
         if self.is_empty() {
             return None;
         }
         let ((s, first), pair) = self.targets.range(..=(seen_in, address)).next_back()?;
-        (*s == seen_in && address <= pair.last).then(|| (pair.vrf, pair.becomes + (address - first)))
+        (*s == seen_in && address <= pair.last).then(|| (pair.vrf, pair.becomes.plus(address.since(*first))))
     }
 
     /// What is seen in the default VRF.
-    pub(super) fn public(&self) -> impl Iterator<Item = Ipv4Net> + '_ {
+    pub(super) fn public(&self) -> impl Iterator<Item = IpNet> + '_ {
         let public = self
             .targets
             .iter()
             .filter(|((seen_in, _), _)| *seen_in == VrfId::DEFAULT);
         public.filter_map(|((_, first), pair)| {
-            let length = 32 - (pair.last - first).count_ones() as u8;
-            Ipv4Net::new(Ipv4Addr::from(*first), length).ok()
+            let host = pair.last.since(*first).count_ones() as u8;
+            let length = if first.is_v4() { 32 } else { 128 } - host;
+            IpNet::new(first.ip(), length).ok()
         })
     }
 }
 
-/// First and last address.
-fn ends(net: Ipv4Net) -> (u32, u32) {
-    (net.network().into(), net.broadcast().into())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use net::VpcId;
 
     use super::*;
@@ -114,8 +115,8 @@ mod tests {
         }
     }
 
-    fn ip(text: &str) -> u32 {
-        text.parse::<Ipv4Addr>().expect("an address").into()
+    fn ip(text: &str) -> Address {
+        text.parse::<IpAddr>().expect("an address").into()
     }
 
     #[test]
@@ -133,20 +134,20 @@ mod tests {
         let (v1, v2, out) = (VrfId(1), VrfId(2), VrfId::DEFAULT);
         for host in 0..4 {
             assert_eq!(
-                statics.source(v1, out, ip("10.0.0.0") + host),
-                Some(ip("192.0.2.4") + host)
+                statics.source(v1, out, ip("10.0.0.0").plus(host)),
+                Some(ip("192.0.2.4").plus(host))
             );
             assert_eq!(
-                statics.target(out, ip("192.0.2.4") + host),
-                Some((v1, ip("10.0.0.0") + host))
+                statics.target(out, ip("192.0.2.4").plus(host)),
+                Some((v1, ip("10.0.0.0").plus(host)))
             );
             assert_eq!(
-                statics.target(v2, ip("100.64.0.0") + host),
-                Some((v1, ip("10.0.0.0") + host))
+                statics.target(v2, ip("100.64.0.0").plus(host)),
+                Some((v1, ip("10.0.0.0").plus(host)))
             );
             assert_eq!(
-                statics.target(v1, ip("100.64.0.0") + host),
-                Some((v2, ip("10.0.0.0") + host))
+                statics.target(v1, ip("100.64.0.0").plus(host)),
+                Some((v2, ip("10.0.0.0").plus(host)))
             );
         }
         for beside in ["9.255.255.255", "10.0.0.4"] {

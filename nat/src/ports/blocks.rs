@@ -5,12 +5,13 @@
 //! ports is in use, whoever has it from an older policy, and rests for a quarantine before it gets another owner.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use net::VrfId;
 
 use super::set::ANY;
 use super::{Lease, Ports, Want, protocol_index};
+use crate::address::Address;
 use crate::policy::{Choice, MasqueradeRule, Policy, PortBlocks};
 use crate::random::{Random, mix};
 use crate::time::Tick;
@@ -19,7 +20,7 @@ use crate::time::Tick;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Subscriber {
     pub(crate) vrf: VrfId,
-    pub(crate) address: u32,
+    pub(crate) address: Address,
 }
 
 /// A block was given to a subscriber or taken back (RFC 8158 section 5.6.2, `natEvent` 14 and 15).
@@ -28,9 +29,9 @@ pub struct BlockEvent {
     /// VRF of the subscriber.
     pub vrf: VrfId,
     /// Address of the subscriber.
-    pub subscriber: Ipv4Addr,
+    pub subscriber: IpAddr,
     /// Public address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     /// First and last port (`portRangeStart`, `portRangeEnd`).
     pub ports: (u16, u16),
     /// From one port to the next (`portRangeStepSize`).
@@ -50,7 +51,7 @@ struct Block {
 /// The blocks of one address.
 #[derive(Debug, Clone)]
 struct Table {
-    address: u32,
+    address: Address,
     choice: PortBlocks,
     first: u16,
     blocks: Vec<Block>,
@@ -93,8 +94,8 @@ impl Blocks {
         }
         self.events.push_back(BlockEvent {
             vrf: subscriber.vrf,
-            subscriber: subscriber.address.into(),
-            address: table.address.into(),
+            subscriber: subscriber.address.ip(),
+            address: table.address.ip(),
             ports: (port(first), port(last)),
             step: self.step,
             assigned,
@@ -206,7 +207,7 @@ impl Ports {
                 .collect(),
             None => Vec::new(),
         };
-        let first = (mix(u64::from(want.subscriber.address)) % pool.len() as u64) as usize;
+        let first = (mix(want.subscriber.address.spread()) % pool.len() as u64) as usize;
         let addresses: Vec<u32> = match held.first() {
             // One subscriber, one address (RFC 4787 REQ-2).
             Some((number, _)) => vec![*number],

@@ -30,7 +30,7 @@ fn addresses_without_ports_are_passed_over() {
     let mut random = Random::new(1);
     let subscriber = Subscriber {
         vrf: VrfId(1),
-        address: 0x0a00_0001,
+        address: crate::Address::v4(0x0a00_0001),
     };
     let want = Want {
         rule: 0,
@@ -38,7 +38,7 @@ fn addresses_without_ports_are_passed_over() {
         protocol: protocol::UDP,
         port: 5000,
     };
-    let paired = (mix(subscriber.address.into()) % u64::from(ADDRESSES)) as usize;
+    let paired = (mix(subscriber.address.spread()) % u64::from(ADDRESSES)) as usize;
     let last = ports.pools[0].numbers[(paired + ADDRESSES as usize - 1) % ADDRESSES as usize];
     for number in ports.pools[0].numbers.clone() {
         let set = &mut ports.addresses[number as usize].as_mut().expect("in use").sets[1];

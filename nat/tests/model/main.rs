@@ -176,7 +176,7 @@ impl Pair {
             ..*h
         };
         if h.protocol == GRE {
-            assert!(rule.pool.contains(&address.into()), "{address:x}");
+            assert!(rule.pool.contains(&any_v4(address)), "{address:x}");
             assert_eq!(
                 self.model.index(0, &answer(&leaves, 0)),
                 None,
@@ -188,7 +188,7 @@ impl Pair {
             assert_eq!((address, port), mapping);
             return leaves;
         }
-        assert!(rule.pool.contains(&address.into()) && (rule.ports.0..=rule.ports.1).contains(&port));
+        assert!(rule.pool.contains(&any_v4(address)) && (rule.ports.0..=rule.ports.1).contains(&port));
         if self.model.is_leased(address, h.protocol, port) {
             assert_eq!(
                 rule.options.mapping,
@@ -232,12 +232,12 @@ impl Pair {
                 let mut subscribers = rule
                     .sources
                     .iter()
-                    .flat_map(|net| (u32::from(net.network())..=u32::from(net.broadcast())).collect::<Vec<_>>());
+                    .flat_map(|net| (bits(net.network())..=bits(net.broadcast())).collect::<Vec<_>>());
                 let place = subscribers.position(|address| address == h.source).expect("covered");
                 let all: usize = rule.sources.iter().map(|net| 1 << (32 - net.prefix_len())).sum();
                 let each = all.div_ceil(rule.pool.len());
                 let ports = usize::from(rule.ports.1 - rule.ports.0 + 1) / each;
-                assert_eq!(address, u32::from(rule.pool[place / each]));
+                assert_eq!(address, bits(rule.pool[place / each]));
                 assert_eq!((usize::from(port - rule.ports.0)) / ports, place % each);
             }
             PortChoice::Blocks(blocks) => {
@@ -270,7 +270,7 @@ impl Pair {
         if rule.options.choice != PortChoice::Free {
             return;
         }
-        for address in rule.pool.iter().map(|a| u32::from(*a)) {
+        for address in rule.pool.iter().map(|a| bits(*a)) {
             if h.protocol == GRE {
                 let outer = Headers {
                     destination: address,
@@ -312,7 +312,7 @@ impl Pair {
                 (state, c.packets, c.unrouted.is_some()),
                 "{c:?}"
             );
-            assert_eq!(u32::from(view.translated.source), c.leaves[0].source);
+            assert_eq!(bits(view.translated.source), c.leaves[0].source);
             if c.unrouted.is_none() {
                 assert_eq!(view.next_hops.map(|n| n.0), c.hops);
             }

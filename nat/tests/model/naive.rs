@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use nat::{ConnectionId, Filtering, Mapping, Millis, PolicySpec, Resolver};
-use net::{Drop, Ipv4Net, RouteKind, VrfId};
+use net::{Drop, RouteKind, VrfId};
 
 use crate::support::*;
 
@@ -93,7 +93,7 @@ impl Model {
         let (_, lease) = *self.mappings.iter().find(|(owner, _)| *owner == inside)?;
         let rule = self.rule(inside.0, inside.2)?;
         let offered = rule.options.mapping == Mapping::EndpointIndependent
-            && rule.pool.contains(&lease.0.into())
+            && rule.pool.contains(&any_v4(lease.0))
             && (rule.ports.0..=rule.ports.1).contains(&lease.1)
             && Self::determines(rule, inside.2, lease.0, lease.1)
             && self.forward_of(lease.0, inside.1, lease.1).is_none();
@@ -108,14 +108,14 @@ impl Model {
         // One prefix, one public address: as the specs have it.
         let net = &rule.sources[0];
         let each = (rule.ports.1 - rule.ports.0 + 1) >> (32 - net.prefix_len());
-        let place = source - u32::from(net.network());
-        rule.pool == [std::net::Ipv4Addr::from(address)] && u32::from((port - rule.ports.0) / each) == place
+        let place = source - bits(net.network());
+        rule.pool == [any_v4(address)] && u32::from((port - rule.ports.0) / each) == place
     }
 
     /// What static NAT makes of an address in one of its prefixes.
-    fn moved(from: Ipv4Net, to: Ipv4Net, address: u32) -> Option<u32> {
-        let inside = from.contains(&std::net::Ipv4Addr::from(address));
-        inside.then(|| u32::from(to.network()) + (address - u32::from(from.network())))
+    fn moved(from: net::IpNet, to: net::IpNet, address: u32) -> Option<u32> {
+        let inside = from.contains(&any_v4(address));
+        inside.then(|| bits(to.network()) + (address - bits(from.network())))
     }
 
     fn side(rule: &nat::StaticNat) -> u16 {
@@ -148,7 +148,7 @@ impl Model {
     fn leads_back(&self, address: u32, protocol: u8, port: u16) -> bool {
         let shares = |r: &nat::Masquerade| {
             r.options.mapping == Mapping::EndpointIndependent
-                && r.pool.contains(&address.into())
+                && r.pool.contains(&any_v4(address))
                 && (r.ports.0..=r.ports.1).contains(&port)
         };
         self.forward_of(address, protocol, port).is_some()
@@ -158,31 +158,26 @@ impl Model {
 
     pub fn forward_of(&self, address: u32, protocol: u8, port: u16) -> Option<(u16, u32, u16)> {
         let matches = |f: &&nat::PortForward| {
-            (u32::from(f.address), f.protocol) == (address, protocol) && (f.ports.0..=f.ports.1).contains(&port)
+            (bits(f.address), f.protocol) == (address, protocol) && (f.ports.0..=f.ports.1).contains(&port)
         };
         // The specs have one target each.
         let to = |f: &nat::PortForward| {
             let target = f.targets[0];
-            (
-                f.vpc.value(),
-                u32::from(target.address),
-                target.port + (port - f.ports.0),
-            )
+            (f.vpc.value(), bits(target.address), target.port + (port - f.ports.0))
         };
         self.spec.port_forwards.iter().find(matches).map(to)
     }
 
     pub fn rule(&self, vpc: u16, source: u32) -> Option<&nat::Masquerade> {
         let covers = |r: &&nat::Masquerade| {
-            r.vpc.value() == vpc
-                && (r.sources.is_empty() || r.sources.iter().any(|n| n.contains(&std::net::Ipv4Addr::from(source))))
+            r.vpc.value() == vpc && (r.sources.is_empty() || r.sources.iter().any(|n| n.contains(&any_v4(source))))
         };
         self.spec.masquerade.iter().find(covers)
     }
 
     pub fn is_public(&self, address: u32) -> bool {
-        self.spec.masquerade.iter().any(|r| r.pool.contains(&address.into()))
-            || self.spec.port_forwards.iter().any(|f| u32::from(f.address) == address)
+        self.spec.masquerade.iter().any(|r| r.pool.contains(&any_v4(address)))
+            || self.spec.port_forwards.iter().any(|f| bits(f.address) == address)
             || self.static_target(0, address).is_some()
     }
 
@@ -364,7 +359,7 @@ impl Model {
                 && self.rule(c.vpc, inside).is_some_and(|r| {
                     let port_fits =
                         (r.ports.0..=r.ports.1).contains(&port) && Self::determines(r, inside, address, port);
-                    r.pool.contains(&address.into())
+                    r.pool.contains(&any_v4(address))
                         && (port_fits || from.protocol == GRE)
                         && (c.vrfs[0] != 0 || r.options.filtering == Filtering::EndpointIndependent)
                 });

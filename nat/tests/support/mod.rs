@@ -2,7 +2,9 @@
 //! does.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
-use std::net::Ipv4Addr;
+pub mod v6;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use nat::{
@@ -25,6 +27,19 @@ pub fn ip(text: &str) -> u32 {
     text.parse::<Ipv4Addr>().expect("an address").into()
 }
 
+/// An IPv4 address, host order, as any address.
+pub fn any_v4(address: u32) -> IpAddr {
+    IpAddr::V4(address.into())
+}
+
+/// The bits of an IPv4 address.
+pub fn bits(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => panic!("{address} is not IPv4"),
+    }
+}
+
 /// Where a route leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
@@ -41,17 +56,26 @@ pub enum To {
 pub struct Routes {
     pub generation: u64,
     pub routes: Vec<(u16, u32, u8, To)>,
+    pub routes_v6: Vec<(u16, u128, u8, To)>,
 }
 
 impl Routes {
     pub fn add(&mut self, vrf: u16, prefix: &str, to: To) {
         let (address, length) = prefix.split_once('/').expect("address/length");
-        self.set(vrf, ip(address), length.parse().expect("a length"), Some(to));
+        let length = length.parse().expect("a length");
+        match address.parse::<Ipv6Addr>() {
+            Ok(address) => self.set_v6(vrf, address.into(), length, Some(to)),
+            Err(_) => self.set(vrf, ip(address), length, Some(to)),
+        }
     }
 
     pub fn remove(&mut self, vrf: u16, prefix: &str) {
         let (address, length) = prefix.split_once('/').expect("address/length");
-        self.set(vrf, ip(address), length.parse().expect("a length"), None);
+        let length = length.parse().expect("a length");
+        match address.parse::<Ipv6Addr>() {
+            Ok(address) => self.set_v6(vrf, address.into(), length, None),
+            Err(_) => self.set(vrf, ip(address), length, None),
+        }
     }
 
     pub fn set(&mut self, vrf: u16, address: u32, length: u8, to: Option<To>) {
@@ -59,6 +83,28 @@ impl Routes {
             .retain(|(v, a, l, _)| (*v, *a, *l) != (vrf, address, length));
         self.routes.extend(to.map(|to| (vrf, address, length, to)));
     }
+
+    pub fn set_v6(&mut self, vrf: u16, address: u128, length: u8, to: Option<To>) {
+        self.routes_v6
+            .retain(|(v, a, l, _)| (*v, *a, *l) != (vrf, address, length));
+        self.routes_v6.extend(to.map(|to| (vrf, address, length, to)));
+    }
+}
+
+/// What a route says, once its VRF is the last one.
+fn resolution(to: To, vrf: VrfId, flow_hash: u32) -> Result<Resolution, Drop> {
+    let (next_hop, kind) = match to {
+        To::Fail(reason) => return Err(reason),
+        To::Vrf(_) => unreachable!("followed by the caller"),
+        To::Nat => (0, RouteKind::Nat),
+        To::Either(even, odd) => (if flow_hash & 1 == 0 { even } else { odd }, RouteKind::Unicast),
+        To::Hop(hop) => (hop, RouteKind::Unicast),
+    };
+    Ok(Resolution {
+        next_hop: NextHopId(next_hop),
+        vrf,
+        kind,
+    })
 }
 
 impl Resolver for Routes {
@@ -71,26 +117,26 @@ impl Resolver for Routes {
         let matching = self.routes.iter().filter(|(v, a, l, _)| *v == vrf.0 && covers(*a, *l));
         match matching.max_by_key(|(_, _, length, _)| *length).map(|(.., to)| *to) {
             None => Err(Drop::NoRoute),
-            Some(To::Fail(reason)) => Err(reason),
             Some(To::Vrf(next)) => self.resolve(VrfId(next), destination, flow_hash),
-            Some(To::Nat) => Ok(Resolution {
-                next_hop: NextHopId(0),
-                vrf,
-                kind: RouteKind::Nat,
-            }),
-            Some(To::Either(even, odd)) => {
-                let hop = if flow_hash & 1 == 0 { even } else { odd };
-                Ok(Resolution {
-                    next_hop: NextHopId(hop),
-                    vrf,
-                    kind: RouteKind::Unicast,
-                })
-            }
-            Some(To::Hop(hop)) => Ok(Resolution {
-                next_hop: NextHopId(hop),
-                vrf,
-                kind: RouteKind::Unicast,
-            }),
+            Some(to) => resolution(to, vrf, flow_hash),
+        }
+    }
+
+    fn resolve_v6(&self, vrf: VrfId, destination: u128, flow_hash: u32) -> Result<Resolution, Drop> {
+        let covers = |address: u128, length: u8| {
+            (destination ^ address)
+                .checked_shr(128 - u32::from(length))
+                .unwrap_or(0)
+                == 0
+        };
+        let matching = self
+            .routes_v6
+            .iter()
+            .filter(|(v, a, l, _)| *v == vrf.0 && covers(*a, *l));
+        match matching.max_by_key(|(_, _, length, _)| *length).map(|(.., to)| *to) {
+            None => Err(Drop::NoRoute),
+            Some(To::Vrf(next)) => self.resolve_v6(VrfId(next), destination, flow_hash),
+            Some(to) => resolution(to, vrf, flow_hash),
         }
     }
 }
@@ -99,7 +145,7 @@ impl Resolver for Routes {
 pub fn routes() -> Routes {
     let mut routes = Routes {
         generation: 1,
-        routes: vec![],
+        ..Routes::default()
     };
     for vpc in [1, 2] {
         routes.add(vpc, "10.0.0.0/24", To::Hop(u32::from(vpc)));
@@ -378,8 +424,8 @@ pub fn send(engine: &mut Engine, routes: &Routes, vrf: u16, packet: &[u8], now: 
     let new = NewPacket {
         vrf: VrfId(vrf),
         protocol: parsed.protocol,
-        source: parsed.source,
-        destination: parsed.destination,
+        source: parsed.source.into(),
+        destination: parsed.destination.into(),
         source_port: parsed.source_port,
         destination_port: parsed.destination_port,
         tcp_flags: parsed.tcp_flags,
@@ -396,7 +442,7 @@ pub fn send(engine: &mut Engine, routes: &Routes, vrf: u16, packet: &[u8], now: 
     let at = match found {
         Some(at) => at,
         None => {
-            let resolution = match routes.resolve(new.vrf, new.destination, new.flow_hash) {
+            let resolution = match routes.resolve(new.vrf, parsed.destination, new.flow_hash) {
                 Ok(resolution) => resolution,
                 Err(reason) => return Fate::Dropped(reason),
             };

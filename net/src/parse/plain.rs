@@ -180,11 +180,11 @@ const fn is_forwarded(address: u32) -> bool {
     first.wrapping_sub(1) < 223 && first != 127
 }
 
-/// True for unicast addresses that are neither link-local nor `::` nor `::1`.
+/// True for unicast addresses that are neither link-local nor `::`, `::1` or IPv4-mapped.
 #[inline(always)]
 const fn is_global(address: u128) -> bool {
     let first = (address >> 112) as u16;
-    first < 0xff00 && first & 0xffc0 != 0xfe80 && address > 1
+    first < 0xff00 && first & 0xffc0 != 0xfe80 && (first != 0 || (address > 1 && address >> 32 != 0xffff))
 }
 
 #[cfg(test)]

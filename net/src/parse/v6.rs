@@ -111,11 +111,11 @@ fn v6(header: &[u8; 40], chain: &ipv6::Chain<'_>, layer4: Layer4) -> V6 {
 }
 
 impl V6 {
-    /// True if source or destination may not be forwarded (RFC 4291): unspecified or loopback on either side,
-    /// multicast as a source. Neighbour discovery sends from `::` to the host, so what is punted is decided before.
+    /// True if source or destination may not be forwarded (RFC 4291, RFC 6890): unspecified, loopback or IPv4-mapped on
+    /// either side, multicast as a source. Neighbour discovery sends from `::` to the host, so what is punted is decided before.
     #[inline]
     pub const fn is_martian(&self) -> bool {
-        (self.source <= 1) | (self.destination <= 1) | (self.source >> 120 == 0xff)
+        is_nobody(self.source) | is_nobody(self.destination) | (self.source >> 120 == 0xff)
     }
 
     /// True if the destination is a multicast group (ff00::/8).
@@ -129,6 +129,12 @@ impl V6 {
     pub const fn is_link_local(&self) -> bool {
         (self.source >> 118 == 0x3fa) | (self.destination >> 118 == 0x3fa)
     }
+}
+
+/// True for `::`, `::1` and IPv4-mapped addresses.
+#[inline(always)]
+const fn is_nobody(address: u128) -> bool {
+    address <= 1 || address >> 32 == 0xffff
 }
 
 #[cfg(test)]
@@ -224,7 +230,7 @@ mod tests {
         assert_eq!(verdict(HOST, HOST + 1), (false, false, false));
         assert_eq!(verdict(HOST, multicast), (false, true, false));
         assert_eq!(verdict(multicast, HOST), (true, false, false));
-        for bad in [0, 1] {
+        for bad in [0, 1, 0xffff_0a00_0001] {
             assert_eq!(verdict(bad, HOST), (true, false, false));
             assert_eq!(verdict(HOST, bad), (true, false, false));
         }

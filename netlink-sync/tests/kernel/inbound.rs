@@ -175,6 +175,7 @@ fn an_overrun_ends_in_the_kernels_state() {
         }
         let events = world.model.events;
         assert!(events < 5200, "differences only: {events}");
+        world.agrees().await;
     });
 }
 

@@ -13,7 +13,7 @@ fn public_addresses_of_nat_win_over_everything() {
     let rule = nat::Masquerade {
         vpc: VpcId::new(1).expect("valid"),
         sources: vec!["0.0.0.0/0".parse().expect("a net")],
-        pool: vec![Ipv4Addr::new(203, 0, 113, 1)],
+        pool: vec![Ipv4Addr::new(203, 0, 113, 1).into()],
         ports: (1024, 65535),
         options: nat::PoolOptions::default(),
     };

@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use nat::{
-    Delta, Engine, EngineConfig, EntryRef, FlowKey, ForwardTarget, Masquerade, Millis, NewPacket, Policy, PolicySpec,
-    PoolOptions, PortForward, Resolution, Resolver, Segment, Verdict,
+    Address, Delta, Engine, EngineConfig, EntryRef, FlowKey, ForwardTarget, Masquerade, Millis, NewPacket, Policy,
+    PolicySpec, PoolOptions, PortForward, Resolution, Resolver, Segment, Verdict,
 };
 use net::{Drop, Generation, NextHopId, Prefix, RouteKind, VpcId, VrfId, protocol};
 use nix::time::{ClockId, clock_gettime};
@@ -111,6 +111,10 @@ impl Resolver for Routes {
         Generation(self.0)
     }
 
+    fn resolve_v6(&self, _: VrfId, _: u128, _: u32) -> Result<Resolution, Drop> {
+        Err(Drop::NoRoute)
+    }
+
     fn resolve(&self, _: VrfId, destination: u32, _: u32) -> Result<Resolution, Drop> {
         let inside = destination >> 24 == INSIDE >> 24;
         Ok(Resolution {
@@ -133,17 +137,17 @@ fn policy(pool: u32, ports: (u16, u16)) -> Result<Arc<Policy>, String> {
         masquerade: vec![Masquerade {
             vpc,
             sources: vec![],
-            pool: (0..pool).map(|i| Ipv4Addr::from(0xc633_6400 + i)).collect(),
+            pool: (0..pool).map(|i| Ipv4Addr::from(0xc633_6400 + i).into()).collect(),
             ports,
             options: PoolOptions::default(),
         }],
         port_forwards: vec![PortForward {
             vpc,
-            address: Ipv4Addr::from(FORWARD.0),
+            address: Ipv4Addr::from(FORWARD.0).into(),
             protocol: protocol::UDP,
             ports: (FORWARD.1, FORWARD.1),
             targets: vec![ForwardTarget {
-                address: Ipv4Addr::from(TARGET.0),
+                address: Ipv4Addr::from(TARGET.0).into(),
                 port: TARGET.1,
                 weight: 1,
             }],
@@ -175,8 +179,8 @@ fn masqueraded(n: u32) -> NewPacket {
     NewPacket {
         vrf: VrfId(VPC),
         protocol: protocol::UDP,
-        source: INSIDE + (n >> 16),
-        destination: SERVER,
+        source: Address::v4(INSIDE + (n >> 16)),
+        destination: Address::v4(SERVER),
         source_port: n as u16,
         destination_port: 53,
         length: 60,
@@ -190,8 +194,8 @@ fn forwarded(n: u32) -> NewPacket {
     NewPacket {
         vrf: VrfId::DEFAULT,
         protocol: protocol::UDP,
-        source: 0x5000_0000 + (n >> 16),
-        destination: FORWARD.0,
+        source: Address::v4(0x5000_0000 + (n >> 16)),
+        destination: Address::v4(FORWARD.0),
         source_port: n as u16,
         destination_port: FORWARD.1,
         length: 60,
@@ -220,9 +224,7 @@ fn open(engine: &mut Engine, packet: fn(u32) -> NewPacket, first: u32, last: u32
         for (packet, found) in packets[..count].iter().zip(found) {
             let way = match packet.vrf {
                 VrfId::DEFAULT => nat,
-                vrf => routes
-                    .resolve(vrf, packet.destination, 0)
-                    .map_err(|reason| reason.to_string())?,
+                vrf => routes.resolve(vrf, SERVER, 0).map_err(|reason| reason.to_string())?,
             };
             match (found, engine.miss(packet, way, &routes, Millis(1))) {
                 (None, Verdict::Connection(at)) => {

@@ -340,7 +340,7 @@ fn masquerade() -> Result<Arc<nat::Policy>, String> {
         masquerade: vec![nat::Masquerade {
             vpc: VpcId::new(VPC).map_err(text)?,
             sources: Vec::new(),
-            pool: (0..=255).map(|n| Ipv4Addr::new(198, 18, 0, n)).collect(),
+            pool: (0..=255).map(|n| Ipv4Addr::new(198, 18, 0, n).into()).collect(),
             ports: (1024, 65535),
             options: nat::PoolOptions::default(),
         }],

@@ -114,8 +114,8 @@ fn replies(gateway: &Gateway) -> Result<Vec<Vec<u8>>, String> {
         })?;
         replies.extend(page.iter().map(|connection| {
             let seen = connection.translated;
-            let from = (IpAddr::V4(seen.destination), seen.destination_port);
-            frames::udp(&UNTAGGED, from, (IpAddr::V4(seen.source), seen.source_port))
+            let from = (seen.destination, seen.destination_port);
+            frames::udp(&UNTAGGED, from, (seen.source, seen.source_port))
         }));
         next = rest;
     }

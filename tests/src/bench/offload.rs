@@ -5,7 +5,7 @@
 //! once, each asking for an offload, and the time until all are live is taken. A batch fits into the ring between
 //! worker and offload thread, so that none is refused.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,10 @@ fn all(engine: &nat::Engine) -> Vec<ConnectionView> {
 /// The server's answer, as it comes from the fabric.
 fn reply(connection: &ConnectionView) -> Vec<u8> {
     let seen = connection.translated;
-    let end = |address: Ipv4Addr, port| (address, port);
+    let end = |address: IpAddr, port| match address {
+        IpAddr::V4(address) => (address, port),
+        IpAddr::V6(address) => unreachable!("the pool is IPv4, and this is {address}"),
+    };
     frames::tcp(
         &UNTAGGED,
         end(seen.destination, seen.destination_port),

@@ -1,9 +1,9 @@
 //! Port forwards: public ports that are theirs alone, and targets that are hosts.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use super::super::{Findings, not_a_host};
-use super::{interface_addresses, known_vpc};
+use super::super::Findings;
+use super::{interface_addresses, known_vpc, mixed, not_translated};
 use crate::fault::Fault;
 use crate::model::{Config, PortForward};
 
@@ -70,13 +70,15 @@ fn targets(forward: &PortForward, path: &str, findings: &mut Findings) {
             _ => format!("targets[{number}].address"),
         };
         host(forward, target.address, format!("{path}.{key}"), findings);
+        if target.address.is_ipv4() != forward.address.is_ipv4() {
+            mixed(format!("{path}.{key}"), "target", findings);
+        }
     }
 }
 
-fn host(forward: &PortForward, address: Ipv4Addr, path: String, findings: &mut Findings) {
-    if let Some(what) = not_a_host(address.into()) {
+fn host(forward: &PortForward, address: IpAddr, path: String, findings: &mut Findings) {
+    if let Some(what) = not_translated(address) {
         let object = format!("port forward `{}`", forward.address);
-        let address = address.into();
         findings.at(path, Fault::NotAHost { object, address, what });
     }
 }

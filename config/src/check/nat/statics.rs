@@ -1,11 +1,9 @@
 //! Static NAT: prefixes that pair, and that nobody else has.
 
-use std::net::IpAddr;
+use net::IpNet;
 
-use net::Ipv4Net;
-
-use super::super::{Findings, not_a_host};
-use super::{interface_addresses, known_vpc};
+use super::super::Findings;
+use super::{interface_addresses, known_vpc, mixed, not_translated};
 use crate::fault::Fault;
 use crate::model::{Config, StaticNat};
 
@@ -22,7 +20,9 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             findings.at(format!("{path}.peer"), Fault::StaticPeer { vpc: vpc() });
         }
         let StaticNat { inside, outside, .. } = *rule;
-        if inside.prefix_len() != outside.prefix_len() {
+        if inside.addr().is_ipv4() != outside.addr().is_ipv4() {
+            mixed(format!("{path}.outside"), "outside", findings);
+        } else if inside.prefix_len() != outside.prefix_len() {
             let fault = Fault::StaticLength {
                 vpc: vpc(),
                 inside,
@@ -86,17 +86,17 @@ fn public(config: &Config, rule: &StaticNat, path: &str, findings: &mut Findings
     }
 }
 
-fn hosts(path: &str, key: &str, prefix: Ipv4Net, vpc: &str, findings: &mut Findings) {
-    let ends = [prefix.network(), prefix.broadcast()].map(IpAddr::V4);
+fn hosts(path: &str, key: &str, prefix: IpNet, vpc: &str, findings: &mut Findings) {
+    let ends = [prefix.network(), prefix.broadcast()];
     let wrong = ends
         .into_iter()
-        .find_map(|address| Some((address, not_a_host(address)?)));
+        .find_map(|address| Some((address, not_translated(address)?)));
     if let Some((address, what)) = wrong {
         let object = format!("static NAT of vpc `{vpc}`");
         findings.at(format!("{path}.{key}"), Fault::NotAHost { object, address, what });
     }
 }
 
-fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
+fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
 }
