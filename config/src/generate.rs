@@ -14,8 +14,8 @@ use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
     ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Pairing, Peer,
     PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Protocol,
-    Rib, Role, RouteTarget, RpkiCache, Segment, Standby, StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer,
-    Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
+    Rib, Role, RouteTarget, RpkiCache, Segment, SessionLog, Standby, StandbyListen, StaticNat, StaticRoute, Timers,
+    UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -28,7 +28,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             rib(),
             kernel(),
             option::of(fpm()),
-            (timers(), 0..=3600_u32, option::of(standby())),
+            (timers(), 0..=3600_u32, session_log(), option::of(standby())),
         ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
@@ -121,6 +121,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 bgp,
                 nat: Nat {
                     pick_up: nat.1,
+                    log_sessions: nat.2,
                     timers: nat.0,
                     vpc_timers: vpc_timers.collect(),
                     masquerades: masquerades.collect(),
@@ -128,7 +129,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     statics: statics.collect(),
                     port_forwards: port_forwards.collect(),
                 },
-                standby: nat.2,
+                standby: nat.3,
                 api: Api {
                     socket: "/run/x.sock".into(),
                 },
@@ -187,6 +188,14 @@ fn fpm() -> impl Strategy<Value = Fpm> {
     (any::<u8>(), 1..=u16::MAX, 1..=86_400_u32).prop_map(|(host, port, stale_time)| Fpm {
         listen: SocketAddr::from(([127, 0, 0, host], port)),
         stale_time,
+    })
+}
+
+fn session_log() -> impl Strategy<Value = SessionLog> {
+    (0..3_u8).prop_map(|which| match which {
+        0 => SessionLog::Off,
+        1 => SessionLog::Sources,
+        _ => SessionLog::Destinations,
     })
 }
 
@@ -828,6 +837,7 @@ fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
     let behavior = sample::select(vec![
         (Mapping::PerConnection, Filtering::AddressAndPortDependent),
         (Mapping::EndpointIndependent, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::AddressDependent),
         (Mapping::EndpointIndependent, Filtering::EndpointIndependent),
     ]);
     let choice = (any::<bool>(), any::<bool>(), 0..3_u8, 1..500_u16, 1..9_u16, 0..900_u32).prop_map(

@@ -22,7 +22,7 @@ pub use bgp::{
 };
 pub use nat::{
     Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
-    PortRange, Protocol, StaticNat, Timers, VpcTimers,
+    PortRange, Protocol, SessionLog, StaticNat, Timers, VpcTimers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
 pub use standby::{Standby, StandbyListen};

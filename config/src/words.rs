@@ -1,6 +1,8 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role};
+use crate::model::{
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role, SessionLog,
+};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -71,7 +73,16 @@ impl Word for Mapping {
 impl Word for Filtering {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("address-and-port-dependent", Self::AddressAndPortDependent),
+        ("address-dependent", Self::AddressDependent),
         ("endpoint-independent", Self::EndpointIndependent),
+    ];
+}
+
+impl Word for SessionLog {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("sources", Self::Sources),
+        ("destinations", Self::Destinations),
     ];
 }
 

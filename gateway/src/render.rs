@@ -349,6 +349,20 @@ pub fn rpki(value: &Value) -> String {
     format!("{} VRPs in use\n\n{caches}", text(value, &["vrps"]))
 }
 
+/// `turnpike show nat`.
+pub fn nat(value: &Value) -> String {
+    let columns = ["vpc_name", "position", "kind", "used", "capacity", "percent", "warned"];
+    let pools = rows(&value["pools"]).map(|pool| row(pool, &columns));
+    let header = ["vpc", "rule", "of", "used", "capacity", "%", "warned"];
+    let mut out = table(&header, pools) + "\n";
+    for (key, value) in value.as_object().into_iter().flatten() {
+        if key != "pools" {
+            out += &format!("{}: {}\n", key.replace('_', " "), text(value, &[]));
+        }
+    }
+    out
+}
+
 /// `turnpike show standby`: a paragraph for each half.
 pub fn standby(value: &Value) -> String {
     let half = |name: &str, keys: &[&str]| {

@@ -2,6 +2,7 @@
 
 mod dump;
 mod policy;
+mod pools;
 mod standby;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use crate::api::{
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
+use crate::pool_watch::Pools;
 use crate::publisher::Publisher;
 use crate::standby::Standby;
 
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) fpm: Option<FpmServer>,
     pub(crate) speaker: Option<Arc<bgp::Speaker>>,
     pub(crate) standby: Standby,
+    pub(crate) pools: Pools,
     pub(crate) manager: mpsc::Sender<Query>,
     pub(crate) started: std::time::Instant,
 }
@@ -117,6 +120,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/nat", get(pools::show))
         .route("/v1/standby", get(standby::show))
         .route("/v1/standby/takeover", post(standby::takeover))
         .route("/v1/explain/route", get(explain_route))

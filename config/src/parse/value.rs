@@ -13,7 +13,7 @@ use toml::de::DeValue;
 use crate::fault::Fault;
 use crate::model::{
     Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
-    Role,
+    Role, SessionLog,
 };
 use crate::words::{DeadEnd, Word};
 
@@ -279,7 +279,8 @@ from_word!(
     DeadEnd,
     Mapping,
     Filtering,
-    Pairing
+    Pairing,
+    SessionLog
 );
 
 /// Enumerations whose words are `net`'s.

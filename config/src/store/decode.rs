@@ -72,6 +72,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             },
         })
     })?;
+    let session_log = list(rows, table::SESSION_LOG, &[ONE], Fields::word)?;
     let config = Config {
         gateway,
         dataplane,
@@ -88,6 +89,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         standby: standby.into_iter().next(),
         nat: Nat {
             pick_up,
+            log_sessions: session_log.into_iter().next().unwrap_or_default(),
             timers,
             vpc_timers: list(rows, table::VPC_TIMERS, &[], |fields| {
                 Ok(VpcTimers {

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
 use crate::model::{
-    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Timers, Vpc,
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, SessionLog, StaticRoute,
+    Timers, Vpc,
 };
 use crate::words::Word;
 
@@ -29,6 +30,9 @@ pub(super) fn rows(config: &Config) -> Rows {
             optional(listen.map(|listen| listen.primary), text),
         ];
         rows.add(table::STANDBY, row);
+    }
+    if config.nat.log_sessions != SessionLog::Off {
+        rows.add(table::SESSION_LOG, vec![ONE, text(config.nat.log_sessions.word())]);
     }
     if let Some(vxlan) = &config.vxlan {
         rows.add(table::VXLAN, vec![ONE, text(vxlan.address), number(vxlan.port)]);

@@ -79,6 +79,7 @@ tables! {
     VPC_EVPN_TARGET "vpc_evpn_target" ("vpc" "direction" "target") ();
     VPC_EVPN_ANNOUNCE "vpc_evpn_announce" ("vpc" "prefix") ();
     STANDBY "standby" ("id") ("peer" "listen" "primary_address");
+    SESSION_LOG "session_log" ("id") ("what");
     VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 

@@ -37,3 +37,9 @@ CREATE TABLE standby (
     CHECK ((listen IS NULL) = (primary_address IS NULL)),
     CHECK (peer IS NOT NULL OR listen IS NOT NULL)
 ) STRICT;
+
+-- What is logged of each connection; without a row nothing is.
+CREATE TABLE session_log (
+    id   INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    what TEXT    NOT NULL
+) STRICT;

@@ -245,6 +245,8 @@ enum Show {
     Offloads(Output),
     /// Dropped packets by reason.
     Drops(Output),
+    /// NAT pools, how full they are, and counters.
+    Nat(Output),
     /// The pair of gateways: what the standby has, and what is kept of a primary.
     Standby(Output),
 }
@@ -374,6 +376,7 @@ fn request(show: &Show) -> (String, bool, Render) {
         }
         Show::Generations(output) => ("/v1/generations".to_owned(), output.json, render::generations),
         Show::Offloads(output) => ("/v1/offloads".to_owned(), output.json, render::offloads),
+        Show::Nat(output) => ("/v1/nat".to_owned(), output.json, render::nat),
         Show::Standby(output) => ("/v1/standby".to_owned(), output.json, render::standby),
         Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
     }

@@ -388,6 +388,7 @@ fn specs() -> Vec<PolicySpec> {
         ..rule
     };
     let (open, closed) = (Filtering::EndpointIndependent, Filtering::AddressAndPortDependent);
+    let by_address = Filtering::AddressDependent;
     let web = forward(2, TCP, "192.0.2.7", 80, "10.0.0.6", 1000);
     let range = nat::PortForward {
         ports: (1000, 1005),
@@ -432,7 +433,7 @@ fn specs() -> Vec<PolicySpec> {
             statics: vec![fixed(2, "10.0.0.4/30", "100.64.2.4/30", Some(1))],
             ..spec(
                 vec![
-                    shared(masquerade(1, &["192.0.2.1"], (1000, 1011)), open),
+                    shared(masquerade(1, &["192.0.2.1"], (1000, 1011)), by_address),
                     shared(masquerade(2, &["192.0.2.1", "192.0.2.2"], (1000, 1011)), open),
                 ],
                 vec![web.clone()],
