@@ -12,6 +12,9 @@ use serde::Serialize;
 pub struct Nat {
     /// Seconds after a start in which a TCP segment without SYN may begin a connection; 0 for never.
     pub pick_up: u32,
+    /// Whether each connection's beginning and end is logged.
+    #[serde(skip_serializing_if = "SessionLog::is_off")]
+    pub log_sessions: SessionLog,
     /// `[nat.timers]`
     pub timers: Timers,
     /// `[[nat.vpc-timers]]`, by VPC.
@@ -24,6 +27,26 @@ pub struct Nat {
     pub statics: Vec<StaticNat>,
     /// `[[nat.port-forward]]`, by address, protocol and first port.
     pub port_forwards: Vec<PortForward>,
+}
+
+/// What is logged of each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionLog {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Its end inside, with the public address and port (RFC 6888 REQ-12).
+    Sources,
+    /// Its other end as well.
+    Destinations,
+}
+
+impl SessionLog {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// `[nat.timers]`: seconds without a packet after which a connection is forgotten.
@@ -128,6 +151,8 @@ pub enum Mapping {
 pub enum Filtering {
     /// Nobody: only those who were sent to answer.
     AddressAndPortDependent,
+    /// Whoever has a connection with it, from any port of the same address.
+    AddressDependent,
     /// Everybody.
     EndpointIndependent,
 }
