@@ -12,9 +12,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use net::Prefix;
 
+use crate::Error;
 use crate::rib::PeerInfo;
 use crate::wire::{self, Attributes};
-use crate::{Error, Family};
 
 /// Type and subtypes of the records.
 const TABLE_DUMP_V2: u16 = 13;
@@ -152,11 +152,11 @@ impl Iterator for TableDump {
         let with_ids = paths.iter().any(|(_, path_id, _)| *path_id != 0);
         let body = rib(self.sequence, &prefix, &paths, with_ids);
         self.sequence = self.sequence.wrapping_add(1);
-        let kind = match (Family::of(&prefix), with_ids) {
-            (Family::Ipv4Unicast, false) => RIB_IPV4_UNICAST,
-            (Family::Ipv4Unicast, true) => RIB_IPV4_UNICAST_ADDPATH,
-            (Family::Ipv6Unicast, false) => RIB_IPV6_UNICAST,
-            (Family::Ipv6Unicast, true) => RIB_IPV6_UNICAST_ADDPATH,
+        let kind = match (prefix.is_v4(), with_ids) {
+            (true, false) => RIB_IPV4_UNICAST,
+            (true, true) => RIB_IPV4_UNICAST_ADDPATH,
+            (false, false) => RIB_IPV6_UNICAST,
+            (false, true) => RIB_IPV6_UNICAST_ADDPATH,
         };
         Some(record(self.at, kind, &body))
     }

@@ -43,7 +43,8 @@ pub use model::{
     Filter, Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat,
     NatLimit, Pairing, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice,
     PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SendPaths,
-    SessionLog, Standby, StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
+    SessionLog, Standby, StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers,
+    Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

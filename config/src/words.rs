@@ -36,8 +36,11 @@ impl Word for Memory {
 }
 
 impl Word for Family {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("ipv4-unicast", Self::Ipv4Unicast), ("ipv6-unicast", Self::Ipv6Unicast)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("ipv4-unicast", Self::Ipv4Unicast),
+        ("ipv6-unicast", Self::Ipv6Unicast),
+        ("l2vpn-evpn", Self::L2vpnEvpn),
+    ];
 }
 
 impl Word for GracefulRestart {

@@ -165,7 +165,6 @@ impl Manager {
         let news = self.next_hops.news(&self.publisher.rib);
         let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
         let offers = self.offers.news();
-        let offers = (!offers.is_empty()).then_some(bgp::Feedback::Offers(offers));
         for feedback in carried.into_iter().chain(news).chain(offers) {
             // A speaker that is gone needs none.
             let _ = speaker.send(feedback);

@@ -60,7 +60,7 @@ fn config() -> Config {
                 families: Vec::new(),
             }),
             long_lived: Some(Vec::new()),
-            add_path: Family::ALL
+            add_path: Family::UNICAST
                 .map(|family| AddPathFamily {
                     family,
                     receive: true,

@@ -47,7 +47,8 @@ fn add_path(peer: &PeerConfig, families: &[Family]) -> Vec<AddPathFamily> {
         receive,
         send,
     };
-    families.iter().filter(|_| receive || send).map(entry).collect()
+    let unicast = families.iter().filter(|family| Family::UNICAST.contains(family));
+    unicast.filter(|_| receive || send).map(entry).collect()
 }
 
 /// The peer as the tables have to know it, after the OPENs have said what they agree on; `local` are our addresses towards

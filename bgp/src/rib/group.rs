@@ -26,25 +26,25 @@ use crate::{Family, Role, SendPaths};
 
 /// What decides about announcements to a peer, but for exclusions.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Audience {
-    pub(super) ebgp: bool,
+pub(crate) struct Audience {
+    pub(crate) ebgp: bool,
     /// As far as what is sent is concerned.
-    pub(super) context: Context,
-    pub(super) send_paths: SendPaths,
-    pub(super) export: Policy,
-    pub(super) advertise_learned: bool,
-    pub(super) role: Option<Role>,
+    pub(crate) context: Context,
+    pub(crate) send_paths: SendPaths,
+    pub(crate) export: Policy,
+    pub(crate) advertise_learned: bool,
+    pub(crate) role: Option<Role>,
     /// They know what a long-lived stale path is (RFC 9494 section 4.3).
-    pub(super) long_lived: bool,
-    pub(super) v4: Option<Ipv4Addr>,
-    pub(super) v6: Option<Ipv6Addr>,
-    pub(super) link_local: Option<Ipv6Addr>,
+    pub(crate) long_lived: bool,
+    pub(crate) v4: Option<Ipv4Addr>,
+    pub(crate) v6: Option<Ipv6Addr>,
+    pub(crate) link_local: Option<Ipv6Addr>,
     /// The peer, if the policy may ask who it is.
-    pub(super) neighbor: Option<IpAddr>,
+    pub(crate) neighbor: Option<IpAddr>,
 }
 
 impl Audience {
-    pub(super) fn of(info: &PeerInfo) -> Self {
+    pub(crate) fn of(info: &PeerInfo) -> Self {
         Self {
             ebgp: info.ebgp,
             context: info.context.as_sent(),
@@ -67,7 +67,7 @@ impl Audience {
 
     /// The same of any family.
     pub(super) fn sends_any_several(&self) -> bool {
-        Family::ALL.into_iter().any(|family| self.sends_several(family))
+        Family::UNICAST.into_iter().any(|family| self.sends_several(family))
     }
 }
 

@@ -6,15 +6,15 @@
 //! prefix once, however many updates touched it, and yields what the gateway has to know.
 
 mod decision;
-mod export;
+pub(crate) mod export;
 mod group;
 mod install;
-mod intern;
+pub(crate) mod intern;
 mod membership;
 mod monitor;
 mod next_hops;
 mod out_queue;
-mod path;
+pub(crate) mod path;
 mod path_ids;
 mod redistribute;
 mod refresh;
@@ -31,12 +31,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+pub(crate) use group::Audience;
 use group::{Exporting, Group};
 use install::installed;
 use intern::Interner;
 use net::policy::RouteSource;
 use net::{Prefix, Route, RouteChange, Source, VrfId};
-use next_hops::NextHops;
+pub(crate) use next_hops::NextHops;
 use path_ids::PathIds;
 use redistribute::Redistribution;
 use table::{Entry, Table};

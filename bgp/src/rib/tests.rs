@@ -37,7 +37,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
         context: Context {
             four_octet_as: true,
             ibgp: !ebgp,
-            families: Family::ALL.to_vec(),
+            families: Family::UNICAST.to_vec(),
             ipv6_next_hop_for_ipv4: false,
             extended_messages: false,
             add_path: Vec::new(),
@@ -91,6 +91,7 @@ fn withdraw(prefixes: &[&str]) -> Update {
     Update {
         withdrawn: prefixes.iter().map(|text| prefix(text).into()).collect(),
         announced: Vec::new(),
+        evpn: Default::default(),
         end_of_rib: None,
         outcome: Outcome::Clean,
         faults: Vec::new(),

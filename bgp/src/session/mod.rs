@@ -31,6 +31,7 @@ use bytes::Bytes;
 use connection::{Connection, End, Failure};
 use restart::Restart;
 
+use crate::evpn;
 use crate::wire::{self, Attributes, Cease, Nlri, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
@@ -186,6 +187,20 @@ impl Session {
                     self.send(id, messages);
                     // One of them is counted.
                     self.statistics.messages_out += count.saturating_sub(1);
+                }
+            }
+            Event::AnnounceEvpn(attributes, routes) => {
+                if let Some((id, negotiated)) = self.speaking() {
+                    for message in evpn::announcement(&attributes, &routes, &negotiated.context) {
+                        self.send(id, message);
+                    }
+                }
+            }
+            Event::WithdrawEvpn(keys) => {
+                if let Some((id, negotiated)) = self.speaking() {
+                    for message in wire::encode_evpn_withdrawal(&keys, &negotiated.context) {
+                        self.send(id, message);
+                    }
                 }
             }
             Event::EndOfRib(family) => {

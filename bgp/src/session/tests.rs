@@ -29,7 +29,7 @@ fn config() -> Config {
         connect_retry: Duration::from_secs(10),
         passive: false,
         capabilities: Capabilities {
-            families: Family::ALL.to_vec(),
+            families: Family::UNICAST.to_vec(),
             route_refresh: true,
             enhanced_route_refresh: true,
             extended_messages: true,
@@ -193,7 +193,7 @@ fn context() -> wire::Context {
     wire::Context {
         four_octet_as: true,
         ibgp: false,
-        families: Family::ALL.to_vec(),
+        families: Family::UNICAST.to_vec(),
         ipv6_next_hop_for_ipv4: true,
         extended_messages: false,
         add_path: Vec::new(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{ConnectionId, Direction, MessageCounts, Negotiated};
 use crate::rib::Outgoing;
-use crate::wire::{Attributes, Capabilities, Cease, Nlri, Notification, Update};
+use crate::wire::{Attributes, Capabilities, Cease, EvpnKey, EvpnRoute, Nlri, Notification, Update};
 use crate::{Family, RemoteAs, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
@@ -104,6 +104,10 @@ pub enum Event {
     Withdraw(Vec<Nlri>),
     /// Send UPDATEs that were encoded for sessions of this kind, so many.
     Updates(Bytes, u64),
+    /// Announce EVPN routes that share their attributes.
+    AnnounceEvpn(Arc<Attributes>, Vec<EvpnRoute>),
+    /// Withdraw EVPN routes.
+    WithdrawEvpn(Vec<EvpnKey>),
     /// Mark the end of the first full table of a family.
     EndOfRib(Family),
     /// Ask the peer for a family again.
@@ -121,6 +125,8 @@ impl From<Outgoing> for Event {
         match outgoing {
             Outgoing::Announce(attributes, prefixes) => Self::Announce(attributes, prefixes),
             Outgoing::Withdraw(prefixes) => Self::Withdraw(prefixes),
+            Outgoing::AnnounceEvpn(attributes, routes) => Self::AnnounceEvpn(attributes, routes),
+            Outgoing::WithdrawEvpn(keys) => Self::WithdrawEvpn(keys),
             Outgoing::EndOfRib(family) => Self::EndOfRib(family),
             Outgoing::RefreshBegins(family) => Self::RefreshBegins(family),
             Outgoing::RefreshEnds(family) => Self::RefreshEnds(family),

@@ -74,7 +74,7 @@ pub(super) fn read(value: &[u8], families: &mut Vec<AddPathFamily>) -> bool {
     }
     for [high, low, safi, mode] in entries {
         let numbers = (u16::from_be_bytes([*high, *low]), *safi);
-        let Some(family) = Family::ALL.into_iter().find(|family| family.numbers() == numbers) else {
+        let Some(family) = Family::UNICAST.into_iter().find(|family| family.numbers() == numbers) else {
             continue;
         };
         families.retain(|known| known.family != family);

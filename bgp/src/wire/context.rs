@@ -3,6 +3,7 @@
 use rustbgpd_wire as library;
 
 use super::AddPathFamily;
+use super::update::{MP_OVERHEAD, UPDATE_OVERHEAD};
 use crate::Family;
 
 /// What the session knows that decoding and encoding need.
@@ -23,6 +24,11 @@ pub struct Context {
 }
 
 impl Context {
+    /// Octets for attributes and NLRI of one family in MP_REACH_NLRI or MP_UNREACH_NLRI.
+    pub(super) fn room(&self) -> usize {
+        usize::from(self.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD
+    }
+
     /// Prefixes of a family that the peer tells have path identifiers.
     pub fn receives_path_ids(&self, family: Family) -> bool {
         self.add_path

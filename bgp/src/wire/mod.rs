@@ -8,6 +8,7 @@
 mod add_path;
 mod attributes;
 mod context;
+mod evpn;
 mod notification;
 mod open;
 mod update;
@@ -19,6 +20,10 @@ use rustbgpd_wire as library;
 pub use add_path::{AddPathFamily, Nlri};
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
 pub use context::Context;
+pub use evpn::{
+    Esi, EvpnAnnouncement, EvpnKey, EvpnMarks, EvpnRoute, EvpnUpdate, encode_evpn_announcement, encode_evpn_withdrawal,
+    ingress_replication, replicated_vni, router_mac, vxlan_encapsulation,
+};
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{Announcement, EncodeError, Fault, Outcome, RawUpdate, Update, encode_end_of_rib, encode_for_dump};
@@ -167,6 +172,7 @@ fn family_from_library(afi: library::Afi, safi: library::Safi) -> Option<Family>
     match (afi, safi) {
         (library::Afi::Ipv4, library::Safi::Unicast) => Some(Family::Ipv4Unicast),
         (library::Afi::Ipv6, library::Safi::Unicast) => Some(Family::Ipv6Unicast),
+        (library::Afi::L2Vpn, library::Safi::Evpn) => Some(Family::L2vpnEvpn),
         _ => None,
     }
 }
@@ -175,6 +181,7 @@ fn family_to_library(family: Family) -> (library::Afi, library::Safi) {
     match family {
         Family::Ipv4Unicast => (library::Afi::Ipv4, library::Safi::Unicast),
         Family::Ipv6Unicast => (library::Afi::Ipv6, library::Safi::Unicast),
+        Family::L2vpnEvpn => (library::Afi::L2Vpn, library::Safi::Evpn),
     }
 }
 

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod evpn;
 mod rfc7606;
 
 fn context() -> Context {
@@ -128,7 +129,7 @@ fn numbered_context(numbered: bool) -> Context {
         send: true,
     };
     Context {
-        add_path: Family::ALL.into_iter().filter(|_| numbered).map(entry).collect(),
+        add_path: Family::UNICAST.into_iter().filter(|_| numbered).map(entry).collect(),
         ..context()
     }
 }

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use net::Prefix;
 use rustbgpd_wire as library;
 
+use super::evpn::{self, EvpnAnnouncement, EvpnUpdate};
 use super::{Attributes, Context, NextHop, Nlri, Notification, PathAttribute, code};
 use crate::Family;
 
@@ -52,6 +53,8 @@ pub struct Update {
     pub withdrawn: Vec<Nlri>,
     /// Prefixes to add or replace.
     pub announced: Vec<Announcement>,
+    /// EVPN routes to remove, add or replace.
+    pub evpn: EvpnUpdate,
     /// The family whose first full table ends here (RFC 4724 section 2).
     pub end_of_rib: Option<Family>,
     /// The strongest of the faults' outcomes.
@@ -111,6 +114,7 @@ impl RawUpdate {
         let mut update = Update {
             withdrawn: Vec::new(),
             announced: Vec::new(),
+            evpn: EvpnUpdate::default(),
             end_of_rib: self.end_of_rib(&attributes, unreach, context),
             outcome: Outcome::Clean,
             faults: Vec::new(),
@@ -124,6 +128,8 @@ impl RawUpdate {
             && super::family_from_library(unreach.afi, unreach.safi).is_some_and(negotiated)
         {
             update.withdrawn.extend(unreach.withdrawn.iter().map(nlri));
+            let routes = unreach.evpn_withdrawn.iter().filter_map(evpn::from_library);
+            update.evpn.withdrawn.extend(routes.map(|route| route.key));
         }
 
         let body: Vec<Nlri> = if ipv4 {
@@ -135,8 +141,11 @@ impl RawUpdate {
         let multiprotocol: Vec<Nlri> = reach
             .map(|reach| reach.announced.iter().map(nlri).collect())
             .unwrap_or_default();
+        let routes: Vec<_> = reach
+            .map(|reach| reach.evpn_announced.iter().filter_map(evpn::from_library).collect())
+            .unwrap_or_default();
 
-        let has_routes = !body.is_empty() || !multiprotocol.is_empty();
+        let has_routes = !body.is_empty() || !multiprotocol.is_empty() || !routes.is_empty();
         let missed = validate(&attributes, has_routes, !body.is_empty(), context)?;
         // An attribute that was malformed is missed as well, which says nothing more.
         faults.extend(missed.filter(|missed| !faults.iter().any(|fault| fault.attribute == missed.attribute)));
@@ -157,15 +166,21 @@ impl RawUpdate {
                 Some(attributes) => update.announced.push(Announcement { attributes, prefixes }),
                 None => {
                     if !faults.iter().any(|fault| fault.outcome == Outcome::TreatAsWithdraw) {
-                        let detail = "mandatory attribute is missing".to_owned();
-                        faults.push(Fault {
-                            attribute,
-                            outcome: Outcome::TreatAsWithdraw,
-                            detail,
-                            bytes: Bytes::new(),
-                        });
+                        faults.push(Fault::missing(attribute));
                     }
                     update.withdrawn.extend(prefixes);
+                }
+            }
+        }
+        if !routes.is_empty() {
+            let usable = reach_next_hop.and_then(|hop| Attributes::from_list(&attributes, hop, context.ibgp));
+            match usable {
+                Some(attributes) => update.evpn.announced.push(EvpnAnnouncement { attributes, routes }),
+                None => {
+                    if !faults.iter().any(|fault| fault.outcome == Outcome::TreatAsWithdraw) {
+                        faults.push(Fault::missing(14));
+                    }
+                    update.evpn.withdrawn.extend(routes.iter().map(|route| route.key));
                 }
             }
         }
@@ -176,6 +191,9 @@ impl RawUpdate {
             update
                 .withdrawn
                 .extend(announced.into_iter().flat_map(|announcement| announcement.prefixes));
+            let announced = std::mem::take(&mut update.evpn.announced).into_iter();
+            let routes = announced.flat_map(|announcement| announcement.routes);
+            update.evpn.withdrawn.extend(routes.map(|route| route.key));
         }
         Ok(update)
     }
@@ -192,7 +210,7 @@ impl RawUpdate {
         }
         let family = match unreach {
             None if self.0.path_attributes.is_empty() => Some(Family::Ipv4Unicast),
-            Some(unreach) if attributes.len() == 1 && unreach.withdrawn.is_empty() => {
+            Some(unreach) if attributes.len() == 1 && self.0.path_attributes.len() <= EMPTY_UNREACH => {
                 super::family_from_library(unreach.afi, unreach.safi)
             }
             _ => None,
@@ -202,6 +220,16 @@ impl RawUpdate {
 }
 
 impl Fault {
+    /// Routes without an attribute that they cannot do without.
+    fn missing(attribute: u8) -> Self {
+        Self {
+            attribute,
+            outcome: Outcome::TreatAsWithdraw,
+            detail: "mandatory attribute is missing".to_owned(),
+            bytes: Bytes::new(),
+        }
+    }
+
     /// The first of its bytes in hexadecimal, for the log.
     pub fn hex(&self) -> String {
         const SHOWN: usize = 64;
@@ -324,6 +352,14 @@ pub enum EncodeError {
     Unrepresentable(String),
 }
 
+/// Most octets of an MP_UNREACH_NLRI that withdraws nothing: header with a length of two octets, AFI, SAFI. What is skipped
+/// in a longer one is something.
+const EMPTY_UNREACH: usize = 4 + 3;
+/// Octets of an UPDATE that are not attributes and not NLRI.
+pub(super) const UPDATE_OVERHEAD: usize = super::HEADER + 4;
+/// MP_REACH_NLRI around its prefixes: attribute header, AFI, SAFI, next hop length, two addresses, reserved octet.
+pub(super) const MP_OVERHEAD: usize = 4 + 3 + 1 + 32 + 1;
+
 /// Writes the attributes of one path to `prefix` for a table dump: AS numbers of 4 octets, and of MP_REACH_NLRI the next hop
 /// alone (RFC 6396 section 4.3.4); `None` if they have no form on the wire.
 pub fn encode_for_dump(attributes: &Attributes, prefix: &Prefix) -> Option<Vec<u8>> {
@@ -358,11 +394,12 @@ pub fn encode_end_of_rib(family: Family, context: &Context) -> Bytes {
     let list = match family {
         Family::Ipv4Unicast => Vec::new(),
         Family::Ipv6Unicast => vec![PathAttribute::MpUnreachNlri(Box::new(mp_unreach(library::Afi::Ipv6)))],
+        Family::L2vpnEvpn => return evpn::unreach(&[], context),
     };
     build(&list, context).expect("an empty UPDATE encodes")
 }
 
-fn build(attributes: &[PathAttribute], context: &Context) -> Result<Bytes, EncodeError> {
+pub(super) fn build(attributes: &[PathAttribute], context: &Context) -> Result<Bytes, EncodeError> {
     let unrepresentable = |error: library::EncodeError| EncodeError::Unrepresentable(error.to_string());
     let mode = library::Ipv4UnicastMode::Body;
     let message = library::UpdateMessage::try_build(&[], &[], attributes, context.four_octet_as, false, mode)
@@ -393,7 +430,27 @@ fn nlri(entry: &library::NlriEntry) -> Nlri {
     }
 }
 
-fn mp_unreach(afi: library::Afi) -> library::MpUnreachNlri {
+pub(super) fn mp_reach(next_hop: NextHop) -> library::MpReachNlri {
+    library::MpReachNlri {
+        afi: library::Afi::Ipv6,
+        safi: library::Safi::Unicast,
+        next_hop: match next_hop.address {
+            // RFC 4291 section 2.5.5.2: the form an IPv4 address takes where only an IPv6 next hop fits.
+            IpAddr::V4(v4) => IpAddr::V6(v4.to_ipv6_mapped()),
+            address => address,
+        },
+        link_local_next_hop: next_hop.link_local,
+        announced: Vec::new(),
+        flowspec_announced: Vec::new(),
+        evpn_announced: Vec::new(),
+        bgpls_announced: Vec::new(),
+        vpn_announced: Vec::new(),
+        labeled_announced: Vec::new(),
+        rtc_announced: Vec::new(),
+    }
+}
+
+pub(super) fn mp_unreach(afi: library::Afi) -> library::MpUnreachNlri {
     library::MpUnreachNlri {
         afi,
         safi: library::Safi::Unicast,

@@ -165,7 +165,7 @@ impl Lab {
 
     fn gobgp_of_several(&self) -> Daemon {
         let neighbor = |host: u8, asn: u32, several: bool| {
-            let families = Family::ALL.map(|family| {
+            let families = Family::UNICAST.map(|family| {
                 let paths = if several {
                     "    [neighbors.afi-safis.add-paths.config]\n      receive = true\n      send-max = 8\n"
                 } else {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod evpn;
 pub(crate) mod feeders;
 pub(crate) mod policy;
 pub(crate) mod routers;
@@ -262,14 +263,14 @@ impl Lab {
         daemon
     }
 
-    /// Runs `ip` in the speaker's namespace.
-    pub(crate) fn speaker_ip(&self, arguments: &str) {
-        ip(&format!("-n {} {arguments}", self.speaker));
-    }
-
     /// Runs `ip` in the router's namespace.
     pub(crate) fn router_ip(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.router));
+    }
+
+    /// Runs `ip` in the speaker's namespace.
+    pub(crate) fn speaker_ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.speaker));
     }
 
     /// Adds to bgpd's configuration file, before it is started.

@@ -7,7 +7,7 @@ use net::policy::{
     AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource,
     Then, Validity,
 };
-use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId};
+use net::{IpNet, Mac, Prefix, RouteDistinguisher, RouteTarget, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
@@ -95,6 +95,8 @@ from_text! {
     Community, "a community", "\"65001:100\", \"65001:1:2\", \"rt:65001:100\" or a name such as \"no-export\"";
     CommunityPattern, "a community or a pattern", "\"65001:100\", \"65001:*\", \"65001:1:*\", \"rt:65001:*\" or a name";
     NextHopChange, "a next hop", "\"self\", \"unchanged\" or an address";
+    RouteDistinguisher, "a route distinguisher", "an AS or an address and a number, as in \"65000:7\" or \"192.0.2.1:7\"";
+    RouteTarget, "a route target", "an AS or an address and a number, as in \"65000:7\" or \"192.0.2.1:7\"";
     Mac, "a MAC address", "six hexadecimal bytes, as in \"02:00:00:00:00:01\"";
 }
 

@@ -150,6 +150,25 @@ fn vpc(vpc: &Vpc, rows: &mut Rows) {
     ];
     rows.add(table::VPC, row);
     rows.add(table::VRF, vec![id(), id()]);
+    if let Some(evpn) = &vpc.evpn {
+        let policy = |name: &Option<String>| optional(name.as_ref(), text);
+        let row = vec![
+            id(),
+            optional(evpn.rd, text),
+            policy(&evpn.redistribute_connected),
+            policy(&evpn.redistribute_static),
+            policy(&evpn.redistribute_kernel),
+        ];
+        rows.add(table::VPC_EVPN, row);
+        for (direction, targets) in [("import", &evpn.import_rt), ("export", &evpn.export_rt)] {
+            for target in targets {
+                rows.add(table::VPC_EVPN_TARGET, vec![id(), text(direction), text(target)]);
+            }
+        }
+        for prefix in &evpn.announce {
+            rows.add(table::VPC_EVPN_ANNOUNCE, vec![id(), text(prefix)]);
+        }
+    }
     for address in &vpc.addresses {
         rows.add(table::VPC_ADDRESS, vec![id(), text(address)]);
     }

@@ -9,6 +9,28 @@
 ALTER TABLE bgp_peer ADD COLUMN add_path_receive INTEGER NOT NULL DEFAULT 0 CHECK (add_path_receive IN (0, 1));
 ALTER TABLE bgp_peer ADD COLUMN add_path_send TEXT NOT NULL DEFAULT 'none'; -- or 'all', or how many
 
+-- The part of a VPC in EVPN, if it has one; without `rd`, the distinguisher is made.
+CREATE TABLE vpc_evpn (
+    vpc INTEGER NOT NULL PRIMARY KEY REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    rd  TEXT,
+    redistribute_connected TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    redistribute_static    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED,
+    redistribute_kernel    TEXT REFERENCES bgp_policy (name) DEFERRABLE INITIALLY DEFERRED
+) STRICT;
+
+CREATE TABLE vpc_evpn_target (
+    vpc       INTEGER NOT NULL REFERENCES vpc_evpn (vpc) DEFERRABLE INITIALLY DEFERRED,
+    direction TEXT    NOT NULL CHECK (direction IN ('import', 'export')),
+    target    TEXT    NOT NULL,
+    PRIMARY KEY (vpc, direction, target)
+) STRICT;
+
+CREATE TABLE vpc_evpn_announce (
+    vpc    INTEGER NOT NULL REFERENCES vpc_evpn (vpc) DEFERRABLE INITIALLY DEFERRED,
+    prefix TEXT    NOT NULL,
+    PRIMARY KEY (vpc, prefix)
+) STRICT;
+
 -- The other gateway of a pair: where ours are sent, where another's are received, or both.
 CREATE TABLE standby (
     id              INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),

@@ -161,6 +161,8 @@ enum ShowBgp {
         #[command(flatten)]
         output: Output,
     },
+    /// EVPN: the VPCs that take part, and every route with what became of it in them.
+    Evpn(Output),
     /// Every path to a prefix, or to all, with its attributes and why it is not used.
     Routes {
         /// Only this prefix.
@@ -336,6 +338,10 @@ fn request(show: &Show) -> (String, bool, Render) {
             let query = query(&[("peer", peer.as_ref())]);
             (format!("/v1/bgp/neighbors{query}"), output.json, render::bgp_neighbors)
         }
+        Show::Bgp {
+            what: Some(ShowBgp::Evpn(output)),
+            ..
+        } => ("/v1/bgp/evpn".to_owned(), output.json, render::bgp_evpn),
         Show::Bgp {
             what: Some(ShowBgp::Routes { prefix, limit, output }),
             ..

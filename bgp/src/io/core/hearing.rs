@@ -1,8 +1,8 @@
 //! What the tasks of peers, collectors and caches tell the core.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
 
@@ -48,7 +48,8 @@ impl Core {
                 // They may have changed since the session's task was started.
                 info.import.clone_from(&handle.config.import);
                 info.export.clone_from(&handle.config.export);
-                let queue = self.rib.peer_up(info);
+                let queue = self.rib.peer_up(info.clone());
+                self.evpn.peer_up(&Arc::new(info), &queue);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
                 self.collectors.peer_up(watched);
@@ -61,40 +62,45 @@ impl Core {
                     self.end_deferral();
                 }
             }
-            News::Update(update) => {
+            News::Update(mut update) => {
                 let end_of_rib = update.end_of_rib;
+                self.evpn.update(peer, std::mem::take(&mut update.evpn));
+                if end_of_rib == Some(Family::L2vpnEvpn) {
+                    self.evpn.sweep(peer);
+                }
                 let excess = self.rib.update(peer, update).err();
                 if let Some(max) = handle.config.max_prefixes {
-                    let received = self.rib.received(peer);
+                    let received = self.rib.received(peer).saturating_add(self.evpn.received(peer));
                     if received >= max.warn && !handle.warned {
                         warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
                     }
                     handle.warned = received >= max.warn;
+                    if received > max.limit {
+                        warn!(%peer, received, limit = max.limit, "too many prefixes");
+                        // A task that has ended needs no order.
+                        let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
+                    }
                 }
-                if let Some(excess) = excess {
-                    let pause = match excess {
-                        Excess::Prefixes { received, limit } => {
-                            warn!(%peer, received, limit, "too many prefixes");
-                            handle.config.max_prefixes.and_then(|max| max.restart)
-                        }
-                        Excess::Paths(prefix) => {
-                            warn!(%peer, %prefix, limit = PATHS_OF_PREFIX, "too many paths of one prefix");
-                            None
-                        }
-                    };
+                if let Some(Excess::Paths(prefix)) = excess {
+                    warn!(%peer, %prefix, limit = PATHS_OF_PREFIX, "too many paths of one prefix");
                     // A task that has ended needs no order.
-                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, pause));
+                    let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, None));
                 }
                 if let Some(family) = end_of_rib {
                     self.held.push(Event::EndOfRib { peer, family });
                     self.flush();
-                    self.collectors.end_of_rib(peer, family);
+                    if family != Family::L2vpnEvpn {
+                        self.collectors.end_of_rib(peer, family);
+                    }
                     if let Some(deferral) = &mut self.deferral {
                         deferral.end_of_rib(peer, family);
                         self.end_deferral();
                     }
                 }
             }
+            News::Refresh(Family::L2vpnEvpn) => self.evpn.refresh(peer),
+            News::RefreshBegins(Family::L2vpnEvpn) => self.evpn.refresh_begins(peer),
+            News::RefreshEnds(Family::L2vpnEvpn) => self.evpn.refresh_ends(peer),
             News::Refresh(family) => self.rib.refresh(peer, family),
             News::RefreshBegins(family) => self.rib.refresh_begins(peer, family),
             News::RefreshEnds(family) => self.rib.refresh_ends(peer, family),
@@ -107,11 +113,17 @@ impl Core {
             News::LongLived(families) => {
                 info!(%peer, ?families, "routes of the peer, which is still away, are a last resort from here on");
                 self.rib.long_lived(peer, &families);
+                if families.contains(&Family::L2vpnEvpn) {
+                    self.evpn.long_lived(peer);
+                }
             }
             News::StaleExpired(families) => {
                 info!(%peer, ?families, "routes that the restarted peer did not tell again are withdrawn");
                 self.rib.stale_expired(peer, &families);
-                handle.kept = self.rib.is_known(peer);
+                if families.contains(&Family::L2vpnEvpn) {
+                    self.evpn.sweep(peer);
+                }
+                handle.kept = self.rib.is_known(peer) || self.evpn.is_known(peer);
                 self.forget(peer);
             }
         }
@@ -125,6 +137,11 @@ impl Core {
             self.rib.peer_down(peer);
         } else {
             self.rib.peer_restarts(peer, kept);
+        }
+        if kept.contains(&Family::L2vpnEvpn) {
+            self.evpn.peer_restarts(peer);
+        } else {
+            self.evpn.peer_down(peer);
         }
         self.flush();
         self.collectors.peer_down(peer, ended);

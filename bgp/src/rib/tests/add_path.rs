@@ -17,7 +17,7 @@ fn several(host: u8, send_paths: SendPaths) -> PeerInfo {
         send: send_paths != SendPaths::None,
     };
     let mut info = peer(host, true);
-    info.context.add_path = Family::ALL.map(entry).to_vec();
+    info.context.add_path = Family::UNICAST.map(entry).to_vec();
     PeerInfo {
         send_paths,
         advertise_learned: true,
