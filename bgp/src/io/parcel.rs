@@ -28,7 +28,12 @@ fn work(news: &News) -> usize {
     match news {
         News::Update(update) => {
             let announced = update.announced.iter().map(|announcement| announcement.prefixes.len());
-            UPDATE + update.withdrawn.len() + announced.sum::<usize>()
+            let evpn = update
+                .evpn
+                .announced
+                .iter()
+                .map(|announcement| announcement.routes.len());
+            UPDATE + update.withdrawn.len() + update.evpn.withdrawn.len() + announced.chain(evpn).sum::<usize>()
         }
         _ => UPDATE,
     }
@@ -39,13 +44,14 @@ mod tests {
     use net::Prefix;
 
     use super::*;
-    use crate::wire::{Outcome, Update};
+    use crate::wire::{EvpnUpdate, Outcome, Update};
 
     fn withdrawal(prefixes: usize) -> News {
         let prefix: Prefix = "192.0.2.0/24".parse().expect("prefix");
         News::Update(Update {
             withdrawn: vec![prefix.into(); prefixes],
             announced: Vec::new(),
+            evpn: EvpnUpdate::default(),
             end_of_rib: None,
             outcome: Outcome::Clean,
             faults: Vec::new(),

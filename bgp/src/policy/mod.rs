@@ -128,7 +128,7 @@ impl Policy {
     pub fn changes_as_path(&self) -> bool {
         match self {
             Self::Program(program) => program.changes_as_path(),
-            Self::PerFamily { ipv4, ipv6 } => ipv4.changes_as_path() || ipv6.changes_as_path(),
+            Self::PerFamily { ipv4, ipv6, .. } => ipv4.changes_as_path() || ipv6.changes_as_path(),
             _ => false,
         }
     }
@@ -138,7 +138,7 @@ impl Policy {
         match self {
             Self::Unset => ebgp,
             Self::Deny => true,
-            Self::PerFamily { ipv4, ipv6 } => ipv4.is_silent(ebgp) && ipv6.is_silent(ebgp),
+            Self::PerFamily { ipv4, ipv6, .. } => ipv4.is_silent(ebgp) && ipv6.is_silent(ebgp),
             Self::Accept | Self::PrefixList(_) | Self::Program(_) => false,
         }
     }
