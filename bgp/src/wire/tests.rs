@@ -280,7 +280,7 @@ proptest! {
                     let entry = |family| LongLivedFamily { family, forwarding: flags[4], stale_time: id & 0x00ff_ffff };
                     Family::ALL.map(entry).to_vec()
                 }),
-                add_path: Family::ALL
+                add_path: Family::UNICAST
                     .into_iter()
                     .filter(|_| flags[6] || flags[7])
                     .map(|family| AddPathFamily { family, receive: flags[6], send: flags[7] })
