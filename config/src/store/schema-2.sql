@@ -15,3 +15,10 @@ CREATE TABLE standby (
     CHECK ((listen IS NULL) = (primary_address IS NULL)),
     CHECK (peer IS NOT NULL OR listen IS NOT NULL)
 ) STRICT;
+
+CREATE TABLE nat_npt (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    inside  TEXT    NOT NULL,
+    outside TEXT    NOT NULL UNIQUE,
+    PRIMARY KEY (vpc, inside)
+) STRICT;
