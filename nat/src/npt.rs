@@ -240,7 +240,7 @@ mod tests {
         ]
     }
 
-    /// RFC 6296 section 3.4 has this example, and appendix B the sums of it.
+    /// The prefixes that RFC 6296 explains a /48 with.
     #[test]
     fn the_example_of_the_rfc() {
         let [out, back] = sides("fd01:203:405::/48", "2001:db8:1::/48");
