@@ -13,7 +13,7 @@ use crate::bmp::BmpConfig;
 use crate::policy::{Policy, PolicyTable};
 use crate::rib::Rules;
 use crate::rpki::CacheConfig;
-use crate::{Error, Family, Role};
+use crate::{Error, EvpnVrf, Family, Role};
 
 /// TCP port of BGP (RFC 4271 section 3).
 pub const DEFAULT_PORT: u16 = 179;
@@ -42,6 +42,8 @@ pub struct SpeakerConfig {
     pub selection_deferral: Duration,
     /// What to announce of the owner's routes of other sources ([`crate::Feedback::Offers`]): a policy for each source.
     pub redistribute: BTreeMap<RouteSource, Policy>,
+    /// The VRFs that take part in EVPN.
+    pub evpn: Vec<EvpnVrf>,
     /// What is chosen of the decision process.
     pub rules: Rules,
     /// The owner is asked which next hops are reachable ([`crate::Event::NextHops`]) and how far they are; else all are
@@ -290,6 +292,7 @@ impl SpeakerConfig {
             originate: Vec::new(),
             selection_deferral: Duration::from_secs(60),
             redistribute: BTreeMap::new(),
+            evpn: Vec::new(),
             rules: Rules::default(),
             track_next_hops: false,
             advertise_installed: false,
@@ -328,6 +331,16 @@ impl SpeakerConfig {
             }
             peer.check_address()?;
             peer.check(self.asn)?;
+        }
+        let mut distinguishers = HashSet::new();
+        let mut vrfs = HashSet::new();
+        for vrf in &self.evpn {
+            if vrf.vrf == self.vrf || !vrfs.insert(vrf.vrf) {
+                return Err(Error::EvpnVrf(vrf.name.clone()));
+            }
+            if !distinguishers.insert(vrf.rd) {
+                return Err(Error::DuplicateDistinguisher(vrf.rd));
+            }
         }
         let mut caches = HashSet::new();
         if let Some(twice) = self.rpki.iter().find(|cache| !caches.insert(cache.cache)) {
@@ -385,7 +398,7 @@ impl PeerConfig {
             hold_time: 90,
             send_hold_time: Duration::from_secs(480),
             connect_retry: Duration::from_secs(10),
-            families: Family::ALL.to_vec(),
+            families: Family::UNICAST.to_vec(),
             import: Policy::Unset,
             export: Policy::Unset,
             advertise_learned: false,

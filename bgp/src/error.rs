@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use net::Prefix;
+use net::{Prefix, RouteDistinguisher};
 
 /// Why the speaker did not start, or did not take a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +141,12 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// One VRF of EVPN twice, or the VRF of the speaker itself.
+    #[error("{0} is in EVPN twice, or is the default VRF: name each VPC once")]
+    EvpnVrf(String),
+    /// One route distinguisher twice.
+    #[error("two VRFs have the route distinguisher {0}: give each one of its own")]
+    DuplicateDistinguisher(RouteDistinguisher),
     /// One cache twice.
     #[error("RPKI cache {0} is configured twice: remove one of the two")]
     DuplicateCache(SocketAddr),

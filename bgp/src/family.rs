@@ -13,11 +13,16 @@ pub enum Family {
     Ipv4Unicast,
     /// AFI 2, SAFI 1.
     Ipv6Unicast,
+    /// AFI 25, SAFI 70 (RFC 7432).
+    L2vpnEvpn,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 2] = [Self::Ipv4Unicast, Self::Ipv6Unicast];
+    pub const ALL: [Self; 3] = [Self::Ipv4Unicast, Self::Ipv6Unicast, Self::L2vpnEvpn];
+
+    /// Those whose routes are prefixes of the default VRF.
+    pub const UNICAST: [Self; 2] = [Self::Ipv4Unicast, Self::Ipv6Unicast];
 
     /// The unicast family of a prefix.
     pub fn of(prefix: &Prefix) -> Self {
@@ -33,6 +38,7 @@ impl Family {
         match self {
             Self::Ipv4Unicast => (1, 1),
             Self::Ipv6Unicast => (2, 1),
+            Self::L2vpnEvpn => (25, 70),
         }
     }
 
@@ -41,6 +47,7 @@ impl Family {
         match self {
             Self::Ipv4Unicast => 0,
             Self::Ipv6Unicast => 1,
+            Self::L2vpnEvpn => 2,
         }
     }
 }
@@ -50,6 +57,7 @@ impl fmt::Display for Family {
         f.write_str(match self {
             Self::Ipv4Unicast => "ipv4-unicast",
             Self::Ipv6Unicast => "ipv6-unicast",
+            Self::L2vpnEvpn => "l2vpn-evpn",
         })
     }
 }

@@ -10,6 +10,8 @@
 //! `io::core` hands it to [`rib::Rib`], which applies policy and loop checks, runs the decision process and yields
 //! changes; these leave in batches through the channel given to [`Speaker::start`].
 //!
+//! EVPN (`evpn/`) has tables of its own beside these: its routes are no prefixes, and lead into the VRFs of VPCs.
+//!
 //! What peers are told is computed and encoded once for all that are told the same: `rib/group.rs`.
 //!
 //! Read first: `io/mod.rs` for the interface, `session/mod.rs` for the state machine, `rib/mod.rs` for the tables.
@@ -19,6 +21,7 @@ pub mod bfd;
 mod bmp;
 mod config;
 mod error;
+mod evpn;
 mod family;
 mod io;
 pub mod mrt;
@@ -36,6 +39,7 @@ pub use config::{
     UnnumberedPeer,
 };
 pub use error::Error;
+pub use evpn::{EvpnImportView, EvpnPathView, EvpnRouteView, EvpnState, EvpnVrf, EvpnVrfView};
 pub use family::Family;
 pub use io::{Deferral, Event, Feedback, NextHopAnswers, Speaker, peer_info, session_config};
 pub use policy::{Action, Policy, PolicyQuestion, PolicyTable, PolicyTest, PrefixList, PrefixRule};

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use net::Prefix;
 
+use crate::Error;
 use crate::rib::PeerInfo;
 use crate::wire::{self, Attributes};
-use crate::{Error, Family};
 
 /// Type and subtypes of the records.
 const TABLE_DUMP_V2: u16 = 13;
@@ -126,9 +126,10 @@ impl Iterator for TableDump {
         }
         let body = rib(self.sequence, &prefix, &paths);
         self.sequence = self.sequence.wrapping_add(1);
-        let kind = match Family::of(&prefix) {
-            Family::Ipv4Unicast => RIB_IPV4_UNICAST,
-            Family::Ipv6Unicast => RIB_IPV6_UNICAST,
+        let kind = if prefix.is_v4() {
+            RIB_IPV4_UNICAST
+        } else {
+            RIB_IPV6_UNICAST
         };
         Some(record(self.at, kind, &body))
     }

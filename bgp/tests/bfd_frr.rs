@@ -10,7 +10,7 @@ use bgp::bfd::packet::State;
 use bgp::bfd::session::Config;
 use bgp::{Event, RemoteAs, Speaker, SpeakerConfig, UnnumberedPeer};
 use lab::watch::Watch;
-use lab::{Daemon, FRR_V4, FRR_V6, Lab, eventually, speaker_config};
+use lab::{Daemon, FRR_V4, FRR_V6, Lab, UNNUMBERED, eventually, speaker_config};
 use serde_json::Value;
 
 /// The hold time is 180 s: only BFD can end a session while a test waits.
@@ -237,22 +237,12 @@ fn bfd_that_never_comes_up_ends_nothing_and_comes_and_goes_without_a_reset() {
     });
 }
 
-/// FRR without any address but link-local ones, with BFD.
-const UNNUMBERED: &str = "
-router bgp 65001
- no neighbor 10.99.0.1
- no neighbor 2001:db8:99::1
- neighbor fabric interface remote-as external
- neighbor fabric timers 60 180
- neighbor fabric timers connect 1
- neighbor fabric bfd profile lab
-";
-
 #[test]
 fn an_unnumbered_peer_has_bfd_over_link_local_addresses() {
     Lab::run(|lab| async move {
         lab.unnumber();
-        lab.extend_bgpd_conf(UNNUMBERED);
+        let slow = " neighbor fabric timers 60 180\n neighbor fabric bfd profile lab\n";
+        lab.extend_bgpd_conf(&format!("{UNNUMBERED}{slow}"));
         let bfdd = lab.start_bfdd(BFDD);
         let bgpd = lab.start_bgpd();
         let mut template = config().peers.remove(0);

@@ -3,37 +3,16 @@
 mod lab;
 
 use std::fmt::Write;
-use std::sync::Arc;
 
-use bgp::{Policy, PolicyTable, Speaker};
+use bgp::Speaker;
+use lab::policy::loading;
 use lab::watch::{Watch, is_up, prefix};
 use lab::{Lab, eventually, speaker_config};
-use net::policy::{self, Change, Community, Policies, Term, Then};
 
 /// 4 octets each.
 const COMMUNITIES: u16 = 1100;
 /// 4 octets each.
 const ASES: usize = 1100;
-
-/// A policy that gives a route as many communities.
-fn loaded() -> Policy {
-    let communities = (0..COMMUNITIES).map(|i| Community::Standard(0xfde8_0000 | u32::from(i)));
-    let policies = Policies {
-        policies: vec![policy::Policy {
-            name: "loaded".into(),
-            terms: vec![Term {
-                name: "all".into(),
-                conditions: Vec::new(),
-                changes: vec![Change::AddCommunities(communities.collect())],
-                then: Then::Accept,
-            }],
-            accept_by_default: true,
-        }],
-        ..Policies::default()
-    };
-    let table = PolicyTable::compile(&policies).expect("compiles");
-    Policy::Program(Arc::clone(table.get("loaded").expect("there")))
-}
 
 #[test]
 fn a_path_of_4_kilobytes_comes_from_bird_and_as_many_communities_go_to_it() {
@@ -47,7 +26,7 @@ fn a_path_of_4_kilobytes_comes_from_bird_and_as_many_communities_go_to_it() {
         let (sender, mut watch) = Watch::new(64);
         let mut config = speaker_config();
         config.originate = vec![prefix("203.0.113.0/24")];
-        config.peers[0].export = loaded();
+        config.peers[0].export = loading(COMMUNITIES);
         let speaker = Speaker::start(config, sender).await.expect("speaker starts");
         watch.wait("session", is_up).await;
         assert!(

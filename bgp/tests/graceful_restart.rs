@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bgp::{Event, RestartMode, RouteView, Speaker};
 use lab::watch::{Watch, change, is_up, prefix};
-use lab::{FRR_V4, GRACEFUL, Lab, eventually, speak_and_die, speaker_config};
+use lab::{Daemon, FRR_V4, GRACEFUL, Lab, eventually, speak_and_die, speaker_config};
 
 /// Every prefix that was withdrawn, in what the watch has seen.
 fn withdrawn(watch: &Watch) -> Vec<String> {
@@ -42,14 +42,20 @@ fn is_used(routes: &[RouteView], of: &str, stale: bool) -> bool {
         .any(|route| route.prefix == prefix(of) && route.paths[0].best && route.paths[0].stale == stale)
 }
 
+/// FRR, and a speaker that has learned its routes.
+async fn started(lab: &Lab) -> (Daemon, Speaker, Watch) {
+    let bgpd = lab.start_bgpd();
+    let (sender, mut watch) = Watch::new(64);
+    let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
+    learned(&mut watch).await;
+    (bgpd, speaker, watch)
+}
+
 #[test]
 fn frr_killed_and_back_withdraws_only_what_it_does_not_tell_again() {
     Lab::run(|lab| async move {
         lab.extend_bgpd_conf(GRACEFUL);
-        let mut bgpd = lab.start_bgpd();
-        let (sender, mut watch) = Watch::new(64);
-        let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
-        learned(&mut watch).await;
+        let (mut bgpd, speaker, mut watch) = started(&lab).await;
 
         watch.forget();
         bgpd.kill();
@@ -84,10 +90,7 @@ fn frr_killed_and_back_withdraws_only_what_it_does_not_tell_again() {
 fn frr_killed_for_good_loses_its_routes_when_the_restart_time_ends() {
     Lab::run(|lab| async move {
         lab.extend_bgpd_conf(&format!("{GRACEFUL} bgp graceful-restart restart-time 4\n"));
-        let mut bgpd = lab.start_bgpd();
-        let (sender, mut watch) = Watch::new(64);
-        let speaker = Speaker::start(speaker_config(), sender).await.expect("speaker starts");
-        learned(&mut watch).await;
+        let (mut bgpd, speaker, mut watch) = started(&lab).await;
 
         watch.forget();
         bgpd.kill();

@@ -1,17 +1,19 @@
 //! Peers that misbehave, and strangers, over loopback: the others do not notice. Needs no rights.
 
+mod lab;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::wire::{
     AsPath, AsPathSegment, Attributes, Capabilities, Context, EXTENDED_MAX_MESSAGE, Message, NextHop, Open, Refresh,
     decode, encode_announcement, encode_keepalive, encode_route_refresh, split_message,
 };
-use bgp::{Event, Family, PeerConfig, Policy, PolicyTable, Speaker, SpeakerConfig};
+use bgp::{Event, Family, PeerConfig, Policy, Speaker, SpeakerConfig};
 use bytes::{Bytes, BytesMut};
+use lab::policy::loading;
+use lab::watch::prefix;
 use net::Prefix;
-use net::policy::{self, Change, Community, Policies, Term, Then};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -19,10 +21,6 @@ use tokio::time::{sleep, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const LOCAL_AS: u32 = 64_600;
-
-fn prefix(text: &str) -> Prefix {
-    text.parse().expect("prefix")
-}
 
 /// Addresses of this file's tests alone.
 fn loopback(host: u8) -> IpAddr {
@@ -53,26 +51,6 @@ fn peer(host: u8) -> PeerConfig {
     peer.export = Policy::Accept;
     peer.next_hop_v4 = Some(Ipv4Addr::new(192, 0, 2, 1));
     peer
-}
-
-/// A policy that gives a route 900 communities.
-fn loaded() -> Policy {
-    let communities = (0..900).map(|i| Community::Standard(0xfde8_0000 | i));
-    let policies = Policies {
-        policies: vec![policy::Policy {
-            name: "loaded".into(),
-            terms: vec![Term {
-                name: "all".into(),
-                conditions: Vec::new(),
-                changes: vec![Change::AddCommunities(communities.collect())],
-                then: Then::Accept,
-            }],
-            accept_by_default: true,
-        }],
-        ..Policies::default()
-    };
-    let table = PolicyTable::compile(&policies).expect("compiles");
-    Policy::Program(Arc::clone(table.get("loaded").expect("there")))
 }
 
 async fn start(config: SpeakerConfig) -> Speaker {
@@ -198,7 +176,7 @@ async fn a_peer_that_never_reads_is_dropped_and_the_other_session_stays() {
         .map(|i| Prefix::containing(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + (i << 8))), 24).expect("length"))
         .collect();
     // Little fits into a message beside so many communities: the table is long.
-    config.peers[0].export = loaded();
+    config.peers[0].export = loading(900);
     config.peers[0].hold_time = 0;
     config.peers[0].send_hold_time = Duration::from_secs(2);
     let speaker = start(config).await;

@@ -24,6 +24,18 @@ async fn is_used(speaker: &Speaker, of: &str) -> bool {
     routes.iter().any(|route| route.paths[0].best && !route.paths[0].stale)
 }
 
+/// Asks for everything again, which comes to its end, and every route is used.
+async fn told_again(speaker: &Speaker) {
+    speaker.refresh(FRR_V4.parse().expect("ip")).await.expect("asks");
+    eventually("both families came again", async || {
+        refreshes(speaker).await == (2, 0, 0)
+    })
+    .await;
+    for of in ["192.0.2.0/24", "198.51.100.0/24", "2001:db8:100::/48"] {
+        assert!(is_used(speaker, of).await, "{of}");
+    }
+}
+
 #[test]
 fn frr_tells_and_is_told_again_between_markers() {
     Lab::run(|lab| async move {
@@ -37,14 +49,7 @@ fn frr_tells_and_is_told_again_between_markers() {
         };
         eventually("FRR has our route", ours).await;
 
-        speaker.refresh(FRR_V4.parse().expect("ip")).await.expect("asks");
-        eventually("both families came again", async || {
-            refreshes(&speaker).await == (2, 0, 0)
-        })
-        .await;
-        for of in ["192.0.2.0/24", "198.51.100.0/24", "2001:db8:100::/48"] {
-            assert!(is_used(&speaker, of).await, "{of}");
-        }
+        told_again(&speaker).await;
 
         lab.vtysh("clear bgp ipv4 unicast 10.99.0.1 soft in").await;
         eventually("FRR has heard the request, both markers and the route", async || {
@@ -73,14 +78,7 @@ fn bird_tells_and_is_told_again_between_markers() {
         };
         eventually("BIRD has our route", ours).await;
 
-        speaker.refresh(FRR_V4.parse().expect("ip")).await.expect("asks");
-        eventually("both families came again", async || {
-            refreshes(&speaker).await == (2, 0, 0)
-        })
-        .await;
-        for of in ["192.0.2.0/24", "198.51.100.0/24", "2001:db8:100::/48"] {
-            assert!(is_used(&speaker, of).await, "{of}");
-        }
+        told_again(&speaker).await;
 
         bird.ask("reload in turnpike").await;
         eventually("BIRD has asked", async || refreshes(&speaker).await == (2, 2, 0)).await;

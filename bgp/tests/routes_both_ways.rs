@@ -3,34 +3,14 @@
 
 mod lab;
 
-use std::sync::Arc;
-
-use bgp::{Policy, PolicyTable, Speaker};
+use bgp::Speaker;
+use lab::policy::changing;
 use lab::routers::{LARGE, Program, installed, sessions};
 use lab::watch::{Watch, is_up, prefix};
 use lab::{Lab, eventually};
-use net::policy::{self, Change, Community, Policies, Term, Then};
+use net::policy::{Change, Community};
 
 const OURS: [&str; 2] = ["203.0.113.0/24", "2001:db8:200::/48"];
-
-/// Accepts everything and adds a large community.
-fn marking() -> Policy {
-    let policies = Policies {
-        policies: vec![policy::Policy {
-            name: "marking".into(),
-            terms: vec![Term {
-                name: "all".into(),
-                conditions: Vec::new(),
-                changes: vec![Change::AddCommunities(vec![Community::Large(65000, 7, 8)])],
-                then: Then::Accept,
-            }],
-            accept_by_default: true,
-        }],
-        ..Policies::default()
-    };
-    let table = PolicyTable::compile(&policies).expect("compiles");
-    Policy::Program(Arc::clone(table.get("marking").expect("there")))
-}
 
 fn exchange(program: Program) {
     installed(program);
@@ -40,7 +20,7 @@ fn exchange(program: Program) {
         let mut config = sessions(program);
         config.originate = OURS.map(prefix).to_vec();
         for peer in &mut config.peers {
-            peer.export = marking();
+            peer.export = changing(vec![Change::AddCommunities(vec![Community::Large(65000, 7, 8)])]);
         }
         let speaker = Speaker::start(config, sender).await.expect("speaker starts");
         watch.wait("session", is_up).await;

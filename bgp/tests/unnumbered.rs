@@ -5,20 +5,7 @@ mod lab;
 
 use bgp::{PeerConfig, Policy, RemoteAs, Speaker, SpeakerConfig, UnnumberedPeer};
 use lab::watch::{Watch, change, is_up, prefix};
-use lab::{Lab, eventually, speaker_config};
-
-const FRR: &str = "
-router bgp 65001
- no neighbor 10.99.0.1
- no neighbor 2001:db8:99::1
- neighbor fabric interface remote-as external
- neighbor fabric timers 3 9
- neighbor fabric timers connect 1
- neighbor fabric advertisement-interval 0
- address-family ipv6 unicast
-  neighbor fabric activate
- exit-address-family
-";
+use lab::{Lab, UNNUMBERED, eventually, speaker_config};
 
 fn config(passive: bool) -> SpeakerConfig {
     let mut template = PeerConfig::new("::".parse().expect("ip"), RemoteAs::External);
@@ -41,7 +28,7 @@ fn config(passive: bool) -> SpeakerConfig {
 fn frr_and_this_speaker_find_each_other_and_routes_of_both_families_go_both_ways() {
     Lab::run(|lab| async move {
         lab.unnumber();
-        lab.extend_bgpd_conf(FRR);
+        lab.extend_bgpd_conf(UNNUMBERED);
         let _bgpd = lab.start_bgpd();
         for passive in [false, true] {
             let (sender, mut watch) = Watch::new(64);
@@ -81,7 +68,7 @@ fn frr_and_this_speaker_find_each_other_and_routes_of_both_families_go_both_ways
 fn an_unnumbered_peer_goes_with_its_configuration() {
     Lab::run(|lab| async move {
         lab.unnumber();
-        lab.extend_bgpd_conf(FRR);
+        lab.extend_bgpd_conf(UNNUMBERED);
         let _bgpd = lab.start_bgpd();
         let (sender, mut watch) = Watch::new(64);
         let speaker = Speaker::start(config(false), sender).await.expect("speaker starts");

@@ -4,6 +4,7 @@
 //! from elsewhere are judged alike.
 
 mod bgp;
+mod evpn;
 mod interfaces;
 mod limits;
 mod nat;
@@ -26,6 +27,7 @@ pub(crate) fn config(config: &Config) -> Vec<Finding> {
     interfaces::check(config, &mut findings);
     routes::check(config, &mut findings);
     bgp::check(config, &mut findings);
+    evpn::check(config, &mut findings);
     nat::check(config, &mut findings);
     standby::check(config, &mut findings);
     findings.0

@@ -107,6 +107,12 @@ pub(crate) fn host_interface(name: &str) -> String {
     format!("tp-{name}")
 }
 
+/// MAC address of the gateway in a VPC that is in EVPN: other gateways have others, since they have other endpoints.
+pub(crate) fn router_mac(endpoint: Ipv4Addr) -> Mac {
+    let [a, b, c, d] = endpoint.octets();
+    Mac([0x02, 0x54, a, b, c, d])
+}
+
 /// MAC address of the gateway in a VPC: locally administered, the same on every start and in every gateway.
 pub(crate) fn vpc_mac(id: VpcId) -> Mac {
     let [_, a, b, c] = u32::from(id.value()).to_be_bytes();

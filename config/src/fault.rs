@@ -231,6 +231,34 @@ pub enum Fault {
         /// The VPC.
         vpc: String,
     },
+    /// EVPN without a VNI.
+    #[error("vpc `{vpc}` is in EVPN, and has no VNI")]
+    #[diagnostic(help("give it a `vni` instead of a `vlan`, or remove its `evpn`"))]
+    EvpnVni {
+        /// The VPC.
+        vpc: String,
+    },
+    /// EVPN without a speaker.
+    #[error("vpc `{vpc}` is in EVPN, and there is no [bgp]")]
+    #[diagnostic(help("add [bgp] with a peer whose `families` hold \"l2vpn-evpn\", or remove its `evpn`"))]
+    EvpnBgp {
+        /// The VPC.
+        vpc: String,
+    },
+    /// EVPN that neither takes nor tells anything.
+    #[error("evpn of vpc `{vpc}` has no route target")]
+    #[diagnostic(help("add `import-rt` and `export-rt`, such as [\"65000:7\"]"))]
+    EvpnTargets {
+        /// The VPC.
+        vpc: String,
+    },
+    /// Routes that nobody would import.
+    #[error("evpn of vpc `{vpc}` announces routes without a route target")]
+    #[diagnostic(help("add `export-rt`: others import by it"))]
+    EvpnExport {
+        /// The VPC.
+        vpc: String,
+    },
     /// Our endpoint is nobody's address.
     #[error("[vxlan] address {address} is not an address of a port")]
     #[diagnostic(help("add it to the `addresses` of a port, or use one that is there"))]

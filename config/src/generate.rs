@@ -14,8 +14,8 @@ use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, Filtering,
     ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Npt, Pairing,
     Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule,
-    Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, Standby, StandbyListen, StaticNat, StaticRoute, Timers,
-    UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
+    Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SessionLog, Standby, StandbyListen, StaticNat, StaticRoute,
+    Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -28,7 +28,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             rib(),
             kernel(),
             option::of(fpm()),
-            (timers(), 0..=3600_u32, option::of(standby())),
+            (timers(), 0..=3600_u32, session_log(), option::of(standby())),
         ),
         collection::vec(port(), 1..4),
         collection::btree_map(1..9_u16, vpc(), 0..5),
@@ -60,7 +60,10 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             timers,
         )| {
             let ports: Vec<_> = (0..).zip(ports).map(|(index, port)| port.place(index)).collect();
-            let vpcs: Vec<_> = vpcs.into_iter().map(|(id, vpc)| vpc.place(id, &ports)).collect();
+            let vpcs: Vec<_> = vpcs
+                .into_iter()
+                .map(|(id, vpc)| vpc.place(id, &ports, bgp.is_some()))
+                .collect();
             let ids: BTreeSet<_> = vpcs.iter().map(|vpc| vpc.id).collect();
             let known = |number: u16| VpcId::new(number).ok().filter(|id| ids.contains(id));
             let routes = routes.into_iter().filter_map(|((vrf, index), route)| {
@@ -129,6 +132,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                 bgp,
                 nat: Nat {
                     pick_up: nat.1,
+                    log_sessions: nat.2,
                     timers: nat.0,
                     vpc_timers: vpc_timers.collect(),
                     masquerades: masquerades.collect(),
@@ -137,7 +141,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     npt,
                     port_forwards: port_forwards.collect(),
                 },
-                standby: nat.2,
+                standby: nat.3,
                 api: Api {
                     socket: "/run/x.sock".into(),
                 },
@@ -196,6 +200,14 @@ fn fpm() -> impl Strategy<Value = Fpm> {
     (any::<u8>(), 1..=u16::MAX, 1..=86_400_u32).prop_map(|(host, port, stale_time)| Fpm {
         listen: SocketAddr::from(([127, 0, 0, host], port)),
         stale_time,
+    })
+}
+
+fn session_log() -> impl Strategy<Value = SessionLog> {
+    (0..3_u8).prop_map(|which| match which {
+        0 => SessionLog::Off,
+        1 => SessionLog::Sources,
+        _ => SessionLog::Destinations,
     })
 }
 
@@ -287,6 +299,38 @@ struct DrawnVpc {
     hosts: BTreeSet<u8>,
     vteps: BTreeSet<u8>,
     kernel_table: bool,
+    evpn: Option<VpcEvpn>,
+}
+
+/// Policies go by names that every drawn speaker has.
+fn evpn() -> impl Strategy<Value = VpcEvpn> {
+    let targets = || collection::btree_set((1..=u16::MAX, any::<u32>()), 1..4);
+    let named = || option::of((0..3_u8).prop_map(|index| format!("policy-{index}")));
+    let prefixes = collection::btree_set((any::<u32>(), 0..=32_u8).prop_map(prefix), 0..3);
+    (
+        option::of(any::<u32>()),
+        targets(),
+        targets(),
+        prefixes,
+        named(),
+        named(),
+        named(),
+    )
+        .prop_map(
+            |(rd, import, export, announce, redistribute_connected, redistribute_static, redistribute_kernel)| {
+                let target = |(asn, number)| format!("{asn}:{number}").parse().expect("a target");
+                VpcEvpn {
+                    // A number of its own is added for each VPC.
+                    rd: rd.map(|number| format!("65000:{number}").parse().expect("a distinguisher")),
+                    import_rt: import.into_iter().map(target).collect(),
+                    export_rt: export.into_iter().map(target).collect(),
+                    announce: announce.into_iter().collect(),
+                    redistribute_connected,
+                    redistribute_static,
+                    redistribute_kernel,
+                }
+            },
+        )
 }
 
 fn vpc() -> impl Strategy<Value = DrawnVpc> {
@@ -301,9 +345,10 @@ fn vpc() -> impl Strategy<Value = DrawnVpc> {
         hosts,
         vteps,
         any::<bool>(),
+        option::of(evpn()),
     )
         .prop_map(
-            |(name, host_interface, vlan, mac, mtu, hosts, vteps, kernel_table)| DrawnVpc {
+            |(name, host_interface, vlan, mac, mtu, hosts, vteps, kernel_table, evpn)| DrawnVpc {
                 name,
                 host_interface,
                 vlan,
@@ -312,12 +357,20 @@ fn vpc() -> impl Strategy<Value = DrawnVpc> {
                 hosts,
                 vteps,
                 kernel_table,
+                evpn,
             },
         )
 }
 
 impl DrawnVpc {
-    fn place(self, id: u16, ports: &[Port]) -> Vpc {
+    /// `speaks` BGP: else there is no EVPN.
+    fn place(self, id: u16, ports: &[Port], speaks: bool) -> Vpc {
+        let vni = format!("65000:{id}").parse().expect("a distinguisher");
+        let evpn = self.evpn.filter(|_| speaks && !self.vlan);
+        let evpn = evpn.map(|evpn| VpcEvpn {
+            rd: evpn.rd.map(|_| vni),
+            ..evpn
+        });
         let segment = if self.vlan {
             Segment::Vlan {
                 port: ports[0].name.clone(),
@@ -343,6 +396,7 @@ impl DrawnVpc {
                 .map(|host| subnet(Ipv4Addr::new(10, 0, 0, *host), 24))
                 .collect(),
             kernel_table: self.kernel_table.then(|| 1000 + u32::from(id)),
+            evpn,
         }
     }
 }
@@ -572,7 +626,8 @@ fn restart() -> impl Strategy<Value = (GracefulRestart, u16, u32, u32)> {
 
 /// A peer without policy and with the default restart.
 fn session() -> impl Strategy<Value = Peer> {
-    let families = sample::subsequence(vec![Family::Ipv4Unicast, Family::Ipv6Unicast], 1..=2);
+    let families = vec![Family::Ipv4Unicast, Family::Ipv6Unicast, Family::L2vpnEvpn];
+    let families = sample::subsequence(families, 1..=3);
     let numbers = (1..23_456_u32, 1..=u16::MAX, 3..=u16::MAX, 1..=u16::MAX);
     let distance = prop_oneof![
         Just((None, None)),
@@ -647,9 +702,11 @@ fn peer_policy() -> impl Strategy<Value = PeerPolicy> {
         rules,
         (0..3_u8).prop_map(|index| Filter::Named(format!("policy-{index}")))
     ];
-    (option::of(filter.clone()), option::of(filter)).prop_map(|(ipv4_unicast, ipv6_unicast)| PeerPolicy {
+    let filter = || option::of(filter.clone());
+    (filter(), filter(), filter()).prop_map(|(ipv4_unicast, ipv6_unicast, l2vpn_evpn)| PeerPolicy {
         ipv4_unicast,
         ipv6_unicast,
+        l2vpn_evpn,
     })
 }
 
@@ -799,6 +856,7 @@ fn masquerade() -> impl Strategy<Value = DrawnMasquerade> {
     let behavior = sample::select(vec![
         (Mapping::PerConnection, Filtering::AddressAndPortDependent),
         (Mapping::EndpointIndependent, Filtering::AddressAndPortDependent),
+        (Mapping::EndpointIndependent, Filtering::AddressDependent),
         (Mapping::EndpointIndependent, Filtering::EndpointIndependent),
     ]);
     let choice = (any::<bool>(), any::<bool>(), 0..3_u8, 1..500_u16, 1..9_u16, 0..900_u32).prop_map(

@@ -42,8 +42,8 @@ pub use model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter,
     Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Npt,
     Pairing, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward,
-    PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, Standby, StandbyListen,
-    StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
+    PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SessionLog, Standby,
+    StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
 pub use report::{Invalid, Place, Problem};
 pub use store::{Applied, CommitInfo, LogEntry, Store};

@@ -13,7 +13,7 @@ mod standby;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
+use net::{IpNet, Mac, Prefix, RouteDistinguisher, VlanId, Vni, VpcId, VrfId};
 use serde::Serialize;
 
 pub use bgp::{
@@ -22,7 +22,7 @@ pub use bgp::{
 };
 pub use nat::{
     Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Npt, Pairing, PortBlocks, PortChoice, PortForward,
-    PortRange, Protocol, StaticNat, Timers, VpcTimers,
+    PortRange, Protocol, SessionLog, StaticNat, Timers, VpcTimers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
 pub use standby::{Standby, StandbyListen};
@@ -97,6 +97,11 @@ impl Config {
         self.vpcs.sort_by_key(|vpc| vpc.id);
         for vpc in &mut self.vpcs {
             set(&mut vpc.addresses);
+            if let Some(evpn) = &mut vpc.evpn {
+                set(&mut evpn.import_rt);
+                set(&mut evpn.export_rt);
+                set(&mut evpn.announce);
+            }
             if let Segment::Vxlan { vteps, .. } = &mut vpc.segment {
                 set(vteps);
             }
@@ -247,6 +252,29 @@ pub struct Vpc {
     pub addresses: Vec<IpNet>,
     /// Kernel table whose routes, of other programs, are the VPC's.
     pub kernel_table: Option<u32>,
+    /// Its part in EVPN.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evpn: Option<VpcEvpn>,
+}
+
+/// `[vpc.evpn]`: a VPC whose routes are exchanged with the fabric over EVPN; its VNI is that of the VRF.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VpcEvpn {
+    /// Route distinguisher; `None` makes one of the router id and the VPC's number.
+    pub rd: Option<RouteDistinguisher>,
+    /// Routes with any of these targets are imported; ascending.
+    pub import_rt: Vec<net::RouteTarget>,
+    /// What is announced has all of these; ascending.
+    pub export_rt: Vec<net::RouteTarget>,
+    /// Prefixes that are announced whether there are routes to them or not; ascending.
+    pub announce: Vec<Prefix>,
+    /// The policy by which subnets of the VPC are announced; `None` announces none.
+    pub redistribute_connected: Option<String>,
+    /// The same for static routes of the VPC.
+    pub redistribute_static: Option<String>,
+    /// The same for routes of its kernel table.
+    pub redistribute_kernel: Option<String>,
 }
 
 /// How the packets of a VPC are told from those of others.
@@ -257,7 +285,8 @@ pub enum Segment {
     Vxlan {
         /// Its VNI.
         vni: Vni,
-        /// Remote endpoints that broadcast and unknown unicast are copied to; ascending, at least one.
+        /// Remote endpoints that broadcast and unknown unicast are copied to; ascending, at least one unless the VPC is in
+        /// EVPN: then nothing is bridged.
         vteps: Vec<IpAddr>,
     },
     /// By VLAN tag on a port.

@@ -20,7 +20,8 @@ use toml::de::DeTable;
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Api, Config, DEFAULT_VRF, Dataplane, Fpm, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Via, Vpc, Vxlan,
+    Api, Config, DEFAULT_VRF, Dataplane, Fpm, Gateway, Kernel, Port, RouteTarget, Segment, StaticRoute, Via, Vpc,
+    VpcEvpn, Vxlan,
 };
 use crate::report::Found;
 use crate::words::DeadEnd;
@@ -102,7 +103,8 @@ fn config(file: &mut Reader<'_, '_>) -> (Config, BTreeSet<&'static str>) {
     let ports = file.tables("port", "port", "name", port);
     section(file, "port", faults);
     let faults = file.faults();
-    let vpcs = file.tables("vpc", "vpc", "name", vpc);
+    let endpoint = vxlan.as_ref().map(|vxlan| vxlan.address);
+    let vpcs = file.tables("vpc", "vpc", "name", |reader| vpc(reader, endpoint));
     section(file, "vpc", faults);
     let rib = file.table("rib", "[rib]", rib::rib);
     let distance = rib.distance.fixed;
@@ -234,7 +236,8 @@ fn port(reader: &mut Reader<'_, '_>) -> Option<Port> {
     })
 }
 
-fn vpc(reader: &mut Reader<'_, '_>) -> Option<Vpc> {
+/// `endpoint` is ours.
+fn vpc(reader: &mut Reader<'_, '_>, endpoint: Option<IpAddr>) -> Option<Vpc> {
     let id = reader.required("id");
     let name: Option<String> = reader.required("name");
     let segment = segment(reader);
@@ -246,9 +249,18 @@ fn vpc(reader: &mut Reader<'_, '_>) -> Option<Vpc> {
     });
     let addresses = reader.list("addresses").unwrap_or_default();
     let kernel_table = reader.optional("kernel-table");
+    let evpn = if reader.has("evpn") {
+        let object = format!("evpn of {}", reader.object());
+        Some(reader.table("evpn", &object, evpn))
+    } else {
+        reader.absent("evpn")
+    };
     let (id, name) = (id?, name?);
     let host_interface = host_interface.unwrap_or_else(|| defaults::host_interface(&name));
-    let mac = mac.unwrap_or_else(|| defaults::vpc_mac(id));
+    let mac = mac.unwrap_or_else(|| match (&evpn, endpoint) {
+        (Some(_), Some(IpAddr::V4(endpoint))) => defaults::router_mac(endpoint),
+        _ => defaults::vpc_mac(id),
+    });
     Some(Vpc {
         id,
         segment: segment?,
@@ -258,7 +270,22 @@ fn vpc(reader: &mut Reader<'_, '_>) -> Option<Vpc> {
         addresses,
         kernel_table,
         name,
+        evpn,
     })
+}
+
+fn evpn(reader: &mut Reader<'_, '_>) -> VpcEvpn {
+    let [redistribute_connected, redistribute_static, redistribute_kernel] =
+        ["redistribute-connected", "redistribute-static", "redistribute-kernel"].map(|key| reader.optional(key));
+    VpcEvpn {
+        rd: reader.optional("rd"),
+        import_rt: reader.list("import-rt").unwrap_or_default(),
+        export_rt: reader.list("export-rt").unwrap_or_default(),
+        announce: reader.list("announce").unwrap_or_default(),
+        redistribute_connected,
+        redistribute_static,
+        redistribute_kernel,
+    }
 }
 
 fn segment(reader: &mut Reader<'_, '_>) -> Option<Segment> {

@@ -1,6 +1,8 @@
 //! Enumerations and their words, which the file and the store share.
 
-use crate::model::{Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role};
+use crate::model::{
+    Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Poll, Protocol, Role, SessionLog,
+};
 
 /// An enumeration that is written as one word out of a few.
 pub(crate) trait Word: Copy + PartialEq + 'static {
@@ -34,8 +36,11 @@ impl Word for Memory {
 }
 
 impl Word for Family {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("ipv4-unicast", Self::Ipv4Unicast), ("ipv6-unicast", Self::Ipv6Unicast)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("ipv4-unicast", Self::Ipv4Unicast),
+        ("ipv6-unicast", Self::Ipv6Unicast),
+        ("l2vpn-evpn", Self::L2vpnEvpn),
+    ];
 }
 
 impl Word for GracefulRestart {
@@ -68,7 +73,16 @@ impl Word for Mapping {
 impl Word for Filtering {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("address-and-port-dependent", Self::AddressAndPortDependent),
+        ("address-dependent", Self::AddressDependent),
         ("endpoint-independent", Self::EndpointIndependent),
+    ];
+}
+
+impl Word for SessionLog {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("off", Self::Off),
+        ("sources", Self::Sources),
+        ("destinations", Self::Destinations),
     ];
 }
 

@@ -14,7 +14,7 @@ use dpdk_sys::{
 };
 use nat::snapshot::SavedConnection;
 use nat::standby::Change;
-use nat::{Engine, EngineConfig, Policy};
+use nat::{Engine, EngineConfig, Policy, SessionEvent};
 use net::{IfIndex, InterfaceId, Mac, PortId};
 use rib::{Reader, Tables};
 use rtrb::RingBuffer;
@@ -65,6 +65,8 @@ pub struct Config {
     pub pick_up: u32,
     /// Workers can tell of their connections' changes: [`Dataplane::take_changes`].
     pub standby: bool,
+    /// Workers tell of the beginning and end of each connection: [`Dataplane::take_sessions`].
+    pub log_sessions: bool,
     /// Ports, in order.
     pub ports: Vec<PortSpec>,
 }
@@ -128,6 +130,8 @@ pub struct Restore {
 const RING: usize = 1_024;
 /// Changes of connections that a ring holds: some half a megabyte.
 const CHANGES: usize = 4_096;
+/// Beginnings and ends of connections that a ring holds.
+const SESSIONS: usize = 8_192;
 /// Requests to the offload thread that a ring holds.
 const OFFLOAD_RING: usize = 8_192;
 /// Buffers each thread keeps for itself.
@@ -182,6 +186,8 @@ impl Opened {
         let (command_in, command_out) = rings::<Command>(workers, 64);
         let (change_in, change_out) = rings(if self.config.standby { workers } else { 0 }, CHANGES);
         let mut change_in = change_in.into_iter();
+        let (session_in, session_out) = rings(if self.config.log_sessions { workers } else { 0 }, SESSIONS);
+        let mut session_in = session_in.into_iter();
         let host = Host::new(
             &wiring.host_interfaces,
             punt_out,
@@ -288,6 +294,9 @@ impl Opened {
             .map_err(|source| Error::Connections { worker, source })?;
             engine.pick_up_for(self.config.pick_up);
             engine.steer(steering.clone());
+            if self.config.log_sessions {
+                engine.log_sessions();
+            }
             let back = restore.connections.iter();
             restored += back
                 .filter(|saved| engine.restore(saved, restore.passed).is_ok())
@@ -304,6 +313,7 @@ impl Opened {
                     handover,
                     offloads,
                     changes: change_in.next(),
+                    sessions: session_in.next(),
                 },
             );
             made.push(Worker {
@@ -329,6 +339,7 @@ impl Opened {
             host_indices,
             commands: command_in.into_iter().map(Mutex::new).collect(),
             changes: Mutex::new(change_out),
+            sessions: Mutex::new(session_out),
             rules: offload.as_ref().map(OffloadThread::rules),
             ports,
             pool: self.pool,
@@ -410,6 +421,9 @@ fn rings<T>(count: usize, capacity: usize) -> (Vec<rtrb::Producer<T>>, Vec<rtrb:
     (0..count).map(|_| RingBuffer::new(capacity)).unzip()
 }
 
+/// The beginnings and ends of one worker's connections.
+pub type SessionRing = rtrb::Consumer<SessionEvent>;
+
 /// What one worker tells of its connections.
 pub type ChangeRing = rtrb::Consumer<Change>;
 
@@ -423,6 +437,7 @@ pub struct Dataplane {
     host_indices: Vec<(InterfaceId, IfIndex)>,
     commands: Vec<Mutex<rtrb::Producer<Command>>>,
     changes: Mutex<Vec<ChangeRing>>,
+    sessions: Mutex<Vec<SessionRing>>,
     rules: Option<Arc<Mutex<Vec<OffloadedRule>>>>,
     ports: Vec<(PortInfo, Arc<dpdk_sys::StartedPort>)>,
     pool: Mempool,
@@ -466,6 +481,13 @@ impl Dataplane {
     /// none without `standby` in [`Config`], and none the second time.
     pub fn take_changes(&self) -> Vec<ChangeRing> {
         let mut rings = self.changes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::take(&mut *rings)
+    }
+
+    /// Rings, one from each worker, of the beginnings and ends of its connections; none without `log_sessions` in
+    /// [`Config`], and none the second time.
+    pub fn take_sessions(&self) -> Vec<SessionRing> {
+        let mut rings = self.sessions.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         std::mem::take(&mut *rings)
     }
 

@@ -30,7 +30,7 @@ pub use counters::{Counter, Counters, CountersView};
 pub use dpdk_sys::{LogLevel, Memory, PortStats};
 pub use error::Error;
 pub use host::{HostCounters, HostInterface};
-pub use launch::{ChangeRing, Config, Dataplane, Opened, PortInfo, PortSpec, Restore, Wiring};
+pub use launch::{ChangeRing, Config, Dataplane, Opened, PortInfo, PortSpec, Restore, SessionRing, Wiring};
 pub use offload::{NotOffloaded, OffloadCounters, OffloadCountersView, OffloadedRule, RuleState, next_hop_offload};
 pub use worker::PollMode;
 

@@ -139,6 +139,7 @@ impl Worker {
                 self.pipeline.take_replies();
                 self.pipeline.expire(EXPIRE);
                 self.pipeline.report_blocks();
+                self.pipeline.report_sessions();
                 self.pipeline.tend_held(tables);
                 self.pipeline.tend_fragments(tables);
                 self.pipeline.flush();

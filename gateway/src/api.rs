@@ -386,3 +386,40 @@ pub struct Takeover {
     pub port_taken: u64,
     pub table_full: u64,
 }
+
+/// `show nat`.
+#[derive(Debug, Default, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct NatView {
+    pub pools: Vec<PoolRow>,
+    pub pool_warnings: u64,
+    pub connections: u64,
+    pub capacity: u64,
+    pub unrouted: u64,
+    pub mappings: u64,
+    pub blocks: u64,
+    pub created: u64,
+    pub ended: u64,
+    pub evicted: u64,
+    pub ports_exhausted: u64,
+    pub tenant_limited: u64,
+    pub subscriber_limited: u64,
+    pub table_full: u64,
+    pub block_events_lost: u64,
+    pub session_events_lost: u64,
+}
+
+/// A pool in `show nat`.
+#[derive(Debug, Serialize)]
+#[allow(
+    missing_docs,
+    reason = "the names are the words of the book, docs/reference/commands.md"
+)]
+pub struct PoolRow {
+    pub vpc_name: String,
+    #[serde(flatten)]
+    pub pool: nat::PoolView,
+}

@@ -22,7 +22,9 @@ use crate::Error;
 use crate::batch::{Batches, Closed};
 use crate::manager::{Inputs, Manager, Query, clock};
 use crate::plan::{self, PlannedInterface};
+use crate::pool_watch::{self, Pools};
 use crate::server::{self, Shared, SocketFile};
+use crate::session_log;
 use crate::speaker;
 use crate::standby::Standby;
 use crate::survival;
@@ -122,6 +124,10 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
         .saturating_mul(config.dataplane.workers.len() as u32);
     let restore = survival::load(&options.state_dir, policy, limit, now());
     let dataplane = start_dataplane(opened, reader, &interfaces, event_sender, restore)?;
+    let pools = Pools::default();
+    let pool_watch = pool_watch::run(Arc::downgrade(&dataplane), config.clone(), pools.clone());
+    let pool_watch = tokio::spawn(pool_watch);
+    let session_log = tokio::spawn(session_log::run(dataplane.take_sessions(), config.nat.log_sessions));
     let indices: HashMap<InterfaceId, IfIndex> = dataplane.host_indices().iter().copied().collect();
 
     let (kernel_sender, kernel_events) = mpsc::channel(CHANNEL);
@@ -180,6 +186,7 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
                 fpm,
                 speaker: None,
                 standby: Standby::default(),
+                pools: pools.clone(),
                 manager: query_sender.clone(),
                 started: clock(),
             };
@@ -193,6 +200,8 @@ async fn gateway(committed: &Committed, options: &Options) -> Result<(), Error> 
     // The manager, and with it the tables that workers read, lives as long as its inputs: until here.
     drop((query_sender, bgp_sender, fpm_sender));
     manager.abort();
+    session_log.abort();
+    pool_watch.abort();
     mirror.shutdown().await;
     stop_dataplane(dataplane).await;
     result

@@ -25,6 +25,8 @@ pub struct RouteExplanation {
     pub steps: Vec<Step>,
     /// Prefixes of BGP that hold the address, with every path.
     pub received: Vec<bgp::RouteView>,
+    /// The same of EVPN, if the VRF takes part in it.
+    pub evpn: Vec<bgp::EvpnRouteView>,
     /// The lookup.
     pub lookup: Explanation,
 }
@@ -60,6 +62,7 @@ pub enum Outcome {
 pub(crate) struct Facts {
     pub(crate) vrf_name: String,
     pub(crate) received: Vec<bgp::RouteView>,
+    pub(crate) evpn: Vec<bgp::EvpnRouteView>,
     pub(crate) lookup: Explanation,
     /// The generation of each worker.
     pub(crate) workers: Vec<u64>,
@@ -123,6 +126,7 @@ pub(crate) fn explain(facts: Facts) -> RouteExplanation {
         reason: stopped.and_then(|step| step.reason.clone()),
         steps,
         received: facts.received,
+        evpn: facts.evpn,
         lookup: facts.lookup,
     }
 }
@@ -162,11 +166,15 @@ fn received(facts: &Facts) -> Step {
         });
         format!("{} from {} (BGP)", route.prefix, peers.collect::<Vec<_>>().join(", "))
     });
+    let evpn = facts.evpn.iter().flat_map(|route| {
+        let peers = route.paths.iter().filter_map(|path| path.peer);
+        peers.map(|peer| format!("{} from {peer} (EVPN, {})", route.route, route.rd))
+    });
     let others = facts.lookup.candidates.iter();
     let others = others
         .filter(|route| !matches!(route.source, Source::Ebgp | Source::Ibgp))
         .map(|route| format!("{} ({})", route.prefix, route.source));
-    let all: Vec<String> = bgp.chain(others).collect();
+    let all: Vec<String> = bgp.chain(evpn).chain(others).collect();
     if all.is_empty() && facts.lookup.prefix.is_none() {
         let text = "nobody has a route to it".to_owned();
         return stopped("received", "not-received", text);
@@ -175,7 +183,12 @@ fn received(facts: &Facts) -> Step {
 }
 
 fn policy(facts: &Facts) -> Step {
-    if facts.received.is_empty() {
+    if facts.received.is_empty()
+        && facts
+            .evpn
+            .iter()
+            .all(|route| route.paths.iter().all(|path| path.peer.is_none()))
+    {
         return unused("policy", "not-bgp", "no route to it came by BGP".to_owned());
     }
     let refused = facts
@@ -194,6 +207,12 @@ fn policy(facts: &Facts) -> Step {
             };
             route.paths.iter().map(why).collect::<Vec<_>>()
         })
+        .chain(
+            facts
+                .evpn
+                .iter()
+                .flat_map(|route| not_imported(route, facts.lookup.vrf)),
+        )
         .collect();
     match (
         refused.is_empty(),
@@ -203,6 +222,22 @@ fn policy(facts: &Facts) -> Step {
         (false, false) => passed("policy", format!("kept out: {}", refused.join("; "))),
         (false, true) => stopped("policy", "rejected", refused.join("; ")),
     }
+}
+
+/// Why each path of an EVPN route is no route of a VRF, but for those that are.
+fn not_imported(route: &bgp::EvpnRouteView, vrf: VrfId) -> Vec<String> {
+    let why = |path: &bgp::EvpnPathView| {
+        let peer = path.peer?;
+        let import = path.imports.iter().find(|import| import.vrf == vrf);
+        let reason = match import {
+            Some(import) if import.used => return None,
+            Some(import) => import.reason.clone(),
+            None => path.reason.clone().or_else(|| path.not_imported.clone()),
+        };
+        let reason = reason.unwrap_or_else(|| "no route target of this VPC".to_owned());
+        Some(format!("{} from {peer}: {reason}", route.route))
+    };
+    route.paths.iter().filter_map(why).collect()
 }
 
 /// The candidate that forwards.
@@ -469,6 +504,7 @@ mod tests {
         };
         Facts {
             vrf_name: "default".to_owned(),
+            evpn: Vec::new(),
             received: vec![bgp::RouteView {
                 prefix: "10.0.0.0/8".parse().expect("a prefix"),
                 paths: vec![path],

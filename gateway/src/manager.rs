@@ -165,7 +165,6 @@ impl Manager {
         let news = self.next_hops.news(&self.publisher.rib);
         let news = (!news.is_empty()).then_some(bgp::Feedback::NextHops(news));
         let offers = self.offers.news();
-        let offers = (!offers.is_empty()).then_some(bgp::Feedback::Offers(offers));
         for feedback in carried.into_iter().chain(news).chain(offers) {
             // A speaker that is gone needs none.
             let _ = speaker.send(feedback);
@@ -213,7 +212,7 @@ impl Manager {
             }
             _ => None,
         };
-        self.publisher.rib.kernel(event);
+        self.publisher.kernel(event);
         if let Some((interface, address)) =
             stale.filter(|(interface, address)| self.publisher.rib.sends_to(*interface, *address))
         {

@@ -44,6 +44,7 @@ pub(crate) fn dataplane(config: &Config, seed: u64, log_level: dataplane::LogLev
         seed,
         pick_up: config.nat.pick_up,
         standby: config.standby.as_ref().is_some_and(|standby| standby.peer.is_some()),
+        log_sessions: config.nat.log_sessions != config::SessionLog::Off,
         ports: config
             .ports
             .iter()
@@ -181,6 +182,7 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                     },
                     filtering: match rule.filtering {
                         config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+                        config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
                         config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
                     },
                     strict_pairing: rule.pairing == config::Pairing::Strict,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use net::KernelEvent;
 use rib::{Published, Rib};
 
 use crate::batch::{Batches, Closed};
@@ -26,6 +27,8 @@ pub(crate) struct Publisher {
     pub(crate) rib: Rib,
     pub(crate) batches: Batches,
     pub(crate) watchdog: Watchdog,
+    /// Something is pending that does not wait for its turn.
+    urgent: bool,
 }
 
 impl Publisher {
@@ -34,7 +37,17 @@ impl Publisher {
             rib,
             batches,
             watchdog: Watchdog::new(epoch),
+            urgent: false,
         }
+    }
+
+    /// Takes in what the kernel says. What becomes of neighbours and links redirects traffic that flows now: it is
+    /// published with the batch that it is in, however closely generations follow one another.
+    pub(crate) fn kernel(&mut self, event: KernelEvent) {
+        let urgent = matches!(event, KernelEvent::Neighbor(_) | KernelEvent::Link(_));
+        let before = self.rib.pending();
+        self.rib.kernel(event);
+        self.urgent |= urgent && self.rib.pending() > before;
     }
 
     /// Publishes what is pending if its turn has come. `clock` is read before and after.
@@ -44,6 +57,7 @@ impl Publisher {
         }
         let now = clock();
         if closed == Closed::Drained
+            && !self.urgent
             && let Some(until) = self.batches.wait(now)
         {
             return Advance::Again(until.duration_since(now));
@@ -59,6 +73,7 @@ impl Publisher {
         match published {
             Ok(published) => {
                 self.watchdog.published(now);
+                self.urgent = false;
                 let closed = self.batches.published(closed, now);
                 let took = now.duration_since(began).as_micros() as u64;
                 Advance::Published(Box::new(published), closed, took)
@@ -144,5 +159,56 @@ mod tests {
         assert_eq!((published.generation, published.changes), (Generation(2), 99));
         assert_eq!(publisher.watchdog.view(clock()).current, None);
         assert!(matches!(publisher.advance(Closed::Drained, clock), Advance::Nothing));
+    }
+
+    #[test]
+    fn a_link_does_not_wait_for_its_turn_as_routes_do() {
+        let (mut rib, _reader) = Rib::new(RibConfig::default());
+        rib.set_interface(rib::Interface {
+            id: net::InterfaceId(0),
+            name: "f1".to_owned(),
+            host: Some(net::IfIndex(3)),
+            vrf: VrfId::DEFAULT,
+            mac: net::Mac([2, 0, 0, 0, 0, 1]),
+            mtu: 1500,
+            attachment: rib::Attachment::Port(net::PortId(0)),
+        });
+        let config = config::Rib {
+            publish_interval: 60_000,
+            ..crate::batch::tests::bounds()
+        };
+        let batches = Batches::new(&config, 0, Duration::ZERO, clock());
+        let mut publisher = Publisher::new(rib, batches, clock());
+        let mut generations = 0;
+        loop {
+            change(&mut publisher, generations);
+            match publisher.advance(Closed::Drained, clock) {
+                Advance::Published(..) => generations += 1,
+                Advance::Again(_) => break,
+                Advance::Nothing => panic!("a change is pending"),
+            }
+        }
+        assert!(generations > 1, "the first ones follow at once");
+        let link = net::LinkChange {
+            index: net::IfIndex(3),
+            name: "tp-f1".to_owned(),
+            up: false,
+            mtu: 1500,
+            mac: None,
+            vni: None,
+            present: true,
+        };
+        publisher.kernel(KernelEvent::Link(link.clone()));
+        let Advance::Published(published, closed, _) = publisher.advance(Closed::Drained, clock) else {
+            panic!("it waits");
+        };
+        assert_eq!(
+            (published.changes, closed),
+            (2, Closed::Paced),
+            "the route goes with it"
+        );
+        publisher.kernel(KernelEvent::Link(link));
+        change(&mut publisher, 99);
+        assert!(matches!(publisher.advance(Closed::Drained, clock), Advance::Again(_)));
     }
 }

@@ -3,36 +3,43 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use bgp::Feedback;
 use net::policy::RouteSource;
 use net::{Prefix, RouteKind, Source, VrfId};
 use rib::Winner;
 
-/// Winners of the default VRF that may be announced.
+/// Winners that may be announced: those of the default VRF, and of VPCs, for EVPN.
 #[derive(Debug, Default)]
 pub(crate) struct Offers {
-    offered: BTreeMap<Prefix, RouteSource>,
-    news: Vec<(Prefix, Option<RouteSource>)>,
+    offered: BTreeMap<(VrfId, Prefix), RouteSource>,
+    news: Vec<(VrfId, Prefix, Option<RouteSource>)>,
 }
 
 impl Offers {
     /// A winner of the generation just published.
     pub(crate) fn winner(&mut self, winner: &Winner) {
-        if winner.vrf != VrfId::DEFAULT || !is_routed(&winner.prefix) {
+        if !is_routed(&winner.prefix) {
             return;
         }
+        let key = (winner.vrf, winner.prefix);
         let source = winner.route.as_ref().and_then(|route| source(route.source, route.kind));
         let before = match source {
-            Some(source) => self.offered.insert(winner.prefix, source),
-            None => self.offered.remove(&winner.prefix),
+            Some(source) => self.offered.insert(key, source),
+            None => self.offered.remove(&key),
         };
         if before != source {
-            self.news.push((winner.prefix, source));
+            self.news.push((winner.vrf, winner.prefix, source));
         }
     }
 
     /// What is different since the last time.
-    pub(crate) fn news(&mut self) -> Vec<(Prefix, Option<RouteSource>)> {
-        std::mem::take(&mut self.news)
+    pub(crate) fn news(&mut self) -> impl Iterator<Item = Feedback> + use<> {
+        let news = std::mem::take(&mut self.news).into_iter();
+        let (own, of_vpcs): (Vec<_>, Vec<_>) = news.partition(|(vrf, ..)| *vrf == VrfId::DEFAULT);
+        let own: Vec<_> = own.into_iter().map(|(_, prefix, source)| (prefix, source)).collect();
+        let own = (!own.is_empty()).then_some(Feedback::Offers(own));
+        let of_vpcs = (!of_vpcs.is_empty()).then_some(Feedback::VrfOffers(of_vpcs));
+        own.into_iter().chain(of_vpcs)
     }
 }
 
@@ -84,12 +91,18 @@ mod tests {
         }
         let prefix = |text: &str| text.parse::<Prefix>().expect("prefix");
         let (one, two) = (prefix("10.1.0.0/16"), prefix("10.2.0.0/16"));
-        let both = [(one, Some(RouteSource::Static)), (two, Some(RouteSource::Kernel))];
-        assert_eq!(offers.news(), both);
+        let both = vec![(one, Some(RouteSource::Static)), (two, Some(RouteSource::Kernel))];
+        assert_eq!(offers.news().collect::<Vec<_>>(), [Feedback::Offers(both)]);
         offers.winner(&winner("10.1.0.0/16", Some((Source::Static, RouteKind::Unicast))));
-        assert_eq!(offers.news(), []);
+        offers.winner(&Winner {
+            vrf: VrfId(1),
+            ..winner("10.1.0.0/16", Some((Source::Connected, RouteKind::Unicast)))
+        });
+        let of_vpc = vec![(VrfId(1), one, Some(RouteSource::Connected))];
+        assert_eq!(offers.news().collect::<Vec<_>>(), [Feedback::VrfOffers(of_vpc)]);
         offers.winner(&winner("10.1.0.0/16", Some((Source::Ebgp, RouteKind::Unicast))));
         offers.winner(&winner("10.2.0.0/16", None));
-        assert_eq!(offers.news(), [(one, None), (two, None)]);
+        let gone = vec![(one, None), (two, None)];
+        assert_eq!(offers.news().collect::<Vec<_>>(), [Feedback::Offers(gone)]);
     }
 }

@@ -121,7 +121,13 @@ pub fn summary(value: &Value) -> String {
 pub fn routes(value: &Value) -> String {
     let shown = rows(value).map(|route| {
         let best = if route["active"] == true { ">" } else { " " };
-        let hops = rows(&route["resolved"]).map(hop).collect::<Vec<_>>().join(", ");
+        // A tunnel is known by its endpoint, which is resolved in another VRF.
+        let tunnels = rows(&route["next_hops"]).filter(|hop| !hop["vxlan"].is_null());
+        let tunnels: Vec<_> = tunnels.map(hop).collect();
+        let hops = match tunnels.is_empty() {
+            true => rows(&route["resolved"]).map(hop).collect::<Vec<_>>().join(", "),
+            false => tunnels.join(", "),
+        };
         let way = if hops.is_empty() { text(route, &["kind"]) } else { hops };
         let mut cells = vec![best.to_owned()];
         cells.extend(row(route, &["vrf_name", "prefix", "source", "distance", "metric"]));
@@ -137,6 +143,10 @@ pub fn routes(value: &Value) -> String {
 }
 
 fn hop(hop: &Value) -> String {
+    let vxlan = &hop["vxlan"];
+    if !vxlan.is_null() {
+        return format!("via VTEP {} VNI {}", text(vxlan, &["vtep"]), text(vxlan, &["vni"]));
+    }
     match (&hop["vrf"], &hop["gateway"]) {
         (Value::Null, Value::Null) => format!("on link {}", text(hop, &["interface"])),
         (Value::Null, _) => format!("via {}", text(hop, &["gateway"])),
@@ -339,6 +349,20 @@ pub fn rpki(value: &Value) -> String {
     format!("{} VRPs in use\n\n{caches}", text(value, &["vrps"]))
 }
 
+/// `turnpike show nat`.
+pub fn nat(value: &Value) -> String {
+    let columns = ["vpc_name", "position", "kind", "used", "capacity", "percent", "warned"];
+    let pools = rows(&value["pools"]).map(|pool| row(pool, &columns));
+    let header = ["vpc", "rule", "of", "used", "capacity", "%", "warned"];
+    let mut out = table(&header, pools) + "\n";
+    for (key, value) in value.as_object().into_iter().flatten() {
+        if key != "pools" {
+            out += &format!("{}: {}\n", key.replace('_', " "), text(value, &[]));
+        }
+    }
+    out
+}
+
 /// `turnpike show standby`: a paragraph for each half.
 pub fn standby(value: &Value) -> String {
     let half = |name: &str, keys: &[&str]| {
@@ -520,6 +544,79 @@ pub fn bgp_routes(value: &Value) -> String {
         }
     }
     if out.is_empty() { "none\n".to_owned() } else { out }
+}
+
+/// `turnpike show bgp evpn`: the VPCs, then a paragraph for each route.
+pub fn bgp_evpn(value: &Value) -> String {
+    let columns = [
+        "name",
+        "rd",
+        "vni",
+        "vtep",
+        "router_mac",
+        "import",
+        "export",
+        "imported",
+        "announced",
+    ];
+    let mut out = table(&columns, rows(&value["vrfs"]).map(|vrf| row(vrf, &columns)));
+    for route in rows(&value["routes"]) {
+        out += &format!("\n{} of {}\n", text(route, &["route"]), text(route, &["rd"]));
+        for path in rows(&route["paths"]) {
+            out += &evpn_path(path);
+        }
+    }
+    out
+}
+
+fn evpn_path(path: &Value) -> String {
+    let standing = match (path["best"] == true, path["multipath"] == true) {
+        (true, _) => "best".to_owned(),
+        (false, true) => "used beside the best".to_owned(),
+        (false, false) => format!("not used: {}", text(path, &["reason"])),
+    };
+    let from = match &path["peer"] {
+        Value::Null => "made here".to_owned(),
+        peer => format!("from {}", text(peer, &[])),
+    };
+    let stale = if path["stale"] == true { ", stale" } else { "" };
+    let mut out = format!("  {from} ({}), {standing}{stale}\n", text(path, &["source"]));
+    let mut way = vec![format!("endpoint {}", text(path, &["next_hop"]))];
+    for (name, key) in [
+        ("VNI", "vni"),
+        ("VNI of the VPC", "routed_vni"),
+        ("router's MAC", "router_mac"),
+        ("gateway", "gateway"),
+        ("segment", "segment"),
+        ("moves", "moves"),
+    ] {
+        if !path[key].is_null() {
+            way.push(format!("{name} {}", text(path, &[key])));
+        }
+    }
+    if path["sticky"] == true {
+        way.push("must not move".to_owned());
+    }
+    out += &format!("    {}\n", way.join(", "));
+    out += &format!(
+        "    AS path {}, origin {}, MED {}, local preference {}, route targets {}\n",
+        some_text(path, "as_path"),
+        text(path, &["origin"]),
+        text(path, &["med"]),
+        text(path, &["local_pref"]),
+        text(path, &["targets"]),
+    );
+    for import in rows(&path["imports"]) {
+        let what = match import["used"] == true {
+            true => "used".to_owned(),
+            false => format!("not used: {}", text(import, &["reason"])),
+        };
+        out += &format!("    in {}: {what}\n", text(import, &["name"]));
+    }
+    if !path["not_imported"].is_null() {
+        out += &format!("    in no VPC: {}\n", text(path, &["not_imported"]));
+    }
+    out
 }
 
 /// A text that may be empty, as an AS path is.

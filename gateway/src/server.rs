@@ -2,6 +2,7 @@
 
 mod dump;
 mod policy;
+mod pools;
 mod standby;
 
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use crate::api::{
 };
 use crate::explain::{self, Facts, RouteExplanation};
 use crate::manager::{Manager, Query};
+use crate::pool_watch::Pools;
 use crate::publisher::Publisher;
 use crate::standby::Standby;
 
@@ -49,6 +51,7 @@ pub(crate) struct Shared {
     pub(crate) fpm: Option<FpmServer>,
     pub(crate) speaker: Option<Arc<bgp::Speaker>>,
     pub(crate) standby: Standby,
+    pub(crate) pools: Pools,
     pub(crate) manager: mpsc::Sender<Query>,
     pub(crate) started: std::time::Instant,
 }
@@ -106,6 +109,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/rpki", get(rpki))
         .route("/v1/bgp/neighbors", get(policy::bgp_neighbors))
         .route("/v1/bgp/routes", get(policy::bgp_routes))
+        .route("/v1/bgp/evpn", get(evpn))
         .route("/v1/bgp/why", get(policy::bgp_why))
         .route("/v1/bgp/refresh", post(policy::refresh))
         .route("/v1/dump/mrt", get(dump::mrt))
@@ -116,6 +120,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/generations", get(generations))
         .route("/v1/offloads", get(offloads))
         .route("/v1/drops", get(drops))
+        .route("/v1/nat", get(pools::show))
         .route("/v1/standby", get(standby::show))
         .route("/v1/standby/takeover", post(standby::takeover))
         .route("/v1/explain/route", get(explain_route))
@@ -355,6 +360,19 @@ async fn explain_route(
         Some(speaker) if vrf == VrfId::DEFAULT => speaker.covering(address).await,
         _ => Vec::new(),
     };
+    let in_evpn = vrf
+        .vpc()
+        .and_then(|id| shared.config.vpc(id))
+        .is_some_and(|vpc| vpc.evpn.is_some());
+    let evpn = match &shared.speaker {
+        Some(speaker) if in_evpn => speaker.evpn().await.routes,
+        _ => Vec::new(),
+    };
+    let host = net::Prefix::host(address);
+    let evpn: Vec<_> = evpn
+        .into_iter()
+        .filter(|route| route.destination.is_some_and(|destination| destination.covers(&host)))
+        .collect();
     let ports = shared.config.ports.iter().zip(shared.dataplane.ports());
     let rules: Vec<PortId> = ports
         .filter(|(port, _)| port.offload)
@@ -375,6 +393,7 @@ async fn explain_route(
     Ok(Json(explain::explain(Facts {
         vrf_name: vrf_name.to_owned(),
         received,
+        evpn,
         workers: shared.generations(),
         kernel: explain::mirrored(explain::last(&lookup))
             .filter(|(vrf, _)| shared.has_kernel_table(*vrf))
@@ -428,6 +447,13 @@ async fn bgp_state(State(shared): State<Arc<Shared>>) -> Shown<Bgp> {
         awaited: state.awaited,
         peers,
         routes: speaker.routes(None).await.into_iter().take(LIMIT).collect(),
+    }))
+}
+
+async fn evpn(State(shared): State<Arc<Shared>>) -> Shown<bgp::EvpnState> {
+    Ok(Json(match &shared.speaker {
+        Some(speaker) => speaker.evpn().await,
+        None => bgp::EvpnState::default(),
     }))
 }
 
@@ -526,7 +552,9 @@ async fn connections(
 async fn generations(State(shared): State<Arc<Shared>>) -> Shown<Generations> {
     let (current, batches, stalls, history) = shared
         .ask(|manager| {
-            let Publisher { rib, batches, watchdog } = &mut manager.publisher;
+            let Publisher {
+                rib, batches, watchdog, ..
+            } = &mut manager.publisher;
             let now = crate::manager::clock();
             (
                 rib.generation(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bgp::PolicyTable;
 use config::{Config, Filter};
-use net::Prefix;
 use net::policy::RouteSource;
+use net::{Prefix, RouteDistinguisher};
 
 use crate::Error;
 
@@ -34,6 +34,11 @@ pub(crate) fn speaker(config: &Config) -> Result<Option<bgp::SpeakerConfig>, Err
         .filter_map(|(source, name)| Some((source, named(name.as_ref()?, &speaker.policies))))
         .collect();
     speaker.track_next_hops = true;
+    speaker.evpn = config
+        .vpcs
+        .iter()
+        .filter_map(|vpc| evpn(config, bgp, vpc, &speaker.policies))
+        .collect();
     speaker.advertise_installed = bgp.advertise_installed;
     speaker.peers = bgp.peers.iter().map(|item| peer(item, &speaker.policies)).collect();
     let dynamic = |dynamic: &config::DynamicPeers| bgp::DynamicPeers {
@@ -118,10 +123,11 @@ fn peer(peer: &config::Peer, policies: &PolicyTable) -> bgp::PeerConfig {
         .map(|family| match family {
             config::Family::Ipv4Unicast => bgp::Family::Ipv4Unicast,
             config::Family::Ipv6Unicast => bgp::Family::Ipv6Unicast,
+            config::Family::L2vpnEvpn => bgp::Family::L2vpnEvpn,
         })
         .collect();
-    made.import = policy(&peer.import, policies);
-    made.export = policy(&peer.export, policies);
+    made.import = policy(&peer.import, &peer.families, policies);
+    made.export = policy(&peer.export, &peer.families, policies);
     made.max_prefixes = peer.max_prefixes.map(|limit| {
         let percent = u64::from(limit) * u64::from(peer.max_prefixes_warn) / 100;
         bgp::MaxPrefixes {
@@ -139,19 +145,53 @@ fn named(name: &str, policies: &PolicyTable) -> bgp::Policy {
     program.map_or(bgp::Policy::Deny, |program| bgp::Policy::Program(Arc::clone(program)))
 }
 
-fn policy(policy: &config::PeerPolicy, policies: &PolicyTable) -> bgp::Policy {
+fn policy(policy: &config::PeerPolicy, families: &[config::Family], policies: &PolicyTable) -> bgp::Policy {
     let of = |filter: &Option<Filter>| match filter {
         None => bgp::Policy::Unset,
         Some(Filter::Rules(rules)) => prefix_filter(rules),
         Some(Filter::Named(name)) => named(name, policies),
     };
-    if policy.ipv4_unicast == policy.ipv6_unicast {
+    let evpn = families.contains(&config::Family::L2vpnEvpn);
+    let same = !evpn || policy.l2vpn_evpn == policy.ipv4_unicast;
+    if same && policy.ipv4_unicast == policy.ipv6_unicast {
         return of(&policy.ipv4_unicast);
     }
     bgp::Policy::PerFamily {
         ipv4: Box::new(of(&policy.ipv4_unicast)),
         ipv6: Box::new(of(&policy.ipv6_unicast)),
+        evpn: Box::new(of(&policy.l2vpn_evpn)),
     }
+}
+
+/// The part of a VPC in EVPN.
+fn evpn(config: &Config, bgp: &config::Bgp, vpc: &config::Vpc, policies: &PolicyTable) -> Option<bgp::EvpnVrf> {
+    let (evpn, vxlan) = (vpc.evpn.as_ref()?, config.vxlan.as_ref()?);
+    let config::Segment::Vxlan { vni, vteps } = &vpc.segment else {
+        return None;
+    };
+    let sources = [
+        (RouteSource::Connected, &evpn.redistribute_connected),
+        (RouteSource::Static, &evpn.redistribute_static),
+        (RouteSource::Kernel, &evpn.redistribute_kernel),
+    ];
+    let made = || RouteDistinguisher::automatic(bgp.router_id, vpc.id.value());
+    Some(bgp::EvpnVrf {
+        vrf: vpc.id.vrf(),
+        name: vpc.name.clone(),
+        rd: evpn.rd.unwrap_or_else(made),
+        import: evpn.import_rt.clone(),
+        export: evpn.export_rt.clone(),
+        vni: *vni,
+        vtep: vxlan.address,
+        router_mac: vpc.mac,
+        // Without endpoints to copy broadcasts to nothing is bridged.
+        multicast: !vteps.is_empty() && !evpn.export_rt.is_empty(),
+        announce: evpn.announce.clone(),
+        redistribute: sources
+            .into_iter()
+            .filter_map(|(source, name)| Some((source, named(name.as_ref()?, policies))))
+            .collect(),
+    })
 }
 
 fn prefix_filter(filter: &config::PrefixFilter) -> bgp::Policy {
@@ -208,6 +248,7 @@ mod tests {
             policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
             peer = [
                 { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
+                { address = "192.0.2.7", asn = 65000, import = "p", families = ["ipv4-unicast", "l2vpn-evpn"], export = { l2vpn-evpn = "p" } },
                 { address = "192.0.2.9", asn = "external", role = "rs-client", strict-role = true },
             ]
             unnumbered = [{ interface = "fabric", asn = "external" }]
@@ -219,6 +260,7 @@ mod tests {
         let by_family = bgp::Policy::PerFamily {
             ipv4: Box::new(bgp::Policy::Unset),
             ipv6: Box::new(program()),
+            evpn: Box::new(bgp::Policy::Unset),
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);

@@ -23,17 +23,19 @@ mod offload;
 mod owner;
 mod restore;
 mod revalidate;
+mod sessions;
 mod show;
 mod steer;
 mod tcp;
 
 pub use restore::NotRestored;
+pub use sessions::{Ended, SessionEvent};
 pub use tcp::Segment;
 pub(crate) use tcp::TcpMemory;
 
 use std::sync::Arc;
 
-use net::{Drop, Generation, protocol, tcp_flag};
+use net::{Drop, Generation, VrfId, protocol, tcp_flag};
 
 use crate::book::Book;
 use crate::connections::{Connections, NONE, Slot};
@@ -42,7 +44,7 @@ use crate::eviction::{Queues, Worth};
 use crate::journal::Journal;
 use crate::key::{FlowKey, Secret};
 use crate::limits::Meter;
-use crate::mappings::Mappings;
+use crate::mappings::{Mappings, Outside};
 use crate::policy::Policy;
 use crate::ports::{Lease, Ports, Slice};
 use crate::random::Random;
@@ -129,6 +131,7 @@ pub struct Engine {
     steering: Option<Steering>,
     /// What a standby has not been told of yet; `None` while none is told.
     journal: Option<Box<Journal>>,
+    sessions: sessions::SessionLog,
     /// Scratch of port choice, kept so that it allocates once.
     set_aside: Vec<Lease>,
 }
@@ -181,9 +184,11 @@ impl Engine {
             pick_up_until: Tick::default(),
             steering: None,
             journal: None,
+            sessions: sessions::SessionLog::default(),
             set_aside: Vec::new(),
         };
         engine.ports.follow(&policy);
+        engine.follow_contacts(policy.filters_by_address());
         engine.follow_families();
         Ok(engine)
     }
@@ -204,6 +209,7 @@ impl Engine {
             return;
         }
         self.ports.follow(&policy);
+        self.follow_contacts(policy.filters_by_address());
         self.policy = policy;
         self.policy_number = self.policy_number.wrapping_add(1);
         self.follow_families();
@@ -417,6 +423,7 @@ impl Engine {
     }
 
     fn end_disarmed(&mut self, connection: u32, reason: EndReason) {
+        self.log_session(connection, Some(reason));
         let pair = self.connections.pair_mut(connection);
         pair.iter_mut().for_each(|entry| entry.flags |= Entry::DEAD);
         let (keys, state) = ([pair[0].key, pair[1].key], pair[0].state);
@@ -433,6 +440,9 @@ impl Engine {
         } += 1;
         if state != ConnectionState::Unreplied {
             self.changed(connection);
+        }
+        if let Some((outside, remote)) = self.contact_of(connection) {
+            self.mappings.part(outside, remote);
         }
         self.queues.leave(&mut self.connections.cold, connection);
         self.connections.ways.clear(connection);
@@ -455,6 +465,36 @@ impl Engine {
                 .for_each(|entry| entry.state = ConnectionState::Zombie);
         } else {
             self.free(connection);
+        }
+    }
+
+    /// The public port that a connection shares, and the address outside that it is with.
+    fn contact_of(&self, connection: u32) -> Option<(Outside, u32)> {
+        let cold = &self.connections.cold[connection as usize];
+        if !cold.shared {
+            return None;
+        }
+        let [original, reply] = self.connections.pair(connection);
+        let from_outside = if original.key.vrf() == VrfId::DEFAULT {
+            original
+        } else {
+            reply
+        };
+        let outside = (cold.pool, original.key.protocol(), cold.port);
+        Some((outside, from_outside.key.source()))
+    }
+
+    /// Keeps who mappings have connections with, if the policy asks for it: once it does, of all that there are.
+    fn follow_contacts(&mut self, keep: bool) {
+        if !self.mappings.keep_contacts(keep) {
+            return;
+        }
+        for connection in 0..self.connections.slots() {
+            if self.connections.cold[connection as usize].slot == Slot::Live
+                && let Some((outside, remote)) = self.contact_of(connection)
+            {
+                self.mappings.meet(outside, remote);
+            }
         }
     }
 

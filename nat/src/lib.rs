@@ -38,6 +38,7 @@ mod limits;
 mod mappings;
 mod npt;
 mod policy;
+mod pools;
 mod ports;
 mod random;
 mod resolve;
@@ -55,7 +56,7 @@ mod wheel;
 
 pub use address::Address;
 pub use delta::Delta;
-pub use engine::{Engine, EngineConfig, EngineError, NotRestored, Segment};
+pub use engine::{Ended, Engine, EngineConfig, EngineError, NotRestored, Segment, SessionEvent};
 pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use flow::Flow;
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
@@ -65,6 +66,7 @@ pub use policy::{
     Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
     PortBlocks, PortChoice, PortForward, StaticNat, Timers,
 };
+pub use pools::{PoolKind, PoolUse, PoolView, PoolWatch};
 pub use ports::BlockEvent;
 pub use resolve::{Resolution, Resolver};
 pub use rewrite::Rewrite;

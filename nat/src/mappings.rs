@@ -2,6 +2,7 @@
 //! has one for all of its connections, and overloaded ports.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use net::VrfId;
 
@@ -18,7 +19,7 @@ pub(crate) struct Inside {
 }
 
 /// A public port: number of its address in [`crate::ports::Ports`], protocol, port.
-type Outside = (u32, u8, u16);
+pub(crate) type Outside = (u32, u8, u16);
 
 /// A port that connections share.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,8 @@ struct Shared {
 pub(crate) struct Mappings {
     by_inside: HashMap<Inside, Lease>,
     by_outside: HashMap<Outside, Shared>,
+    /// Connections of each mapping with each address outside; `None` while no pool filters by address.
+    contacts: Option<HashMap<(Outside, u32), u32>>,
 }
 
 impl Mappings {
@@ -83,6 +86,45 @@ impl Mappings {
         if let Some(shared) = self.by_outside.get_mut(&(pool, protocol, port)) {
             shared.zombies += 1;
         }
+    }
+
+    /// Begins or ends to keep who a mapping has connections with; those that there are have to be told then
+    /// ([`Mappings::meet`]), which is true if it begins.
+    pub(crate) fn keep_contacts(&mut self, keep: bool) -> bool {
+        let begins = keep && self.contacts.is_none();
+        if begins || !keep {
+            self.contacts = keep.then(HashMap::new);
+        }
+        begins
+    }
+
+    /// A connection with an address outside uses the port.
+    pub(crate) fn meet(&mut self, outside: Outside, remote: u32) {
+        if let Some(contacts) = &mut self.contacts {
+            *contacts.entry((outside, remote)).or_insert(0) += 1;
+        }
+    }
+
+    /// A connection with an address outside has ended.
+    pub(crate) fn part(&mut self, outside: Outside, remote: u32) {
+        let Some(contacts) = &mut self.contacts else { return };
+        if let Entry::Occupied(mut count) = contacts.entry((outside, remote)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
+    /// True if the port has a connection with the address.
+    pub(crate) fn has_met(&self, outside: Outside, remote: u32) -> bool {
+        let contacts = self.contacts.as_ref();
+        contacts.is_some_and(|contacts| contacts.contains_key(&(outside, remote)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn contacts(&self) -> usize {
+        self.contacts.as_ref().map_or(0, HashMap::len)
     }
 
     /// One more connection uses the port.

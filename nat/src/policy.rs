@@ -107,6 +107,24 @@ impl Policy {
         Ok(policy)
     }
 
+    /// VRF and position among the rules of that VRF of each masquerade rule, by VRF, with its index.
+    pub(crate) fn rule_positions(&self) -> Vec<(VrfId, usize, usize)> {
+        let of = |(vrf, indices): (&VrfId, &Vec<u32>)| {
+            let vrf = *vrf;
+            let indices = indices.clone().into_iter().enumerate();
+            indices.map(move |(position, index)| (vrf, position, index as usize))
+        };
+        let mut all: Vec<_> = self.by_vrf.iter().flat_map(of).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// True if some pool lets in by address.
+    pub(crate) fn filters_by_address(&self) -> bool {
+        let mut filtering = self.rules.iter().map(|rule| rule.options.filtering);
+        filtering.any(|filtering| filtering == Filtering::AddressDependent)
+    }
+
     fn add_masquerade(&mut self, rule: Masquerade) -> Result<(), PolicyError> {
         let (vpc, (first, last)) = (rule.vpc, rule.ports);
         if rule.pool.is_empty() {
@@ -115,7 +133,7 @@ impl Policy {
         if first == 0 || first > last {
             return Err(PolicyError::PortRange { vpc, first, last });
         }
-        if rule.options.filtering == Filtering::EndpointIndependent
+        if rule.options.filtering != Filtering::AddressAndPortDependent
             && rule.options.mapping != Mapping::EndpointIndependent
         {
             return Err(PolicyError::Filtering(vpc));

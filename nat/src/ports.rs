@@ -6,6 +6,7 @@
 
 mod blocks;
 mod set;
+mod usage;
 
 use std::collections::HashMap;
 

@@ -137,6 +137,8 @@ pub struct Stats {
     pub blocks: u32,
     /// Assignments and releases of port blocks that nobody was told of.
     pub block_events_lost: u64,
+    /// Beginnings and ends of sessions that nobody was told of.
+    pub session_events_lost: u64,
     /// Ports in use of each pool address.
     pub ports: Vec<PortUse>,
     /// Packets refused because a pool had no port left.

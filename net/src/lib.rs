@@ -12,6 +12,7 @@
 mod bytes;
 mod drop_reason;
 mod event;
+mod evpn;
 mod id;
 mod mac;
 mod prefix;
@@ -33,6 +34,7 @@ pub mod vxlan;
 
 pub use drop_reason::Drop;
 pub use event::{AddressChange, FdbChange, KernelEvent, LinkChange, NeighborChange, NeighborState};
+pub use evpn::{AdministratorError, RouteDistinguisher, RouteTarget};
 pub use id::{Generation, IdError, IfIndex, InterfaceId, NextHopId, PortId, Revision, VlanId, Vni, VpcId, VrfId};
 pub use mac::{Mac, MacError};
 pub use parse::{

@@ -13,7 +13,7 @@ use turnpike_tests::turnpiked::count;
 use turnpike_tests::wait::ensure;
 use turnpike_tests::{Topology, eventually};
 
-const SHOWN: [&str; 13] = [
+const SHOWN: [&str; 14] = [
     "summary",
     "routes",
     "bgp",
@@ -27,6 +27,7 @@ const SHOWN: [&str; 13] = [
     "offloads",
     "drops",
     "standby",
+    "nat",
 ];
 
 fn page(name: &str) -> String {

@@ -4,8 +4,8 @@
 
 use bgp::Family;
 use bgp::wire::{
-    Attributes, Context, EXTENDED_MAX_MESSAGE, Message, Outcome, PathAttribute, Update, decode, encode_announcement,
-    encode_withdrawal, split_message,
+    Attributes, Context, EXTENDED_MAX_MESSAGE, EvpnAnnouncement, EvpnMarks, Message, Outcome, PathAttribute, Update, decode,
+    encode_announcement, encode_evpn_announcement, encode_evpn_withdrawal, encode_withdrawal, split_message,
 };
 use bytes::{Bytes, BytesMut};
 use libfuzzer_sys::fuzz_target;
@@ -39,7 +39,7 @@ fuzz_target!(|body: &[u8]| {
             let _ = fault.hex();
         }
         if !update.withdrawn.is_empty() {
-            for family in Family::ALL {
+            for family in Family::UNICAST {
                 let of = |prefix: &&_| Family::of(prefix) == family;
                 let prefixes: Vec<_> = update.withdrawn.iter().filter(of).copied().collect();
                 let again = encode_withdrawal(&prefixes, &context).into_iter();
@@ -49,6 +49,11 @@ fuzz_target!(|body: &[u8]| {
                 assert_eq!(again, prefixes);
             }
         }
+        let again = encode_evpn_withdrawal(&update.evpn.withdrawn, &context).into_iter();
+        let again: Vec<_> = again
+            .flat_map(|m| self::update(m, &context).expect("ours").evpn.withdrawn)
+            .collect();
+        assert_eq!(again, update.evpn.withdrawn);
         // With AS numbers of two octets some of the path travels elsewhere.
         if update.outcome != Outcome::Clean || !four_octet_as {
             continue;
@@ -65,6 +70,20 @@ fuzz_target!(|body: &[u8]| {
             assert!(again.iter().all(|again| marked(&again.attributes) == told));
             let prefixes: Vec<_> = again.into_iter().flat_map(|again| again.prefixes).collect();
             assert_eq!(prefixes, announcement.prefixes);
+        }
+        for EvpnAnnouncement { attributes, routes } in &update.evpn.announced {
+            let _ = EvpnMarks::of(attributes);
+            let Ok(messages) = encode_evpn_announcement(attributes, routes, &context) else {
+                continue;
+            };
+            let again: Vec<_> = messages
+                .into_iter()
+                .flat_map(|m| self::update(m, &context).expect("ours").evpn.announced)
+                .collect();
+            let told = marked(attributes);
+            assert!(again.iter().all(|again| marked(&again.attributes) == told));
+            let again: Vec<_> = again.into_iter().flat_map(|again| again.routes).collect();
+            assert_eq!(&again, routes);
         }
     }
 });

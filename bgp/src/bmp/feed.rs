@@ -111,7 +111,9 @@ impl Feed {
             }
             Item::Synchronized => {
                 for (address, watched) in &self.peers {
-                    let families = watched.context.families.iter();
+                    // Of EVPN nothing is told, so it has no end either.
+                    let told = |family: &&Family| **family != Family::L2vpnEvpn;
+                    let families = watched.context.families.iter().filter(told);
                     self.ends.extend(families.map(|family| (*address, *family)));
                 }
             }

@@ -16,7 +16,7 @@ fn context() -> Context {
     Context {
         four_octet_as: true,
         ibgp: false,
-        families: Family::ALL.to_vec(),
+        families: Family::UNICAST.to_vec(),
         ipv6_next_hop_for_ipv4: true,
         extended_messages: false,
     }

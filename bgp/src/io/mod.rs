@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use net::policy::RouteSource;
-use net::{Prefix, RouteChange};
+use net::{Prefix, RouteChange, VrfId};
 use tokio::sync::{mpsc, oneshot};
 
 use self::core::{Command, Core};
@@ -29,7 +29,7 @@ use crate::bmp::BmpView;
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rpki::RpkiState;
-use crate::{Error, Family, RouteView, RouteWhy, SpeakerConfig, State};
+use crate::{Error, EvpnState, Family, RouteView, RouteWhy, SpeakerConfig, State};
 
 pub use deferral::Deferral;
 pub use offer::{peer_info, session_config};
@@ -37,7 +37,7 @@ pub use offer::{peer_info, session_config};
 /// What the speaker tells its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Changes of the loc-rib. When the best path of a prefix changes between external and internal, the withdrawal of
+    /// Changes of the loc-rib, and of what VRFs import of EVPN. When the best path of a prefix changes between external and internal, the withdrawal of
     /// the one source and the announcement of the other are neighbours in one batch.
     Routes(Vec<RouteChange>),
     /// A session was established.
@@ -76,6 +76,8 @@ pub enum Feedback {
     NextHops(NextHopAnswers),
     /// By a route of which source the owner forwards to each of some prefixes; `None` if by none that could be announced.
     Offers(Vec<(Prefix, Option<RouteSource>)>),
+    /// The same of prefixes of VRFs that take part in EVPN.
+    VrfOffers(Vec<(VrfId, Prefix, Option<RouteSource>)>),
     /// So many [`Event::Routes`] since the start are carried out: the owner forwards by them.
     Carried(u64),
 }
@@ -157,6 +159,16 @@ impl Speaker {
     pub async fn routes(&self, of: Option<Prefix>) -> Vec<RouteView> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Routes(of, reply)).await.expect(CORE_LIVES);
+        answer.await.expect(CORE_LIVES)
+    }
+
+    /// EVPN: the VRFs that take part, and the loc-rib with every path.
+    ///
+    /// # Panics
+    /// As [`Speaker::state`].
+    pub async fn evpn(&self) -> EvpnState {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Evpn(reply)).await.expect(CORE_LIVES);
         answer.await.expect(CORE_LIVES)
     }
 

@@ -43,6 +43,8 @@ pub enum Policy {
         ipv4: Box<Policy>,
         /// For IPv6 unicast.
         ipv6: Box<Policy>,
+        /// For EVPN, whatever the destination is.
+        evpn: Box<Policy>,
     },
 }
 
@@ -90,7 +92,15 @@ impl Policy {
     /// The policy for the family of `prefix`.
     pub fn of(&self, prefix: &Prefix) -> &Self {
         match self {
-            Self::PerFamily { ipv4, ipv6 } => (if prefix.is_v4() { ipv4 } else { ipv6 }).of(prefix),
+            Self::PerFamily { ipv4, ipv6, .. } => (if prefix.is_v4() { ipv4 } else { ipv6 }).of(prefix),
+            policy => policy,
+        }
+    }
+
+    /// The policy for EVPN.
+    pub fn for_evpn(&self) -> &Self {
+        match self {
+            Self::PerFamily { evpn, .. } => evpn.for_evpn(),
             policy => policy,
         }
     }
@@ -101,7 +111,7 @@ impl Policy {
             Self::Unset | Self::Accept | Self::Deny => true,
             Self::PrefixList(_) => false,
             Self::Program(program) => program.is_uniform(),
-            Self::PerFamily { ipv4, ipv6 } => ipv4.is_uniform() && ipv6.is_uniform(),
+            Self::PerFamily { ipv4, ipv6, .. } => ipv4.is_uniform() && ipv6.is_uniform(),
         }
     }
 
@@ -109,7 +119,7 @@ impl Policy {
     pub fn asks_for_neighbor(&self) -> bool {
         match self {
             Self::Program(program) => program.asks_for_neighbor(),
-            Self::PerFamily { ipv4, ipv6 } => ipv4.asks_for_neighbor() || ipv6.asks_for_neighbor(),
+            Self::PerFamily { ipv4, ipv6, evpn } => [ipv4, ipv6, evpn].iter().any(|policy| policy.asks_for_neighbor()),
             _ => false,
         }
     }
@@ -133,7 +143,9 @@ impl Policy {
     pub(crate) fn empty_rule(&self) -> Option<&PrefixRule> {
         match self {
             Self::PrefixList(list) => list.empty_rule(),
-            Self::PerFamily { ipv4, ipv6 } => ipv4.empty_rule().or_else(|| ipv6.empty_rule()),
+            Self::PerFamily { ipv4, ipv6, evpn } => {
+                [ipv4, ipv6, evpn].into_iter().find_map(|policy| policy.empty_rule())
+            }
             _ => None,
         }
     }

@@ -89,8 +89,11 @@ fn no_policy_denies_on_external_sessions_only() {
     let families = Policy::PerFamily {
         ipv4: Box::new(Policy::Accept),
         ipv6: Box::new(Policy::Unset),
+        evpn: Box::new(Policy::Deny),
     };
     assert!(families.evaluate(true, &mut any).accept);
+    assert_eq!(families.for_evpn(), &Policy::Deny);
+    assert_eq!(Policy::Accept.for_evpn(), &Policy::Accept);
     assert!(!families.evaluate(true, &mut route("2001:db8::/32", &[], &[])).accept);
 }
 

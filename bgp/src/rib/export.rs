@@ -13,7 +13,7 @@ use crate::policy::{Decision, PolicyRoute};
 use crate::wire::{Attributes, NextHop, PathAttribute};
 
 /// LOCAL_PREF told to internal peers when a route has none.
-const LOCAL_PREF: u32 = 100;
+pub(crate) const LOCAL_PREF: u32 = 100;
 
 /// The next hop to announce for a prefix: ourselves. `None` if we have no address that the peer could use.
 fn next_hop_self(audience: &Audience, prefix: &Prefix) -> Option<NextHop> {
@@ -140,14 +140,14 @@ fn without_internals(attributes: &Attributes) -> Cow<'_, Attributes> {
 }
 
 /// True if a well-known community keeps the route from the peer. Without a confederation, its border is the AS's.
-fn stays(attributes: &Attributes, ebgp: bool) -> bool {
+pub(crate) fn stays(attributes: &Attributes, ebgp: bool) -> bool {
     let inside = [Community::NO_EXPORT, Community::NO_EXPORT_SUBCONFED];
     attributes.has_community(Community::NO_ADVERTISE)
         || (ebgp && inside.into_iter().any(|community| attributes.has_community(community)))
 }
 
 /// An attribute that we do not know and pass on is marked so (RFC 4271 section 5).
-fn with_partial(attribute: &PathAttribute) -> PathAttribute {
+pub(crate) fn with_partial(attribute: &PathAttribute) -> PathAttribute {
     const PARTIAL: u8 = 0x20;
     match attribute {
         PathAttribute::Unknown(raw) => {

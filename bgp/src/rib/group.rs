@@ -24,23 +24,23 @@ use crate::{Family, Role};
 
 /// What decides about announcements to a peer, but for exclusions.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Audience {
-    pub(super) ebgp: bool,
-    pub(super) context: Context,
-    pub(super) export: Policy,
-    pub(super) advertise_learned: bool,
-    pub(super) role: Option<Role>,
+pub(crate) struct Audience {
+    pub(crate) ebgp: bool,
+    pub(crate) context: Context,
+    pub(crate) export: Policy,
+    pub(crate) advertise_learned: bool,
+    pub(crate) role: Option<Role>,
     /// They know what a long-lived stale path is (RFC 9494 section 4.3).
-    pub(super) long_lived: bool,
-    pub(super) v4: Option<Ipv4Addr>,
-    pub(super) v6: Option<Ipv6Addr>,
-    pub(super) link_local: Option<Ipv6Addr>,
+    pub(crate) long_lived: bool,
+    pub(crate) v4: Option<Ipv4Addr>,
+    pub(crate) v6: Option<Ipv6Addr>,
+    pub(crate) link_local: Option<Ipv6Addr>,
     /// The peer, if the policy may ask who it is.
-    pub(super) neighbor: Option<IpAddr>,
+    pub(crate) neighbor: Option<IpAddr>,
 }
 
 impl Audience {
-    pub(super) fn of(info: &PeerInfo) -> Self {
+    pub(crate) fn of(info: &PeerInfo) -> Self {
         Self {
             ebgp: info.ebgp,
             context: info.context.clone(),

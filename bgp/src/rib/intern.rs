@@ -12,7 +12,7 @@ use crate::wire::{AsPathSegment, Attributes};
 const SWEEP_FLOOR: usize = 1024;
 
 /// A value that may hold more memory than it needs while it is made.
-pub(super) trait Compact {
+pub(crate) trait Compact {
     /// Gives the rest back.
     fn compact(&mut self);
 }
@@ -31,7 +31,7 @@ impl Compact for Attributes {
 
 /// Values by themselves. Two that it has handed out are equal if and only if they are at one address.
 #[derive(Debug)]
-pub(super) struct Interner<T> {
+pub(crate) struct Interner<T> {
     values: HashSet<Arc<T>, RandomState>,
     sweep_at: usize,
 }
@@ -46,7 +46,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Eq + Hash + Compact> Interner<T> {
-    pub(super) fn intern(&mut self, mut value: T) -> Arc<T> {
+    pub(crate) fn intern(&mut self, mut value: T) -> Arc<T> {
         if let Some(known) = self.values.get(&value) {
             return Arc::clone(known);
         }
@@ -60,13 +60,13 @@ impl<T: Eq + Hash + Compact> Interner<T> {
     }
 
     /// Drops the values that nobody else holds. Runs by itself when the set has doubled.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         self.values.retain(|value| Arc::strong_count(value) > 1);
         self.sweep_at = (self.values.len() * 2).max(SWEEP_FLOOR);
     }
 
     /// Values held, those not yet swept included.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.values.len()
     }
 }

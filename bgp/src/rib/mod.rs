@@ -6,14 +6,14 @@
 //! prefix once, however many updates touched it, and yields what the gateway has to know.
 
 mod decision;
-mod export;
+pub(crate) mod export;
 mod group;
 mod install;
-mod intern;
+pub(crate) mod intern;
 mod monitor;
 mod next_hops;
 mod out_queue;
-mod path;
+pub(crate) mod path;
 mod redistribute;
 mod refresh;
 mod restart;
@@ -27,12 +27,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use group::{Audience, Group};
+pub(crate) use group::Audience;
+use group::Group;
 use install::installed;
 use intern::Interner;
 use net::policy::RouteSource;
 use net::{Prefix, Route, RouteChange, Source, VrfId};
-use next_hops::NextHops;
+pub(crate) use next_hops::NextHops;
 use redistribute::Redistribution;
 use table::{Entry, Table};
 

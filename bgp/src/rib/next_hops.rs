@@ -15,7 +15,7 @@ use crate::wire::NextHop;
 
 /// What is known of a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub(crate) enum Reach {
     Asked,
     Unreachable,
     /// With the metric of the route to it.
@@ -23,7 +23,7 @@ enum Reach {
 }
 
 impl Reach {
-    const fn problem(self) -> Option<Ineligible> {
+    pub(crate) const fn problem(self) -> Option<Ineligible> {
         match self {
             Self::Asked => Some(Ineligible::NextHopAsked),
             Self::Unreachable => Some(Ineligible::NextHopUnreachable),
@@ -34,7 +34,7 @@ impl Reach {
 
 /// Every next hop asked for. Without tracking all are reachable and equally far.
 #[derive(Debug, Default)]
-pub(super) struct NextHops {
+pub(crate) struct NextHops {
     tracking: bool,
     known: HashMap<IpAddr, Reach, RandomState>,
     /// The owner has not heard of all that are wanted, or still has some that are not.
@@ -42,8 +42,48 @@ pub(super) struct NextHops {
 }
 
 impl NextHops {
+    /// Whether any is asked for.
+    pub(crate) fn track(&mut self, tracking: bool) {
+        self.tracking = tracking;
+    }
+
+    /// Every next hop to say something of, if that is another set than the last time.
+    pub(crate) fn wanted(&mut self) -> Option<BTreeSet<IpAddr>> {
+        std::mem::take(&mut self.changed).then(|| self.known.keys().copied().collect())
+    }
+
+    /// True while the first answer on one is awaited.
+    pub(crate) fn awaits(&self) -> bool {
+        self.known.values().any(|reach| *reach == Reach::Asked)
+    }
+
+    /// Takes answers: the metric of the route to each, or `None` if there is none. Yields those that say something new; those
+    /// that no path has any more are forgotten.
+    pub(crate) fn answer(&mut self, answers: &[(IpAddr, Option<u32>)]) -> BTreeMap<IpAddr, Reach> {
+        let mut changed: BTreeMap<IpAddr, Reach> = BTreeMap::new();
+        for (address, metric) in answers {
+            let reach = metric.map_or(Reach::Unreachable, Reach::Reachable);
+            if let Some(known) = self.known.get_mut(address).filter(|known| **known != reach) {
+                *known = reach;
+                changed.insert(*address, reach);
+            }
+        }
+        changed
+    }
+
+    /// Forgets all but those in use.
+    pub(crate) fn prune(&mut self, used: impl FnOnce() -> BTreeSet<IpAddr>) {
+        if self.known.is_empty() {
+            return;
+        }
+        let used = used();
+        let before = self.known.len();
+        self.known.retain(|address, _| used.contains(address));
+        self.changed |= self.known.len() != before;
+    }
+
     /// What keeps a path with this next hop out of the decision process; asks for it.
-    pub(super) fn problem(&mut self, next_hop: NextHop) -> Option<Ineligible> {
+    pub(crate) fn problem(&mut self, next_hop: NextHop) -> Option<Ineligible> {
         if !self.tracking || next_hop.is_link_local() {
             return None;
         }
@@ -69,7 +109,7 @@ impl NextHops {
     }
 
     /// Metric of the route to the next hop.
-    pub(super) fn cost(&self, next_hop: NextHop) -> u32 {
+    pub(crate) fn cost(&self, next_hop: NextHop) -> u32 {
         match self.known.get(&next_hop.address) {
             Some(Reach::Reachable(metric)) => *metric,
             _ => 0,
@@ -80,30 +120,22 @@ impl NextHops {
 impl Rib {
     /// Whether next hops are asked for.
     pub fn track_next_hops(&mut self, tracking: bool) {
-        self.next_hops.tracking = tracking;
+        self.next_hops.track(tracking);
     }
 
     /// Every next hop to say something of, if that is another set than the last time.
     pub fn wanted_next_hops(&mut self) -> Option<BTreeSet<IpAddr>> {
-        std::mem::take(&mut self.next_hops.changed).then(|| self.next_hops.known.keys().copied().collect())
+        self.next_hops.wanted()
     }
 
     /// True while the first answer on a next hop is awaited.
     pub fn awaits_next_hops(&self) -> bool {
-        self.next_hops.known.values().any(|reach| *reach == Reach::Asked)
+        self.next_hops.awaits()
     }
 
     /// Takes answers: the metric of the route to each next hop, or `None` if there is none.
     pub fn next_hops_are(&mut self, answers: &[(IpAddr, Option<u32>)]) {
-        let mut changed: BTreeMap<IpAddr, Reach> = BTreeMap::new();
-        for (address, metric) in answers {
-            let reach = metric.map_or(Reach::Unreachable, Reach::Reachable);
-            // Those that no path has any more are forgotten.
-            if let Some(known) = self.next_hops.known.get_mut(address).filter(|known| **known != reach) {
-                *known = reach;
-                changed.insert(*address, reach);
-            }
-        }
+        let changed = self.next_hops.answer(answers);
         if changed.is_empty() {
             return;
         }
@@ -148,13 +180,8 @@ impl Rib {
 
     /// Forgets the next hops that no path has.
     pub(super) fn prune_next_hops(&mut self) {
-        if self.next_hops.known.is_empty() {
-            return;
-        }
-        let paths = self.table.iter().flat_map(|(_, entry)| &entry.paths);
-        let used: BTreeSet<IpAddr> = paths.map(|path: &Path| path.attributes().next_hop.address).collect();
-        let before = self.next_hops.known.len();
-        self.next_hops.known.retain(|address, _| used.contains(address));
-        self.next_hops.changed |= self.next_hops.known.len() != before;
+        let Self { table, next_hops, .. } = self;
+        let paths = table.iter().flat_map(|(_, entry)| &entry.paths);
+        next_hops.prune(|| paths.map(|path: &Path| path.attributes().next_hop.address).collect());
     }
 }

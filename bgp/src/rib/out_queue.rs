@@ -13,7 +13,8 @@ use net::Prefix;
 use tracing::warn;
 
 use crate::Family;
-use crate::wire::{self, Attributes, Context};
+use crate::evpn::Pending as EvpnPending;
+use crate::wire::{self, Attributes, Context, EvpnKey, EvpnRoute};
 
 /// Batches, and prefixes in them, that wait for one peer; more are kept by prefix.
 const WAITING: (usize, usize) = (256, 65_536);
@@ -25,6 +26,10 @@ pub enum Outgoing {
     Announce(Arc<Attributes>, Vec<Prefix>),
     /// Prefixes of one family.
     Withdraw(Vec<Prefix>),
+    /// EVPN routes that share their attributes.
+    AnnounceEvpn(Arc<Attributes>, Vec<EvpnRoute>),
+    /// EVPN routes.
+    WithdrawEvpn(Vec<EvpnKey>),
     /// The first full table of a family ends.
     EndOfRib(Family),
     /// A family is told anew from here… (RFC 7313)
@@ -77,9 +82,8 @@ impl Batch {
                     })
                 }
                 Outgoing::Withdraw(prefixes) => wire::encode_withdrawal(prefixes, &self.context),
-                Outgoing::EndOfRib(_) | Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) | Outgoing::Batch(_) => {
-                    continue;
-                }
+                // For one peer alone.
+                _ => continue,
             };
             for message in messages {
                 bytes.extend_from_slice(&message);
@@ -130,6 +134,7 @@ struct Pending {
     waiting: usize,
     /// What follows the batches, for this peer alone.
     routes: BTreeMap<Prefix, Option<Arc<Attributes>>>,
+    evpn: EvpnPending,
     end_of_rib: BTreeSet<Family>,
     refresh_begins: BTreeSet<Family>,
     refresh_ends: BTreeSet<Family>,
@@ -155,6 +160,9 @@ impl OutQueue {
         if pending.batches.is_empty() {
             own(&mut pending.routes, limit.saturating_sub(taken), &mut outgoing);
             if pending.routes.is_empty() {
+                pending.evpn.take(limit.saturating_sub(taken), &mut outgoing);
+            }
+            if pending.routes.is_empty() && pending.evpn.is_empty() {
                 let ended = std::mem::take(&mut pending.end_of_rib);
                 outgoing.extend(ended.into_iter().map(Outgoing::EndOfRib));
                 let ended = std::mem::take(&mut pending.refresh_ends);
@@ -168,7 +176,8 @@ impl OutQueue {
     pub fn is_empty(&self) -> bool {
         let pending = self.lock();
         let markers = [&pending.end_of_rib, &pending.refresh_begins, &pending.refresh_ends];
-        pending.batches.is_empty() && pending.routes.is_empty() && markers.into_iter().all(BTreeSet::is_empty)
+        let routes = pending.routes.is_empty() && pending.evpn.is_empty();
+        pending.batches.is_empty() && routes && markers.into_iter().all(BTreeSet::is_empty)
     }
 
     /// True if something about `prefix` waits.
@@ -198,7 +207,8 @@ impl OutQueue {
                     pending.routes.extend(told);
                 }
                 Outgoing::Withdraw(prefixes) => pending.routes.extend(prefixes.iter().map(|prefix| (*prefix, None))),
-                Outgoing::EndOfRib(_) | Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) | Outgoing::Batch(_) => {}
+                // For one peer alone.
+                _ => {}
             }
         }
     }
@@ -221,6 +231,21 @@ impl OutQueue {
             pending.refresh_begins.insert(family);
         }
         pending.routes.extend(routes);
+    }
+
+    /// Tells this peer EVPN routes.
+    pub(crate) fn put_evpn(&self, routes: impl Iterator<Item = (EvpnKey, Option<(Arc<Attributes>, EvpnRoute)>)>) {
+        self.lock().evpn.put(routes);
+    }
+
+    /// Tells this peer all of EVPN again, as [`OutQueue::put_again`] does with prefixes.
+    pub(crate) fn put_evpn_again(
+        &self,
+        enhanced: bool,
+        routes: impl Iterator<Item = (EvpnKey, Option<(Arc<Attributes>, EvpnRoute)>)>,
+    ) {
+        self.put_again(Family::L2vpnEvpn, enhanced, std::iter::empty());
+        self.put_evpn(routes);
     }
 
     pub(super) fn put_end_of_rib(&self, family: Family) {

@@ -102,6 +102,8 @@ pub enum Step {
     Originated,
     /// A path of a router that has been away for long is the last resort (RFC 9494 section 4.3).
     LongLivedStale,
+    /// Of the routes to one host, one that must not move wins, then the one of its last move (RFC 7432 section 15).
+    MacMobility,
     /// Higher weight wins; a matter of this gateway alone, given by policy.
     Weight,
     /// Higher LOCAL_PREF wins.
@@ -197,7 +199,7 @@ impl Path {
 }
 
 /// What keeps a path of `peer` out of the decision process of the speaker (`asn`, `router_id`) before policy is asked.
-pub(super) fn ineligible(
+pub(crate) fn ineligible(
     peer: &PeerInfo,
     asn: u32,
     router_id: Ipv4Addr,
@@ -217,7 +219,7 @@ pub(super) fn ineligible(
 }
 
 /// What is wrong with the next hop that policy has left.
-pub(super) fn unusable_next_hop(peer: &PeerInfo, router_id: Ipv4Addr, attributes: &Attributes) -> Option<Ineligible> {
+pub(crate) fn unusable_next_hop(peer: &PeerInfo, router_id: Ipv4Addr, attributes: &Attributes) -> Option<Ineligible> {
     let next_hop = attributes.next_hop;
     if peer.local.contains(next_hop.address) || next_hop.address == IpAddr::V4(router_id) {
         Some(Ineligible::NextHopSelf)
@@ -250,6 +252,7 @@ impl fmt::Display for Step {
         f.write_str(match self {
             Self::Originated => "prefix is originated here",
             Self::LongLivedStale => "long-lived stale",
+            Self::MacMobility => "MAC mobility: the host has moved on, or must not move",
             Self::Weight => "weight",
             Self::LocalPref => "local preference",
             Self::AsPathLength => "AS path length",

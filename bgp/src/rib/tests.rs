@@ -34,7 +34,7 @@ fn peer(host: u8, ebgp: bool) -> PeerInfo {
         context: Context {
             four_octet_as: true,
             ibgp: !ebgp,
-            families: Family::ALL.to_vec(),
+            families: Family::UNICAST.to_vec(),
             ipv6_next_hop_for_ipv4: false,
             extended_messages: false,
         },
@@ -86,6 +86,7 @@ fn withdraw(prefixes: &[&str]) -> Update {
     Update {
         withdrawn: prefixes.iter().map(|text| prefix(text)).collect(),
         announced: Vec::new(),
+        evpn: Default::default(),
         end_of_rib: None,
         outcome: Outcome::Clean,
         faults: Vec::new(),

@@ -77,6 +77,8 @@ impl Rib {
                 let stale = attributes.has_community(net::policy::Community::LLGR_STALE);
                 word(stale, ["long-lived stale", "not stale"])
             }
+            // Of EVPN alone.
+            Step::MacMobility => String::new(),
             Step::Weight => path.marks().weight.to_string(),
             Step::LocalPref => attributes
                 .local_pref

@@ -32,6 +32,7 @@ use connection::{Connection, End, Failure};
 use net::Prefix;
 use restart::Restart;
 
+use crate::evpn;
 use crate::wire::{self, Attributes, Cease, Notification, Open, Refresh, code};
 
 pub use connection::{ConnectionId, Direction};
@@ -187,6 +188,20 @@ impl Session {
                     self.send(id, messages);
                     // One of them is counted.
                     self.statistics.messages_out += count.saturating_sub(1);
+                }
+            }
+            Event::AnnounceEvpn(attributes, routes) => {
+                if let Some((id, negotiated)) = self.speaking() {
+                    for message in evpn::announcement(&attributes, &routes, &negotiated.context) {
+                        self.send(id, message);
+                    }
+                }
+            }
+            Event::WithdrawEvpn(keys) => {
+                if let Some((id, negotiated)) = self.speaking() {
+                    for message in wire::encode_evpn_withdrawal(&keys, &negotiated.context) {
+                        self.send(id, message);
+                    }
                 }
             }
             Event::EndOfRib(family) => {

@@ -28,7 +28,7 @@ fn config() -> Config {
         connect_retry: Duration::from_secs(10),
         passive: false,
         capabilities: Capabilities {
-            families: Family::ALL.to_vec(),
+            families: Family::UNICAST.to_vec(),
             route_refresh: true,
             enhanced_route_refresh: true,
             extended_messages: true,
@@ -191,7 +191,7 @@ fn context() -> wire::Context {
     wire::Context {
         four_octet_as: true,
         ibgp: false,
-        families: Family::ALL.to_vec(),
+        families: Family::UNICAST.to_vec(),
         ipv6_next_hop_for_ipv4: true,
         extended_messages: false,
     }

@@ -10,7 +10,7 @@ use net::Prefix;
 
 use super::{ConnectionId, Direction, MessageCounts, Negotiated};
 use crate::rib::Outgoing;
-use crate::wire::{Attributes, Capabilities, Cease, Notification, Update};
+use crate::wire::{Attributes, Capabilities, Cease, EvpnKey, EvpnRoute, Notification, Update};
 use crate::{Family, RemoteAs, Role};
 
 /// States of RFC 4271 section 8.2.2, in order of progress.
@@ -105,6 +105,10 @@ pub enum Event {
     Withdraw(Vec<Prefix>),
     /// Send UPDATEs that were encoded for sessions of this kind, so many.
     Updates(Bytes, u64),
+    /// Announce EVPN routes that share their attributes.
+    AnnounceEvpn(Arc<Attributes>, Vec<EvpnRoute>),
+    /// Withdraw EVPN routes.
+    WithdrawEvpn(Vec<EvpnKey>),
     /// Mark the end of the first full table of a family.
     EndOfRib(Family),
     /// Ask the peer for a family again.
@@ -122,6 +126,8 @@ impl From<Outgoing> for Event {
         match outgoing {
             Outgoing::Announce(attributes, prefixes) => Self::Announce(attributes, prefixes),
             Outgoing::Withdraw(prefixes) => Self::Withdraw(prefixes),
+            Outgoing::AnnounceEvpn(attributes, routes) => Self::AnnounceEvpn(attributes, routes),
+            Outgoing::WithdrawEvpn(keys) => Self::WithdrawEvpn(keys),
             Outgoing::EndOfRib(family) => Self::EndOfRib(family),
             Outgoing::RefreshBegins(family) => Self::RefreshBegins(family),
             Outgoing::RefreshEnds(family) => Self::RefreshEnds(family),

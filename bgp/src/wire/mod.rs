@@ -6,6 +6,7 @@
 //! the decision process, and the RFC 7606 outcome of an UPDATE as one value.
 
 mod attributes;
+mod evpn;
 mod notification;
 mod open;
 mod update;
@@ -14,6 +15,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustbgpd_wire as library;
 
 pub use attributes::{AsPath, AsPathSegment, Attributes, LargeCommunity, NextHop, Origin, PathAttribute, origin};
+pub use evpn::{
+    Esi, EvpnAnnouncement, EvpnKey, EvpnMarks, EvpnRoute, EvpnUpdate, encode_evpn_announcement, encode_evpn_withdrawal,
+    ingress_replication, replicated_vni, router_mac, vxlan_encapsulation,
+};
 pub use notification::{Cease, Notification, code, fsm, header, open_error, refresh};
 pub use open::{Capabilities, GracefulRestart, LongLivedFamily, Open, RestartFamily};
 pub use update::{
@@ -164,6 +169,7 @@ fn family_from_library(afi: library::Afi, safi: library::Safi) -> Option<Family>
     match (afi, safi) {
         (library::Afi::Ipv4, library::Safi::Unicast) => Some(Family::Ipv4Unicast),
         (library::Afi::Ipv6, library::Safi::Unicast) => Some(Family::Ipv6Unicast),
+        (library::Afi::L2Vpn, library::Safi::Evpn) => Some(Family::L2vpnEvpn),
         _ => None,
     }
 }
@@ -172,6 +178,7 @@ fn family_to_library(family: Family) -> (library::Afi, library::Safi) {
     match family {
         Family::Ipv4Unicast => (library::Afi::Ipv4, library::Safi::Unicast),
         Family::Ipv6Unicast => (library::Afi::Ipv6, library::Safi::Unicast),
+        Family::L2vpnEvpn => (library::Afi::L2Vpn, library::Safi::Evpn),
     }
 }
 

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod evpn;
 mod rfc7606;
 
 fn context() -> Context {

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use net::{IpNet, Prefix};
 use rustbgpd_wire as library;
 
+use super::evpn::{self, EvpnAnnouncement, EvpnUpdate};
 use super::{Attributes, NextHop, Notification, PathAttribute, code};
 use crate::Family;
 
@@ -35,6 +36,11 @@ impl Context {
         } else {
             super::MAX_MESSAGE
         }
+    }
+
+    /// Octets for attributes and NLRI of one family in MP_REACH_NLRI or MP_UNREACH_NLRI.
+    pub(super) fn room(&self) -> usize {
+        usize::from(self.longest()) - UPDATE_OVERHEAD - MP_OVERHEAD
     }
 }
 
@@ -78,6 +84,8 @@ pub struct Update {
     pub withdrawn: Vec<Prefix>,
     /// Prefixes to add or replace.
     pub announced: Vec<Announcement>,
+    /// EVPN routes to remove, add or replace.
+    pub evpn: EvpnUpdate,
     /// The family whose first full table ends here (RFC 4724 section 2).
     pub end_of_rib: Option<Family>,
     /// The strongest of the faults' outcomes.
@@ -132,6 +140,7 @@ impl RawUpdate {
         let mut update = Update {
             withdrawn: Vec::new(),
             announced: Vec::new(),
+            evpn: EvpnUpdate::default(),
             end_of_rib: self.end_of_rib(&attributes, unreach, context),
             outcome: Outcome::Clean,
             faults: Vec::new(),
@@ -149,6 +158,8 @@ impl RawUpdate {
             update
                 .withdrawn
                 .extend(unreach.withdrawn.iter().map(|entry| prefix(entry.prefix)));
+            let routes = unreach.evpn_withdrawn.iter().filter_map(evpn::from_library);
+            update.evpn.withdrawn.extend(routes.map(|route| route.key));
         }
 
         let body: Vec<Prefix> = if ipv4 {
@@ -160,8 +171,11 @@ impl RawUpdate {
         let multiprotocol: Vec<Prefix> = reach
             .map(|reach| reach.announced.iter().map(|entry| prefix(entry.prefix)).collect())
             .unwrap_or_default();
+        let routes: Vec<_> = reach
+            .map(|reach| reach.evpn_announced.iter().filter_map(evpn::from_library).collect())
+            .unwrap_or_default();
 
-        let has_routes = !body.is_empty() || !multiprotocol.is_empty();
+        let has_routes = !body.is_empty() || !multiprotocol.is_empty() || !routes.is_empty();
         let missed = validate(&attributes, has_routes, !body.is_empty(), context)?;
         // An attribute that was malformed is missed as well, which says nothing more.
         faults.extend(missed.filter(|missed| !faults.iter().any(|fault| fault.attribute == missed.attribute)));
@@ -182,15 +196,21 @@ impl RawUpdate {
                 Some(attributes) => update.announced.push(Announcement { attributes, prefixes }),
                 None => {
                     if !faults.iter().any(|fault| fault.outcome == Outcome::TreatAsWithdraw) {
-                        let detail = "mandatory attribute is missing".to_owned();
-                        faults.push(Fault {
-                            attribute,
-                            outcome: Outcome::TreatAsWithdraw,
-                            detail,
-                            bytes: Bytes::new(),
-                        });
+                        faults.push(Fault::missing(attribute));
                     }
                     update.withdrawn.extend(prefixes);
+                }
+            }
+        }
+        if !routes.is_empty() {
+            let usable = reach_next_hop.and_then(|hop| Attributes::from_list(&attributes, hop, context.ibgp));
+            match usable {
+                Some(attributes) => update.evpn.announced.push(EvpnAnnouncement { attributes, routes }),
+                None => {
+                    if !faults.iter().any(|fault| fault.outcome == Outcome::TreatAsWithdraw) {
+                        faults.push(Fault::missing(14));
+                    }
+                    update.evpn.withdrawn.extend(routes.iter().map(|route| route.key));
                 }
             }
         }
@@ -201,6 +221,9 @@ impl RawUpdate {
             update
                 .withdrawn
                 .extend(announced.into_iter().flat_map(|announcement| announcement.prefixes));
+            let announced = std::mem::take(&mut update.evpn.announced).into_iter();
+            let routes = announced.flat_map(|announcement| announcement.routes);
+            update.evpn.withdrawn.extend(routes.map(|route| route.key));
         }
         Ok(update)
     }
@@ -217,7 +240,7 @@ impl RawUpdate {
         }
         let family = match unreach {
             None if self.0.path_attributes.is_empty() => Some(Family::Ipv4Unicast),
-            Some(unreach) if attributes.len() == 1 && unreach.withdrawn.is_empty() => {
+            Some(unreach) if attributes.len() == 1 && self.0.path_attributes.len() <= EMPTY_UNREACH => {
                 super::family_from_library(unreach.afi, unreach.safi)
             }
             _ => None,
@@ -227,6 +250,16 @@ impl RawUpdate {
 }
 
 impl Fault {
+    /// Routes without an attribute that they cannot do without.
+    fn missing(attribute: u8) -> Self {
+        Self {
+            attribute,
+            outcome: Outcome::TreatAsWithdraw,
+            detail: "mandatory attribute is missing".to_owned(),
+            bytes: Bytes::new(),
+        }
+    }
+
     /// The first of its bytes in hexadecimal, for the log.
     pub fn hex(&self) -> String {
         const SHOWN: usize = 64;
@@ -349,6 +382,9 @@ pub enum EncodeError {
     Unrepresentable(String),
 }
 
+/// Most octets of an MP_UNREACH_NLRI that withdraws nothing: header with a length of two octets, AFI, SAFI. What is skipped
+/// in a longer one is something.
+const EMPTY_UNREACH: usize = 4 + 3;
 /// Octets of an UPDATE that are not attributes and not NLRI.
 const UPDATE_OVERHEAD: usize = super::HEADER + 4;
 /// MP_REACH_NLRI around its prefixes: attribute header, AFI, SAFI, next hop length, two addresses, reserved octet.
@@ -454,11 +490,12 @@ pub fn encode_end_of_rib(family: Family, context: &Context) -> Bytes {
             library::Afi::Ipv6,
             &[],
         )))],
+        Family::L2vpnEvpn => return evpn::unreach(&[], context),
     };
     build(&[], &[], &list, context).expect("an empty UPDATE encodes")
 }
 
-fn build(
+pub(super) fn build(
     announced: &[library::Ipv4NlriEntry],
     withdrawn: &[library::Ipv4NlriEntry],
     attributes: &[PathAttribute],
@@ -532,7 +569,7 @@ fn entries(prefixes: &[Prefix]) -> Vec<library::NlriEntry> {
     prefixes.iter().map(entry).collect()
 }
 
-fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
+pub(super) fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
     let ipv4 = prefixes.iter().all(Prefix::is_v4);
     library::MpReachNlri {
         afi: if ipv4 { library::Afi::Ipv4 } else { library::Afi::Ipv6 },
@@ -553,7 +590,7 @@ fn mp_reach(next_hop: NextHop, prefixes: &[Prefix]) -> library::MpReachNlri {
     }
 }
 
-fn mp_unreach(afi: library::Afi, prefixes: &[Prefix]) -> library::MpUnreachNlri {
+pub(super) fn mp_unreach(afi: library::Afi, prefixes: &[Prefix]) -> library::MpUnreachNlri {
     library::MpUnreachNlri {
         afi,
         safi: library::Safi::Unicast,

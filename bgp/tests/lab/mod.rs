@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of the lab")]
 
 pub(crate) mod bird;
+pub(crate) mod evpn;
+pub(crate) mod policy;
 pub(crate) mod routers;
 pub(crate) mod watch;
 
@@ -28,6 +30,19 @@ pub(crate) const GRACEFUL: &str = "
 router bgp 65001
  bgp graceful-restart
  bgp graceful-restart preserve-fw-state
+";
+/// Appended to bgpd's configuration: the session is with whoever is at the other end of the link ([`Lab::unnumber`]).
+pub(crate) const UNNUMBERED: &str = "
+router bgp 65001
+ no neighbor 10.99.0.1
+ no neighbor 2001:db8:99::1
+ neighbor fabric interface remote-as external
+ neighbor fabric timers 3 9
+ neighbor fabric timers connect 1
+ neighbor fabric advertisement-interval 0
+ address-family ipv6 unicast
+  neighbor fabric activate
+ exit-address-family
 ";
 pub(crate) const FRR_V4: &str = "10.99.0.2";
 pub(crate) const FRR_V6: &str = "2001:db8:99::2";
@@ -250,6 +265,11 @@ impl Lab {
     /// Runs `ip` in the router's namespace.
     pub(crate) fn router_ip(&self, arguments: &str) {
         ip(&format!("-n {} {arguments}", self.router));
+    }
+
+    /// Runs `ip` in the speaker's namespace.
+    pub(crate) fn speaker_ip(&self, arguments: &str) {
+        ip(&format!("-n {} {arguments}", self.speaker));
     }
 
     /// Adds to bgpd's configuration file, before it is started.

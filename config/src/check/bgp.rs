@@ -168,9 +168,9 @@ fn check_peer(peer: &Peer, bgp: &Bgp, object: &str, path: &str, findings: &mut F
 fn check_policies(bgp: &Bgp, peer: &Peer, path: &str, findings: &mut Findings) {
     for (direction, policy) in [("import", &peer.import), ("export", &peer.export)] {
         let path = format!("{path}.{direction}");
-        // The same policy for both families is one thing in the file.
-        let same = policy.ipv4_unicast == policy.ipv6_unicast;
-        for (family, filter) in policy.filters().take(if same { 1 } else { 2 }) {
+        // The same policy for all families is one thing in the file.
+        let same = policy.is_one();
+        for (family, filter) in policy.filters().take(if same { 1 } else { 3 }) {
             let path = if same {
                 path.clone()
             } else {

@@ -261,7 +261,7 @@ fn segments(config: &Config, findings: &mut Findings) {
                     path: format!("vpc[{index}].vni"),
                     owner,
                 });
-                if vteps.is_empty() {
+                if vteps.is_empty() && vpc.evpn.is_none() {
                     let object = format!("vpc `{}`", vpc.name);
                     findings.at(format!("vpc[{index}].vteps"), Fault::Empty { object, key: "vteps" });
                 }

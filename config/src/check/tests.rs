@@ -995,6 +995,71 @@ fn unknown_sets_get_a_remedy() {
     assert_eq!(help, "did you mean `tenants`?");
 }
 
+/// Red of [`BASE`] in EVPN with these lines, on the lines from 21.
+fn in_evpn(lines: &str) -> Vec<String> {
+    let before = "vteps = [\"198.51.100.2\"]\naddresses = [\"10.0.0.1/24\"]\n";
+    replaced(before, &format!("addresses = [\"10.0.0.1/24\"]\n[vpc.evpn]\n{lines}"))
+}
+
+#[test]
+fn evpn() {
+    let targets = "import-rt = [\"65000:1\"]\nexport-rt = [\"65000:1\", \"192.0.2.1:7\", \"4200000000:1\"]\n";
+    assert_eq!(
+        in_evpn(&format!("{targets}announce = [\"10.0.0.0/24\"]\n")),
+        Vec::<String>::new()
+    );
+    assert_eq!(in_evpn(""), ["20: evpn of vpc `red` has no route target"]);
+    assert_eq!(
+        in_evpn("import-rt = [\"65000:1\"]\nannounce = [\"10.0.0.0/24\"]\n"),
+        ["20: evpn of vpc `red` announces routes without a route target"]
+    );
+    assert_eq!(
+        in_evpn("export-rt = [\"65000:1\", \"65000:2\", \"65000:1\"]\n"),
+        ["21: route target `65000:1` is used twice: by `export-rt` of vpc `red` and by `export-rt` of vpc `red`"]
+    );
+    assert_eq!(
+        in_evpn("import-rt = [\"65000\"]\nexport-rt = [\"65000:1\"]\n"),
+        ["21: `import-rt`: `65000` is not a route target"]
+    );
+    assert_eq!(
+        in_evpn("rd = \"192.0.2.1:70000\"\nexport-rt = [\"65000:1\"]\n"),
+        ["21: `rd`: `192.0.2.1:70000` is not a route distinguisher"]
+    );
+    assert_eq!(
+        in_evpn(&format!("{targets}redistribute-static = \"nobody\"\n")),
+        ["23: no policy is called `nobody`"]
+    );
+    let vlan = "vlan = { port = \"tenants\", id = 20 }\n";
+    assert_eq!(
+        replaced(vlan, &format!("{vlan}evpn = {{ import-rt = [\"65000:1\"] }}\n")),
+        ["25: vpc `blue` is in EVPN, and has no VNI"]
+    );
+    // The second has the distinguisher that is made for the first.
+    let third = "[[vpc]]\nid = 3\nname = \"green\"\nvni = 300\n\
+                 evpn = { rd = \"192.0.2.1:4\", import-rt = [\"65000:1\"] }\n\
+                 [[vpc]]\nid = 4\nname = \"gold\"\nvni = 400\nevpn = { import-rt = [\"65000:1\"] }\n";
+    assert_eq!(
+        appended(third),
+        ["57: route distinguisher `192.0.2.1:4` is used twice: by vpc `green` and by vpc `gold`"]
+    );
+    assert_eq!(
+        problems(
+            "[gateway]\nname = \"a\"\n[vxlan]\naddress = \"192.0.2.1\"\n[[port]]\nname = \"p\"\ndevice = \"d\"\n\
+             addresses = [\"192.0.2.1/24\"]\n[[vpc]]\nid = 1\nname = \"red\"\nvni = 1\nevpn = { import-rt = [\"1:1\"] }\n"
+        ),
+        ["13: vpc `red` is in EVPN, and there is no [bgp]"]
+    );
+}
+
+#[test]
+fn a_vpc_in_evpn_has_the_mac_of_its_endpoint() {
+    let evpn = "vteps = [\"198.51.100.2\"]\nevpn = { import-rt = [\"65000:1\"] }\n";
+    let text = BASE.replace("vteps = [\"198.51.100.2\"]\n", evpn);
+    let checked = Candidate::new("t", &text).check().expect("valid");
+    let macs: Vec<String> = checked.config().vpcs.iter().map(|vpc| vpc.mac.to_string()).collect();
+    assert_eq!(macs, ["02:54:c0:00:02:01", "02:54:50:00:00:02"]);
+}
+
 #[test]
 fn nat_of_ipv6() {
     let rule = |more: &str| format!("[[nat.masquerade]]\nvpc = \"blue\"\n{more}");

@@ -258,6 +258,8 @@ pub enum Family {
     Ipv4Unicast,
     /// AFI 2, SAFI 1.
     Ipv6Unicast,
+    /// AFI 25, SAFI 70.
+    L2vpnEvpn,
 }
 
 /// Policy of a peer in one direction; none in a family lets nothing pass on an external session (RFC 8212), and
@@ -269,6 +271,9 @@ pub struct PeerPolicy {
     pub ipv4_unicast: Option<Filter>,
     /// For IPv6 unicast.
     pub ipv6_unicast: Option<Filter>,
+    /// For EVPN; nothing for a peer that does not speak it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l2vpn_evpn: Option<Filter>,
 }
 
 impl PeerPolicy {
@@ -276,17 +281,32 @@ impl PeerPolicy {
     pub fn all(filter: Filter) -> Self {
         Self {
             ipv4_unicast: Some(filter.clone()),
-            ipv6_unicast: Some(filter),
+            ipv6_unicast: Some(filter.clone()),
+            l2vpn_evpn: Some(filter),
         }
+    }
+
+    /// The same for a peer of these families: without EVPN there is no policy for it.
+    #[must_use]
+    pub fn for_families(mut self, families: &[Family]) -> Self {
+        self.l2vpn_evpn = self.l2vpn_evpn.filter(|_| families.contains(&Family::L2vpnEvpn));
+        self
+    }
+
+    /// True if the file says it once for all families.
+    pub fn is_one(&self) -> bool {
+        let evpn = self.l2vpn_evpn.as_ref();
+        self.ipv4_unicast == self.ipv6_unicast && evpn.is_none_or(|_| self.l2vpn_evpn == self.ipv4_unicast)
     }
 
     /// What there is, with the family that it is for.
     pub fn filters(&self) -> impl Iterator<Item = (Family, &Filter)> {
-        let both = [
+        let all = [
             (Family::Ipv4Unicast, &self.ipv4_unicast),
             (Family::Ipv6Unicast, &self.ipv6_unicast),
+            (Family::L2vpnEvpn, &self.l2vpn_evpn),
         ];
-        both.into_iter()
+        all.into_iter()
             .filter_map(|(family, filter)| Some((family, filter.as_ref()?)))
     }
 }

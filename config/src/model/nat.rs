@@ -12,6 +12,9 @@ use serde::Serialize;
 pub struct Nat {
     /// Seconds after a start in which a TCP segment without SYN may begin a connection; 0 for never.
     pub pick_up: u32,
+    /// Whether each connection's beginning and end is logged.
+    #[serde(skip_serializing_if = "SessionLog::is_off")]
+    pub log_sessions: SessionLog,
     /// `[nat.timers]`
     pub timers: Timers,
     /// `[[nat.vpc-timers]]`, by VPC.
@@ -39,6 +42,26 @@ pub struct Npt {
     pub inside: Ipv6Net,
     /// What it is outside; as long as `inside`.
     pub outside: Ipv6Net,
+}
+
+/// What is logged of each connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SessionLog {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Its end inside, with the public address and port (RFC 6888 REQ-12).
+    Sources,
+    /// Its other end as well.
+    Destinations,
+}
+
+impl SessionLog {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 /// `[nat.timers]`: seconds without a packet after which a connection is forgotten.
@@ -143,6 +166,8 @@ pub enum Mapping {
 pub enum Filtering {
     /// Nobody: only those who were sent to answer.
     AddressAndPortDependent,
+    /// Whoever has a connection with it, from any port of the same address.
+    AddressDependent,
     /// Everybody.
     EndpointIndependent,
 }

@@ -282,9 +282,9 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
         hold_time: settings.hold_time,
         send_hold_time: settings.send_hold_time,
         connect_retry: settings.connect_retry,
+        import: settings.import.unwrap_or_default().for_families(&settings.families),
+        export: settings.export.unwrap_or_default().for_families(&settings.families),
         families: settings.families,
-        import: settings.import.unwrap_or_default(),
-        export: settings.export.unwrap_or_default(),
         max_prefixes: settings.max_prefixes,
         max_prefixes_warn: settings.max_prefixes_warn,
         max_prefixes_restart: settings.max_prefixes_restart,
@@ -300,16 +300,18 @@ fn member(reader: &mut Reader<'_, '_>, groups: &BTreeMap<String, Settings>) -> O
 
 const IPV4: &str = "ipv4-unicast";
 const IPV6: &str = "ipv6-unicast";
+const EVPN: &str = "l2vpn-evpn";
 
 /// One policy for every family, or a table with one for each.
 fn peer_policy(reader: &mut Reader<'_, '_>, key: &'static str) -> Option<PeerPolicy> {
-    if !reader.has_inside(key, &[IPV4, IPV6]) {
+    if !reader.has_inside(key, &[IPV4, IPV6, EVPN]) {
         return filter(reader, key).map(PeerPolicy::all);
     }
     let object = format!("{key} of {}", reader.object());
     Some(reader.table(key, &object, |reader| PeerPolicy {
         ipv4_unicast: filter(reader, IPV4),
         ipv6_unicast: filter(reader, IPV6),
+        l2vpn_evpn: filter(reader, EVPN),
     }))
 }
 

@@ -9,13 +9,14 @@ use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
     Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Npt, Pairing, PortBlocks, PortChoice, PortForward,
-    PortRange, StaticNat, Timers, VpcTimers,
+    PortRange, SessionLog, StaticNat, Timers, VpcTimers,
 };
 
 pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
     let timers = reader.table("timers", "[nat.timers]", |reader| timers(reader, &default_timers()));
     Nat {
         pick_up: reader.or("pick-up", defaults::PICK_UP),
+        log_sessions: reader.or("log-sessions", SessionLog::Off),
         vpc_timers: reader.tables("vpc-timers", "timers", "vpc", |reader| {
             Some(VpcTimers {
                 vpc: names.vpc(reader, "vpc")?,

@@ -4,7 +4,8 @@ use net::Prefix;
 use net::policy::{AsPathSet, Change, CommunitySet, Condition, Policies, Policy, PrefixRange, PrefixSet, Term};
 
 use super::reader::Reader;
-use crate::model::Action;
+use crate::fault::Fault;
+use crate::model::{Action, Family};
 
 pub(super) fn policies(reader: &mut Reader<'_, '_>) -> Policies {
     Policies {
@@ -89,13 +90,26 @@ fn conditions(reader: &mut Reader<'_, '_>) -> Vec<Condition> {
         reader.optional("origin").map(Condition::Origin),
         reader.optional("tag").map(Condition::Tag),
         reader.list("neighbor").map(Condition::Neighbor),
-        reader
-            .optional("family")
-            .map(|family: crate::model::Family| Condition::V4(family == crate::model::Family::Ipv4Unicast)),
+        family(reader),
         reader.list("source").map(Condition::Source),
         reader.list("rpki").map(Condition::Rpki),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// That of the destination: the policy of a peer says itself whether it is for EVPN.
+fn family(reader: &mut Reader<'_, '_>) -> Option<Condition> {
+    let family: Family = reader.optional("family")?;
+    if family == Family::L2vpnEvpn {
+        let fault = Fault::InvalidValue {
+            key: "family".to_owned(),
+            reason: "a destination is IPv4 or IPv6".to_owned(),
+            example: "\"ipv4-unicast\" or \"ipv6-unicast\"; a peer has a policy of its own for EVPN".to_owned(),
+        };
+        reader.fault_at("family", fault);
+        return None;
+    }
+    Some(Condition::V4(family == Family::Ipv4Unicast))
 }
 
 /// In the order in which they are made: what takes communities away comes before what adds them.

@@ -141,6 +141,7 @@ fn example_is_valid() {
     let by_family = PeerPolicy {
         ipv4_unicast: Some(Filter::Named("to-fabric".into())),
         ipv6_unicast: Some(Filter::Rules(PrefixFilter::all(Action::Accept))),
+        l2vpn_evpn: Some(Filter::Rules(PrefixFilter::all(Action::Accept))),
     };
     assert_eq!(bgp.peers[0].export, by_family);
     let terms = &bgp.policies.policies[0].terms;
@@ -234,7 +235,7 @@ asn = "external"
     assert_eq!(said(0), (Some(65000), 9, Some(3), None));
     assert_eq!(said(1), (Some(65001), 30, None, Some(1)));
     assert_eq!(said(2), (Some(65002), 90, None, None));
-    let accepts = PeerPolicy::all(Filter::Rules(PrefixFilter::all(Action::Accept)));
+    let accepts = PeerPolicy::all(Filter::Rules(PrefixFilter::all(Action::Accept))).for_families(&[]);
     assert_eq!((&bgp.peers[0].import, &bgp.peers[1].import), (&accepts, &accepts));
     assert_eq!(bgp.peers[2].import, PeerPolicy::default());
     let unnumbered = &bgp.unnumbered[0];

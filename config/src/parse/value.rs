@@ -7,13 +7,13 @@ use net::policy::{
     AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource,
     Then, Validity,
 };
-use net::{IpNet, Ipv6Net, Mac, Prefix, VlanId, Vni, VpcId};
+use net::{IpNet, Ipv6Net, Mac, Prefix, RouteDistinguisher, RouteTarget, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
 use crate::model::{
     Action, Family, Filtering, GracefulRestart, Mapping, Memory, Pairing, Password, PeerAs, Poll, PortRange, Protocol,
-    Role,
+    Role, SessionLog,
 };
 use crate::words::{DeadEnd, Word};
 
@@ -95,6 +95,8 @@ from_text! {
     Community, "a community", "\"65001:100\", \"65001:1:2\", \"rt:65001:100\" or a name such as \"no-export\"";
     CommunityPattern, "a community or a pattern", "\"65001:100\", \"65001:*\", \"65001:1:*\", \"rt:65001:*\" or a name";
     NextHopChange, "a next hop", "\"self\", \"unchanged\" or an address";
+    RouteDistinguisher, "a route distinguisher", "an AS or an address and a number, as in \"65000:7\" or \"192.0.2.1:7\"";
+    RouteTarget, "a route target", "an AS or an address and a number, as in \"65000:7\" or \"192.0.2.1:7\"";
     Mac, "a MAC address", "six hexadecimal bytes, as in \"02:00:00:00:00:01\"";
 }
 
@@ -291,7 +293,8 @@ from_word!(
     DeadEnd,
     Mapping,
     Filtering,
-    Pairing
+    Pairing,
+    SessionLog
 );
 
 /// Enumerations whose words are `net`'s.

@@ -12,7 +12,7 @@ use crate::model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter, ForwardTarget,
     Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Npt, Peer, PeerAs, PeerPolicy, Port, PortBlocks, PortChoice,
     PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, Standby, StandbyListen,
-    StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcTimers, Vxlan,
+    StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
 use crate::words::Word;
 
@@ -72,6 +72,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             },
         })
     })?;
+    let session_log = list(rows, table::SESSION_LOG, &[ONE], Fields::word)?;
     let config = Config {
         gateway,
         dataplane,
@@ -88,6 +89,7 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
         standby: standby.into_iter().next(),
         nat: Nat {
             pick_up,
+            log_sessions: session_log.into_iter().next().unwrap_or_default(),
             timers,
             vpc_timers: list(rows, table::VPC_TIMERS, &[], |fields| {
                 Ok(VpcTimers {
@@ -261,6 +263,7 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
         _ => return Err(fields.damage()),
     };
     let addresses = list(rows, table::VPC_ADDRESS, key, Fields::parse)?;
+    let evpn = list(rows, table::VPC_EVPN, key, |fields| evpn(rows, fields))?.pop();
     Ok(Vpc {
         id,
         name,
@@ -270,6 +273,23 @@ fn vpc(rows: &Rows, fields: &mut Fields<'_>) -> Result<Vpc, Damage> {
         mtu,
         addresses,
         kernel_table,
+        evpn,
+    })
+}
+
+fn evpn(rows: &Rows, fields: &mut Fields<'_>) -> Result<VpcEvpn, Damage> {
+    let targets = |direction: &str| {
+        let key = [fields.key(1), &[Cell::Text(direction.to_owned())]].concat();
+        list(rows, table::VPC_EVPN_TARGET, &key, Fields::parse)
+    };
+    Ok(VpcEvpn {
+        import_rt: targets("import")?,
+        export_rt: targets("export")?,
+        announce: list(rows, table::VPC_EVPN_ANNOUNCE, fields.key(1), Fields::parse)?,
+        rd: fields.parse_optional()?,
+        redistribute_connected: fields.parse_optional()?,
+        redistribute_static: fields.parse_optional()?,
+        redistribute_kernel: fields.parse_optional()?,
     })
 }
 
@@ -370,6 +390,7 @@ fn peer(rows: &Rows, fields: &mut Fields<'_>) -> Result<Member, Damage> {
         Ok::<_, Damage>(PeerPolicy {
             ipv4_unicast: of(Family::Ipv4Unicast),
             ipv6_unicast: of(Family::Ipv6Unicast),
+            l2vpn_evpn: of(Family::L2vpnEvpn),
         })
     };
     let address = fields.text()?;

@@ -5,7 +5,8 @@ use std::fmt::Display;
 use super::policy;
 use super::rows::{Cell, Row, Rows, table};
 use crate::model::{
-    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, StaticRoute, Timers, Vpc,
+    Bgp, Config, Filter, Nat, Password, Peer, Port, PortChoice, Rib, RouteTarget, Segment, SessionLog, StaticRoute,
+    Timers, Vpc,
 };
 use crate::words::Word;
 
@@ -29,6 +30,9 @@ pub(super) fn rows(config: &Config) -> Rows {
             optional(listen.map(|listen| listen.primary), text),
         ];
         rows.add(table::STANDBY, row);
+    }
+    if config.nat.log_sessions != SessionLog::Off {
+        rows.add(table::SESSION_LOG, vec![ONE, text(config.nat.log_sessions.word())]);
     }
     if let Some(vxlan) = &config.vxlan {
         rows.add(table::VXLAN, vec![ONE, text(vxlan.address), number(vxlan.port)]);
@@ -146,6 +150,25 @@ fn vpc(vpc: &Vpc, rows: &mut Rows) {
     ];
     rows.add(table::VPC, row);
     rows.add(table::VRF, vec![id(), id()]);
+    if let Some(evpn) = &vpc.evpn {
+        let policy = |name: &Option<String>| optional(name.as_ref(), text);
+        let row = vec![
+            id(),
+            optional(evpn.rd, text),
+            policy(&evpn.redistribute_connected),
+            policy(&evpn.redistribute_static),
+            policy(&evpn.redistribute_kernel),
+        ];
+        rows.add(table::VPC_EVPN, row);
+        for (direction, targets) in [("import", &evpn.import_rt), ("export", &evpn.export_rt)] {
+            for target in targets {
+                rows.add(table::VPC_EVPN_TARGET, vec![id(), text(direction), text(target)]);
+            }
+        }
+        for prefix in &evpn.announce {
+            rows.add(table::VPC_EVPN_ANNOUNCE, vec![id(), text(prefix)]);
+        }
+    }
     for address in &vpc.addresses {
         rows.add(table::VPC_ADDRESS, vec![id(), text(address)]);
     }

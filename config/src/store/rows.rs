@@ -76,7 +76,11 @@ tables! {
     NAT_NPT "nat_npt" ("vpc" "inside") ("outside");
     PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
     PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
+    VPC_EVPN "vpc_evpn" ("vpc") ("rd" "redistribute_connected" "redistribute_static" "redistribute_kernel");
+    VPC_EVPN_TARGET "vpc_evpn_target" ("vpc" "direction" "target") ();
+    VPC_EVPN_ANNOUNCE "vpc_evpn_announce" ("vpc" "prefix") ();
     STANDBY "standby" ("id") ("peer" "listen" "primary_address");
+    SESSION_LOG "session_log" ("id") ("what");
     VPC_TIMERS "vpc_timers" ("vpc") ("tcp_established" "tcp_transitory" "udp" "icmp" "other");
 }
 

@@ -11,7 +11,7 @@ use net::vxlan::Vxlan;
 use net::{Drop, InterfaceId, PortId, VlanId, VrfId, eth};
 use rib::{TableInterface, Tables};
 
-use super::usual::Origins;
+use super::usual::{Origins, Usual};
 use super::{Burst, Meta, Packet, Pipeline, Sorted};
 
 /// Bytes of an Ethernet header with one tag.
@@ -46,6 +46,21 @@ impl<'a> Ingress<'a> {
             vlan: NO_VLAN,
             tagged: None,
         }
+    }
+
+    /// What is known of a frame that is a usual IPv4 packet.
+    #[inline(always)]
+    pub(super) fn usual(&mut self, tables: &Tables, mbuf: &Mbuf, origins: &mut Origins) -> Option<Usual> {
+        if !mbuf.is_contiguous() {
+            return None;
+        }
+        let frame = mbuf.data();
+        if let Some([.., 0x81, 0x00, high, low]) = frame.first_chunk::<16>() {
+            let gate = self.tagged(tables, vlan_of(*high, *low), origins)?;
+            return Some(Usual::of(gate.parse_v4::<TAGGED>(tables, frame)?, gate));
+        }
+        let gate = self.gate.as_ref()?;
+        Some(Usual::of(gate.parse_v4::<{ eth::LENGTH }>(tables, frame)?, gate))
     }
 
     /// The gate of a frame with this 802.1Q tag.
@@ -102,6 +117,12 @@ impl Gate {
         }
         Some(ip)
     }
+}
+
+/// The VLAN that a tag's control information (IEEE 802.1Q section 9.6) names.
+#[inline(always)]
+fn vlan_of(high: u8, low: u8) -> u16 {
+    u16::from_be_bytes([high, low]) & 0x0fff
 }
 
 /// True if a packet of the default VRF is for one of our own tunnel endpoints.
@@ -168,8 +189,7 @@ impl Pipeline {
         match frame.first_chunk::<16>() {
             _ if !mbuf.is_contiguous() => {}
             Some([.., 0x81, 0x00, high, low]) => {
-                let vlan = u16::from_be_bytes([*high, *low]) & 0x0fff;
-                if let Some(gate) = ingress.tagged(tables, vlan, origins) {
+                if let Some(gate) = ingress.tagged(tables, vlan_of(*high, *low), origins) {
                     if let Some(ip) = gate.parse_v4::<TAGGED>(tables, frame) {
                         return usual.push(mbuf, ip, gate);
                     }

@@ -108,19 +108,24 @@ impl Pipeline {
     }
 
     /// Queues the packets of a run; none are left.
-    #[inline(never)]
     pub(super) fn queue_run(&mut self, run: &mut Run) {
-        let Some(Some(egress)) = self.tx.get_mut(usize::from(run.port.0)) else {
-            for mbuf in run.packets.drain(..) {
+        self.queue_all(run.port, &mut run.packets);
+    }
+
+    /// Queues whole frames on a port; none are left.
+    #[inline(never)]
+    pub(super) fn queue_all(&mut self, port: PortId, packets: &mut Packets<Mbuf>) {
+        let Some(Some(egress)) = self.tx.get_mut(usize::from(port.0)) else {
+            for mbuf in packets.drain(..) {
                 self.counters.count_drop(Drop::InterfaceDown);
                 drop(mbuf);
             }
             return;
         };
-        if egress.packets.is_empty() && run.packets.len() >= WORTH_A_BURST {
-            return egress.send(&mut run.packets, &self.counters);
+        if egress.packets.is_empty() && packets.len() >= WORTH_A_BURST {
+            return egress.send(packets, &self.counters);
         }
-        for mbuf in run.packets.drain(..) {
+        for mbuf in packets.drain(..) {
             egress.packets.push(mbuf);
             if egress.packets.is_full() {
                 egress.flush(&self.counters);
@@ -297,6 +302,44 @@ fn make_room(mbuf: &mut Mbuf, l3: usize, header: usize) -> Option<&mut [u8]> {
         mbuf.prepend(header - l3)?;
     }
     Some(mbuf.data_mut())
+}
+
+/// Readdresses packets where they are, from the first one on, while all go to one port, behind nothing but an Ethernet header, and fit. `way`
+/// gives next hop and length of the IP packet, `readdress` puts the header there. Says how many were done, and their port.
+#[inline(always)]
+pub(super) fn readdress_run(
+    tables: &Tables,
+    mbufs: &mut [Mbuf],
+    way: impl Fn(usize) -> (NextHopId, u32),
+    readdress: impl Fn(usize, &mut Mbuf, &[u8; eth::LENGTH]) -> Option<()>,
+) -> (usize, PortId) {
+    let port = tables.adjacency(way(0).0).port;
+    for (i, mbuf) in mbufs.iter_mut().enumerate() {
+        let (next_hop, length) = way(i);
+        let adjacency = tables.adjacency(next_hop);
+        let fits = length <= u32::from(adjacency.mtu) && adjacency.port == port;
+        let header = adjacency.ethernet().filter(|_| fits);
+        if header.and_then(|header| readdress(i, mbuf, header)).is_none() {
+            return (i, port);
+        }
+    }
+    (mbufs.len(), port)
+}
+
+/// Puts an adjacency's header in front of the IPv6 packet at `l3`, in place of what is there, and takes one off its hop
+/// limit, which is at least 1. `None` without headroom.
+#[inline(always)]
+pub(super) fn readdress_v6<const HEADER: usize>(mbuf: &mut Mbuf, l3: usize, header: &[u8; HEADER]) -> Option<()> {
+    if l3 != HEADER {
+        make_room(mbuf, l3, HEADER)?;
+    }
+    let headers = mbuf.data_mut().get_mut(..HEADER + 8)?;
+    let (link, ip) = headers.split_first_chunk_mut::<HEADER>()?;
+    *link = *header;
+    // As for IPv4: the header is for the gateway's family.
+    link[HEADER - 2..].copy_from_slice(&eth::ether_type::IPV6.to_be_bytes());
+    ip[7] = ip[7].wrapping_sub(1);
+    Some(())
 }
 
 /// Puts an adjacency's header in front of the IPv4 packet at `l3`, in place of what is there, and takes one off its TTL,

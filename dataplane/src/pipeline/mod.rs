@@ -35,7 +35,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use dpdk_sys::{Mbuf, Mempool, TxQueue};
 use nat::standby::Change;
-use nat::{Engine, Fragments, Millis};
+use nat::{Engine, Fragments, Millis, SessionEvent};
 use net::parse::{FragmentPart, V4, V6};
 use net::{Drop, Generation, InterfaceId, PortId, VrfId};
 use rib::Tables;
@@ -154,6 +154,7 @@ pub(crate) struct Pipeline {
     handover: Vec<Option<Producer<HandedOver>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
     changes: Option<Producer<Change>>,
+    sessions: Option<Producer<SessionEvent>>,
     hold: HoldQueue,
     fragments: Fragments<Packet4>,
     fragments_v6: Fragments<Packet6>,
@@ -179,6 +180,7 @@ pub(crate) struct Outlets {
     pub(crate) handover: Vec<Option<Producer<HandedOver>>>,
     pub(crate) offloads: Option<OffloadOutlet>,
     pub(crate) changes: Option<Producer<Change>>,
+    pub(crate) sessions: Option<Producer<SessionEvent>>,
 }
 
 impl Pipeline {
@@ -214,6 +216,7 @@ impl Pipeline {
             handover: outlets.handover,
             offloads: outlets.offloads,
             changes: outlets.changes,
+            sessions: outlets.sessions,
             hold: HoldQueue::default(),
             fragments: Fragments::default(),
             fragments_v6: Fragments::default(),
@@ -233,6 +236,8 @@ impl Pipeline {
         }
         sorted.origins.clear();
         let mut ingress = Ingress::of(tables, port, &mut sorted.origins);
+        let Sorted { usual, origins, .. } = &mut *sorted;
+        usual.take(received, |mbuf| ingress.usual(tables, mbuf, origins));
         for mbuf in received.drain(..) {
             self.classify(tables, &mut ingress, mbuf, sorted);
         }
@@ -304,6 +309,17 @@ impl Pipeline {
                 return;
             };
             self.report(Event::PortBlock(event));
+        }
+    }
+
+    /// Tells of sessions. What finds the ring full waits in the engine, which counts what it has no room for.
+    pub(crate) fn report_sessions(&mut self) {
+        let Some(ring) = &mut self.sessions else { return };
+        while !ring.is_full()
+            && let Some(event) = self.engine.next_session_event()
+        {
+            // There is room.
+            let _ = ring.push(event);
         }
     }
 

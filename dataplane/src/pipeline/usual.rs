@@ -13,7 +13,7 @@ use net::{Drop, NextHopId, PortId, RouteKind, VrfId, eth};
 use rib::{Adjacency, Lookup, Tables};
 
 use super::classify::{Gate, Origin, hash_of};
-use super::egress::{Run, decrement_ttl, readdress_v4};
+use super::egress::{Run, decrement_ttl, readdress_run, readdress_v4};
 use super::v4::is_complete;
 use super::{BURST, HandedOver, Packet, Packet4, Packets, Pipeline};
 
@@ -25,7 +25,7 @@ pub(super) type Origins = ArrayVec<Origin, ORIGINS>;
 
 /// What is known of a usual packet.
 #[derive(Debug, Clone, Copy, Default)]
-struct Usual {
+pub(super) struct Usual {
     key: FlowKey,
     /// Of the IP packet.
     length: u16,
@@ -37,6 +37,18 @@ struct Usual {
 }
 
 impl Usual {
+    /// A packet that came through `gate`.
+    #[inline(always)]
+    pub(super) fn of(ip: PlainV4, gate: &Gate) -> Self {
+        Self {
+            key: FlowKey::of_words(gate.vrf, ip.protocol, ip.addresses, ip.ports),
+            length: ip.total_length,
+            tcp_flags: ip.tcp_flags,
+            origin: gate.origin,
+            l3: gate.l3,
+        }
+    }
+
     #[inline(always)]
     fn origin<'a>(&self, origins: &'a [Origin]) -> &'a Origin {
         &origins[usize::from(self.origin)]
@@ -64,20 +76,27 @@ impl UsualBurst {
         }
     }
 
+    /// Takes the usual packets that a received burst begins with: nearly always all of it, and then none is moved by itself.
+    /// Nothing was added before.
+    #[inline(always)]
+    pub(super) fn take(&mut self, received: &mut Packets<Mbuf>, mut usual: impl FnMut(&Mbuf) -> Option<Usual>) {
+        let mut count = 0;
+        for mbuf in received.iter() {
+            let Some(found) = usual(mbuf) else { break };
+            self.packets[count % BURST] = found;
+            count += 1;
+        }
+        if count == received.len() {
+            std::mem::swap(&mut self.mbufs, received);
+        } else {
+            self.mbufs.extend(received.drain(..count));
+        }
+    }
+
     /// Adds a packet that came through `gate`.
     #[inline(always)]
     pub(super) fn push(&mut self, mbuf: Mbuf, ip: PlainV4, gate: &Gate) {
-        let key = FlowKey::of_words(gate.vrf, ip.protocol, ip.addresses, ip.ports);
-        self.add(
-            mbuf,
-            Usual {
-                key,
-                length: ip.total_length,
-                tcp_flags: ip.tcp_flags,
-                origin: gate.origin,
-                l3: gate.l3,
-            },
-        );
+        self.add(mbuf, Usual::of(ip, gate));
     }
 
     #[inline(always)]
@@ -114,7 +133,18 @@ impl Pipeline {
             |i| (packets[i].key.vrf(), packets[i].key.destination()),
             |i| packets[i].hash(),
         );
-        for (i, mbuf) in mbufs.drain(..).enumerate() {
+        let (done, port) = readdress_run(
+            tables,
+            mbufs,
+            |i| (next_hops[i % BURST], packets[i % BURST].length.into()),
+            |i, mbuf, header| readdress_v4(mbuf, packets[i % BURST].l3.into(), header),
+        );
+        if done == mbufs.len() {
+            return self.queue_all(port, mbufs);
+        }
+        run.port = port;
+        run.packets.extend(mbufs.drain(..done));
+        for (i, mbuf) in (done..).zip(mbufs.drain(..)) {
             self.send_on_usual(tables, mbuf, &packets[i % BURST], next_hops[i % BURST], origins, run);
         }
     }

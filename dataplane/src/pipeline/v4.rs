@@ -177,6 +177,12 @@ impl Pipeline {
             Drop::NoRoute => Some(icmp::Error::NetUnreachable),
             Drop::Unreachable => Some(icmp::Error::HostUnreachable),
             Drop::Prohibited => Some(icmp::Error::AdminProhibited),
+            // RFC 5508 REQ-8; whoever is outside learns nothing of what there is inside.
+            Drop::NatPortsExhausted | Drop::NatTenantLimit | Drop::NatSubscriberLimit | Drop::NatTableFull
+                if packet.meta.vrf != VrfId::DEFAULT =>
+            {
+                Some(icmp::Error::AdminProhibited)
+            }
             _ => None,
         };
         if let Some(error) = error {

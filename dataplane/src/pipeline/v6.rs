@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use dpdk_sys::Mbuf;
 use net::parse::{FragmentPart, V6, protocol};
 use net::{Drop, RouteKind, VrfId, eth, icmpv6};
 use rib::{Adjacency, AdjacencyKind, Lookup, Tables};
 
+use super::egress::{readdress_run, readdress_v6};
 use super::v4::{is_complete, leaves};
-use super::{Burst, Packet, Packet6, Pipeline};
+use super::{BURST, Burst, Packet, Packet6, Packets, Pipeline};
 use crate::hold::Held;
 
 impl Pipeline {
@@ -22,7 +24,28 @@ impl Pipeline {
 
         let policy = tables.nat();
         let translates = !policy.is_empty_v6();
-        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(metas.iter()).zip(&ways) {
+        let (done, port) = readdress_run(
+            tables,
+            mbufs,
+            |i| {
+                let ip = &metas[i].ip;
+                // One that must not go on, or that NAT may have a say in, fits nowhere.
+                let length = if ip.hop_limit > 1 && !translates {
+                    u32::from(ip.payload_length) + u32::from(HEADER)
+                } else {
+                    u32::MAX
+                };
+                (ways[i % BURST].next_hop, length)
+            },
+            |i, mbuf, header| readdress_v6(mbuf, metas[i].l3.into(), header),
+        );
+        if done == mbufs.len() {
+            metas.clear();
+            return self.queue_all(port, mbufs);
+        }
+        let mut done_ones: Packets<Mbuf> = mbufs.drain(..done).collect();
+        self.queue_all(port, &mut done_ones);
+        for ((mut mbuf, meta), way) in mbufs.drain(..).zip(&metas[done..]).zip(&ways[done..]) {
             let tenant = translates && meta.vrf != VrfId::DEFAULT && policy.translates_v6(meta.vrf);
             if tenant || way.kind == RouteKind::Nat {
                 self.translate_v6(tables, Packet { mbuf, meta: *meta }, *way);

@@ -2,11 +2,11 @@
 
 use net::{Drop, RouteKind, VrfId};
 
-use crate::frames::{Layer4, SYN, assert_frames, payload};
+use crate::frames::{Frame, Layer4, SYN, assert_frames, payload};
 use crate::gateway::Gateway;
 use crate::isolated;
 use crate::network::{
-    FABRIC, FABRIC_MAC, HOST_MAC, MTU, PEER_MAC, UPLINK, UPLINK_MAC, from_host, from_host_v6, special,
+    FABRIC, FABRIC_MAC, HOST, HOST_MAC, MTU, PEER_MAC, UPLINK, UPLINK_MAC, address, from_host, from_host_v6, special,
 };
 
 /// Every layer 4 that a host sends.
@@ -109,6 +109,56 @@ isolated! {
         assert_frames(&outcome.sent[FABRIC], &expected, "there");
         let expected: Vec<_> = (0..500).map(|i| back(i).hop(UPLINK_MAC, HOST_MAC).bytes()).collect();
         assert_frames(&outcome.sent[UPLINK], &expected, "back");
+    }
+}
+
+isolated! {
+    /// Wherever a burst stops being all alike, packets of a kind keep their order, and each goes where it belongs.
+    fn mixed_bursts_keep_the_order_of_each_kind() {
+        const FRAMES: u16 = 200;
+        let mut gateway = Gateway::start();
+        let numbered = |frame: Frame, i: u16| frame.with(|f| f.identification = i);
+        let there = |i: u16| numbered(from_host(Layer4::Udp(i, 53)), i);
+        let aside = |i: u16| numbered(from_host(Layer4::Udp(i, 53)), i).with(|f| {
+            (f.source, f.destination) = (address("198.51.100.77"), address(HOST));
+        });
+        let echo = |i: u16| numbered(from_host(Layer4::EchoRequest(i)), i);
+        let v6 = |i: u16| from_host_v6(Layer4::Udp(i, 53));
+        let v6_aside = |i: u16| v6(i).with(|f| (f.source, f.destination) = (address("2001:db8:3::77"), address("2001:db8:3::2")));
+        for (nat, alike) in [true, false].into_iter().flat_map(|nat| [0, 1, 20, 63, FRAMES].map(|alike| (nat, alike))) {
+            gateway.set_policy(nat);
+            gateway.publish();
+            // The number of frames that begin like the first one, then all kinds in turn.
+            let kind = |i: u16| if i < alike { 0 } else { i % 6 };
+            let frame = |i: u16| match kind(i) {
+                0 => there(i).bytes(),
+                1 => aside(i).bytes(),
+                2 => v6(i).bytes(),
+                3 => echo(i).bytes(),
+                4 => v6_aside(i).bytes(),
+                _ => {
+                    let mut broken = there(i).bytes();
+                    broken[24] ^= 1;
+                    broken
+                }
+            };
+            let outcome = gateway.exchange(UPLINK, (0..FRAMES).map(frame));
+            let of = |wire: usize, link: [u8; 2], at: usize, protocol: u8| -> Vec<Vec<u8>> {
+                let sent = outcome.sent[wire].iter();
+                sent.filter(|frame| frame[12..14] == link && frame[at] == protocol).cloned().collect()
+            };
+            let all = |wanted: u16| (0..FRAMES).filter(move |i| kind(*i) == wanted);
+            let what = format!("{alike} alike, NAT {nat}");
+            let out = |frame: Frame| frame.hop(FABRIC_MAC, PEER_MAC).bytes();
+            let back = |frame: Frame| frame.hop(UPLINK_MAC, HOST_MAC).bytes();
+            assert_frames(&of(FABRIC, [8, 0], 23, 17), &all(0).map(|i| out(there(i))).collect::<Vec<_>>(), &what);
+            assert_frames(&of(UPLINK, [8, 0], 23, 17), &all(1).map(|i| back(aside(i))).collect::<Vec<_>>(), &what);
+            assert_frames(&of(FABRIC, [0x86, 0xdd], 20, 17), &all(2).map(|i| out(v6(i))).collect::<Vec<_>>(), &what);
+            assert_frames(&of(FABRIC, [8, 0], 23, 1), &all(3).map(|i| out(echo(i))).collect::<Vec<_>>(), &what);
+            assert_frames(&of(UPLINK, [0x86, 0xdd], 20, 17), &all(4).map(|i| back(v6_aside(i))).collect::<Vec<_>>(), &what);
+            assert_eq!(outcome.drops.iter().map(|(_, count)| count).sum::<u64>(), all(5).count() as u64, "{what}");
+        }
+        gateway.assert_no_leak();
     }
 }
 

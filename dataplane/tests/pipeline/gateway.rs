@@ -145,6 +145,7 @@ impl Gateway {
             seed: 7,
             pick_up: 0,
             standby: false,
+            log_sessions: false,
             ports: vec![
                 port("fabric", fabric_devices, FABRIC_MAC, MTU[0]),
                 port("uplink", uplink_devices, UPLINK_MAC, MTU[1]),

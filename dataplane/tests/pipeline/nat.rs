@@ -345,7 +345,14 @@ isolated! {
             assert_eq!(translated(&gateway, &first), port);
         }
         assert_eq!(gateway.connections(0).len(), 4096);
-        flood(20, 10_000).is_silent(&[(Drop::NatTableFull, 20)], "no room");
+        // RFC 5508 REQ-8: each sender is told.
+        let outcome = flood(20, 10_000);
+        let refused = (10_000..10_020).map(|port| {
+            let about = from_red(Layer4::Udp(port, 53));
+            icmp_error(&about, "10.0.0.1", 3, 13, [0; 4]).bytes()
+        });
+        assert_eq!(outcome.drops, [(Drop::NatTableFull, 20)]);
+        crate::frames::assert_frames(&outcome.sent[UPLINK], &refused.collect::<Vec<_>>(), "no room");
         assert_eq!(translated(&gateway, &first), port, "known connections go on");
         gateway.assert_no_leak();
     }

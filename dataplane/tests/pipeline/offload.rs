@@ -10,11 +10,11 @@ use nat::OffloadState;
 use net::Drop;
 use softasic::{Operation, Point, Refusal, Which, faults};
 
-use crate::frames::{Frame, Layer4, source_port};
+use crate::frames::{Frame, Layer4, icmp_error, source_port};
 use crate::gateway::Gateway;
 use crate::isolated;
 use crate::nat::{answered, delivered, masqueraded, translated};
-use crate::network::{FABRIC, UPLINK, from_blue, from_red, tunnel_in};
+use crate::network::{FABRIC, UPLINK, from_blue, from_red, tunnel_in, tunnel_out};
 
 /// The tenant's packets of its `number`-th connection.
 fn flow(number: u16) -> Frame {
@@ -149,9 +149,13 @@ isolated! {
         let counters = offloads(&gateway);
         assert_eq!((counters.live, counters.stuck, counters.destroyed_total), (0, 1, 0));
         assert!(counters.destroy_refused_total >= 3, "{counters:?}");
-        let blue = tunnel_in().around(&from_blue(Layer4::Udp(4000, 53)).bytes());
+        let sent = from_blue(Layer4::Udp(4000, 53));
+        let blue = tunnel_in().around(&sent.bytes());
         let outcome = gateway.exchange(FABRIC, [blue.clone()]);
-        outcome.is_silent(&[(Drop::NatPortsExhausted, 1)], "another tenant");
+        // RFC 5508 REQ-8: its sender is told.
+        let inner = icmp_error(&sent, "10.0.0.1", 3, 13, [0; 4]);
+        let expected = tunnel_out(source_port(outcome.only(FABRIC))).around(&inner.bytes());
+        outcome.is_answered(FABRIC, &expected, &[(Drop::NatPortsExhausted, 1)], "another tenant");
 
         faults().clear();
         gateway.wait("the removal", || offloads(&gateway).stuck == 0 && zombies(&gateway) == 0);

@@ -161,6 +161,8 @@ enum ShowBgp {
         #[command(flatten)]
         output: Output,
     },
+    /// EVPN: the VPCs that take part, and every route with what became of it in them.
+    Evpn(Output),
     /// Every path to a prefix, or to all, with its attributes and why it is not used.
     Routes {
         /// Only this prefix.
@@ -243,6 +245,8 @@ enum Show {
     Offloads(Output),
     /// Dropped packets by reason.
     Drops(Output),
+    /// NAT pools, how full they are, and counters.
+    Nat(Output),
     /// The pair of gateways: what the standby has, and what is kept of a primary.
     Standby(Output),
 }
@@ -335,6 +339,10 @@ fn request(show: &Show) -> (String, bool, Render) {
             (format!("/v1/bgp/neighbors{query}"), output.json, render::bgp_neighbors)
         }
         Show::Bgp {
+            what: Some(ShowBgp::Evpn(output)),
+            ..
+        } => ("/v1/bgp/evpn".to_owned(), output.json, render::bgp_evpn),
+        Show::Bgp {
             what: Some(ShowBgp::Routes { prefix, limit, output }),
             ..
         } => {
@@ -368,6 +376,7 @@ fn request(show: &Show) -> (String, bool, Render) {
         }
         Show::Generations(output) => ("/v1/generations".to_owned(), output.json, render::generations),
         Show::Offloads(output) => ("/v1/offloads".to_owned(), output.json, render::offloads),
+        Show::Nat(output) => ("/v1/nat".to_owned(), output.json, render::nat),
         Show::Standby(output) => ("/v1/standby".to_owned(), output.json, render::standby),
         Show::Drops(output) => ("/v1/drops".to_owned(), output.json, render::drops),
     }

@@ -10,6 +10,7 @@ use crate::entry::{ConnectionState, Entry, EntryRef};
 use crate::eviction::Worth;
 use crate::flow::Flow;
 use crate::mappings::Inside;
+use crate::policy::{Filtering, MasqueradeRule};
 use crate::ports::{Lease, Subscriber};
 use crate::resolve::{Resolution, Resolver, forwarding, resolve};
 use crate::rewrite::Rewrite;
@@ -148,10 +149,27 @@ impl Engine {
             (lease.address, lease.port) == (destination, destination_port)
                 && !matches!(protocol, protocol::ICMP | protocol::ICMPV6)
                 && rule.is_some_and(|(_, rule)| {
-                    rule.lets_in() && rule.offers_to(inside.address, destination, destination_port)
+                    self.lets_in(rule, lease, packet) && rule.offers_to(inside.address, destination, destination_port)
                 })
         };
         Ok(mapping.filter(open).map(|(inside, lease)| (inside, Some(lease))))
+    }
+
+    /// True if the source of a packet may open a connection to a mapped port (RFC 4787 section 5).
+    fn lets_in(&self, rule: &MasqueradeRule, lease: &Lease, packet: &NewPacket) -> bool {
+        match rule.options.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressAndPortDependent => false,
+            Filtering::AddressDependent => {
+                let outside = (lease.pool, packet.protocol, lease.port);
+                // An IPv6 address that is not in the book has no connection at all.
+                let short = match packet.source.to_v4() {
+                    Some(address) => Some(address),
+                    None => self.book.number(packet.source.to_bits()),
+                };
+                short.is_some_and(|remote| self.mappings.has_met(outside, remote))
+            }
+        }
     }
 
     /// From a VPC: translated statically or masqueraded when it leaves for the fabric, and when static NAT shows it to
@@ -426,6 +444,9 @@ impl Engine {
     ) -> EntryRef {
         if let Some(lease) = lease.filter(|lease| lease.shared) {
             self.mappings.enter(lease, packet.protocol);
+            if let Some((outside, remote)) = self.contact_of(connection) {
+                self.mappings.meet(outside, remote);
+            }
         }
         let original = self.table.hash(&self.connections.pair(connection)[0].key);
         let entries = &self.connections.entries;
@@ -443,6 +464,7 @@ impl Engine {
             self.meter_open(connection, tick);
         }
         self.counters.created += 1;
+        self.log_session(connection, None);
         self.counters.states[count_index(packet.protocol)][ConnectionState::Unreplied as usize] += 1;
         EntryRef::original(connection)
     }

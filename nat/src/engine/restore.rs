@@ -155,13 +155,9 @@ impl Engine {
             vrf: VrfId::DEFAULT,
             kind: RouteKind::Unicast,
         };
-        let at = self.create(
-            &packet_of(&original, saved.flow_hash),
-            reply,
-            [nowhere; 2],
-            lease,
-            &Nowhere,
-        );
+        let packet = packet_of(&original, saved.flow_hash);
+        // Its session was logged when it was made.
+        let at = self.without_session_log(|engine| engine.create(&packet, reply, [nowhere; 2], lease, &Nowhere));
         let connection = at.connection();
         if self.connections.cold[connection as usize].counted {
             self.meter.was_there(self.subscriber(connection));

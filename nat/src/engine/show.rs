@@ -4,6 +4,7 @@ use super::Engine;
 use crate::connections::{Slot, protocol_name};
 use crate::entry::{ConnectionId, ConnectionState};
 use crate::flow::Flow;
+use crate::pools::PoolUse;
 use crate::ports::BlockEvent;
 use crate::time::Tick;
 use crate::view::{ConnectionView, StateCounts, Stats, Tuple};
@@ -35,6 +36,7 @@ impl Engine {
         let pair = self.connections.pair(connection);
         let [original, reply] = pair;
         let cold = &self.connections.cold[connection as usize];
+        let (original_tuple, translated) = self.tuples(connection);
         ConnectionView {
             id: self.connections.id(connection),
             worker: self.slice.worker(),
@@ -42,8 +44,8 @@ impl Engine {
             protocol: protocol_name(original.key.protocol()),
             state: original.state,
             unrouted: cold.unrouted.is_some(),
-            original: tuple(self.flow_of(&original.key)),
-            translated: tuple(self.flow_of(&reply.key).reversed()),
+            original: original_tuple,
+            translated,
             generation: self.connections.ways.stamp(connection),
             next_hops: [original.next_hop, reply.next_hop],
             packets: [original.packets, reply.packets],
@@ -54,6 +56,13 @@ impl Engine {
                 .millis_since(Tick(self.connections.last_seen(connection))),
             offload: cold.offload,
         }
+    }
+
+    /// Packets of the original direction as they arrive, and as they leave.
+    pub(super) fn tuples(&self, connection: u32) -> (Tuple, Tuple) {
+        let [original, reply] = self.connections.pair(connection);
+        let leaving = self.flow_of(&reply.key).reversed();
+        (tuple(self.flow_of(&original.key)), tuple(leaving))
     }
 
     /// Counters.
@@ -80,6 +89,7 @@ impl Engine {
             mappings: self.mappings.len() as u32,
             blocks: self.ports.blocks_in_use() as u32,
             block_events_lost: self.ports.block_events_lost(),
+            session_events_lost: self.session_events_lost(),
             ports: self.ports.in_use(),
             ports_exhausted: counters.ports_exhausted,
             tenant_limited: counters.tenant_limited,
@@ -87,6 +97,11 @@ impl Engine {
             table_full: counters.table_full,
             handed_over: counters.handed_over,
         }
+    }
+
+    /// This worker's share of each pool.
+    pub fn pools(&self) -> Vec<PoolUse> {
+        self.ports.pool_use(&self.policy, self.clock.latest())
     }
 
     /// What became of a port block, in order; `None` once everything was told. Fetch them often: some thousands are kept,
@@ -103,7 +118,11 @@ impl Engine {
             && self.table.census() == (0, 0)
             && self.wheel.armed(&self.connections.cold) == 0
             && self.queues.queued(&self.connections.cold) == [0, 0]
-            && (self.mappings.len(), self.ports.blocks_in_use()) == (0, 0)
+            && (
+                self.mappings.len(),
+                self.mappings.contacts(),
+                self.ports.blocks_in_use(),
+            ) == (0, 0, 0)
             && self.book.len() == 0
             && self.meter.is_empty()
             && ports.iter().all(|p| p.tcp + p.udp + p.icmp == 0)

@@ -74,7 +74,7 @@ impl MasqueradeRule {
 
     /// True if anybody may open connections to its ports.
     pub(crate) fn lets_in(&self) -> bool {
-        self.options.filtering == Filtering::EndpointIndependent
+        self.options.filtering != Filtering::AddressAndPortDependent
     }
 
     pub(super) fn covers(&self, source: Address) -> bool {

@@ -80,6 +80,9 @@ pub enum Filtering {
     /// Nobody: only those who were sent to answer, from the address and port that was sent to.
     #[default]
     AddressAndPortDependent,
+    /// Whoever has a connection with it, from any port of the same address, for TCP and UDP. Needs
+    /// [`Mapping::EndpointIndependent`].
+    AddressDependent,
     /// Everybody, for TCP and UDP. Needs [`Mapping::EndpointIndependent`].
     EndpointIndependent,
 }
@@ -306,7 +309,7 @@ pub enum PolicyError {
         /// Protocol.
         protocol: u8,
     },
-    /// Filtering that lets everybody in needs a port that is not one connection's own.
+    /// Filtering that lets others in needs a port that is not one connection's own.
     #[error(
         "masquerade of VPC {0} filters by mapping alone, but its mappings are not shared: choose mapping `endpoint-independent` too"
     )]

@@ -337,6 +337,14 @@ impl Ports {
         self.blocks.in_use()
     }
 
+    /// Blocks of some addresses that nobody can be given, and all of them.
+    pub(super) fn block_use(&self, numbers: &[u32], now: Tick) -> (u32, u32) {
+        let blocks = numbers.iter().filter_map(|number| self.blocks.tables.get(number));
+        let blocks = blocks.flat_map(|table| &table.blocks);
+        let taken = |block: &&Block| block.holder.is_some() || block.rests_until > now.0;
+        (blocks.clone().filter(taken).count() as u32, blocks.count() as u32)
+    }
+
     /// What became of a block, in order; `None` once everything was told.
     pub(crate) fn next_block_event(&mut self) -> Option<BlockEvent> {
         self.blocks.events.pop_front()

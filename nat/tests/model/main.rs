@@ -36,6 +36,7 @@ impl Dice {
 struct Pair {
     model: Model,
     engine: Engine,
+    capacity: usize,
     routes: Routes,
     now: Millis,
     reached: Reached,
@@ -56,6 +57,10 @@ struct Reached {
     shared: u32,
     /// Masqueraded by address alone.
     plain: u32,
+    /// In the place of another one, given up for want of room.
+    evicted: u32,
+    /// Refused for want of room.
+    refused: u32,
 }
 
 impl Pair {
@@ -94,6 +99,22 @@ impl Pair {
         let (vrfs, back) = ([vrf, to], answer(h, 0));
         if let Err(reason) = Model::ways(&self.routes, vrfs, &[there, back], hash) {
             assert_eq!(fate, Fate::Dropped(reason), "vrf {vrf} {h:?}");
+            return fate;
+        }
+        if !self.make_room() {
+            assert_eq!(fate, Fate::Dropped(Drop::NatTableFull), "vrf {vrf} {h:?}");
+            self.reached.refused += 1;
+            return fate;
+        }
+        if let Opens::To { lease: Some(lease), .. } = opens
+            && !self
+                .model
+                .mappings
+                .iter()
+                .any(|((_, protocol, ..), port)| *protocol == h.protocol && *port == lease)
+        {
+            // What made room was the mapping's last connection.
+            assert_eq!(fate, Fate::Dropped(Drop::NatNoMapping), "vrf {vrf} {h:?}");
             return fate;
         }
         if fate == Fate::Dropped(Drop::NatPortsExhausted) && matches!(opens, Opens::Masquerade) {
@@ -161,6 +182,37 @@ impl Pair {
         let expected = self.model.hit(at, flags, self.now, &packet, payload);
         assert_eq!(fate, expected);
         fate
+    }
+
+    /// What a full table gives up for one more connection: one of the least valuable that the NIC does not carry; which of
+    /// several is the engine's choice. False if there is none.
+    fn make_room(&mut self) -> bool {
+        if self.model.live.len() + self.model.zombies.len() < self.capacity {
+            return true;
+        }
+        let worth = |c: &Connection| match c.state {
+            State::Unreplied => Some(0),
+            State::Replied | State::Closing => Some(1),
+            State::Established => None,
+        };
+        let may_go = self.model.live.iter().filter(|c| !c.offloaded);
+        let least = may_go.filter_map(worth).min();
+        let gone = |c: &Connection| self.engine.connection(c.id).is_none();
+        let gone: Vec<usize> = (0..self.model.live.len())
+            .filter(|n| gone(&self.model.live[*n]))
+            .collect();
+        let Some(least) = least else {
+            assert_eq!(gone, []);
+            return false;
+        };
+        let [n] = gone[..] else {
+            panic!("one makes room, not {}", gone.len())
+        };
+        let c = &self.model.live[n];
+        assert_eq!((worth(c), c.offloaded), (Some(least), false), "{c:?}");
+        self.model.end(n);
+        self.reached.evicted += 1;
+        true
     }
 
     /// The engine's choice of a port: its mapping's, or one of the rule's, nobody else's, and the source's own where that
@@ -388,6 +440,7 @@ fn specs() -> Vec<PolicySpec> {
         ..rule
     };
     let (open, closed) = (Filtering::EndpointIndependent, Filtering::AddressAndPortDependent);
+    let by_address = Filtering::AddressDependent;
     let web = forward(2, TCP, "192.0.2.7", 80, "10.0.0.6", 1000);
     let range = nat::PortForward {
         ports: (1000, 1005),
@@ -432,7 +485,7 @@ fn specs() -> Vec<PolicySpec> {
             statics: vec![fixed(2, "10.0.0.4/30", "100.64.2.4/30", Some(1))],
             ..spec(
                 vec![
-                    shared(masquerade(1, &["192.0.2.1"], (1000, 1011)), open),
+                    shared(masquerade(1, &["192.0.2.1"], (1000, 1011)), by_address),
                     shared(masquerade(2, &["192.0.2.1", "192.0.2.2"], (1000, 1011)), open),
                 ],
                 vec![web.clone()],
@@ -465,7 +518,7 @@ fn specs() -> Vec<PolicySpec> {
     ]
 }
 
-fn run(seed: u64, steps: usize) -> (nat::Stats, Reached) {
+fn run(seed: u64, steps: usize, capacity: u32) -> (nat::Stats, Reached) {
     let mut dice = Dice(seed);
     let specs = specs();
     let compile = |spec: &PolicySpec| Arc::new(Policy::compile(spec.clone()).expect("valid"));
@@ -475,7 +528,8 @@ fn run(seed: u64, steps: usize) -> (nat::Stats, Reached) {
     };
     let mut pair = Pair {
         model,
-        engine: engine(4000, compile(&specs[0])),
+        engine: engine(capacity, compile(&specs[0])),
+        capacity: capacity as usize,
         routes: routes(),
         now: Millis(1),
         reached: Reached::default(),
@@ -637,7 +691,7 @@ fn the_engine_agrees_with_the_model() {
     let (mut created, mut exhausted, mut unrouted, mut policy) = (0, 0, 0, 0);
     let mut reached = Reached::default();
     for seed in 0..32 {
-        let (stats, more) = run(seed, 4_000);
+        let (stats, more) = run(seed, 4_000, 4_000);
         reached.hairpin += more.hairpin;
         reached.peer += more.peer;
         reached.fixed += more.fixed;
@@ -661,9 +715,29 @@ fn the_engine_agrees_with_the_model() {
         let_in,
         shared,
         plain,
+        ..
     } = reached;
     assert!(
         hairpin > 100 && peer > 100 && fixed > 100 && let_in > 30 && shared > 100 && plain > 100,
+        "{reached:?}"
+    );
+}
+
+/// So few that every connection may be looked at for room.
+const FEW: u32 = 8;
+
+#[test]
+fn the_engine_agrees_with_the_model_while_its_table_is_full() {
+    let mut reached = Reached::default();
+    for seed in 0..24 {
+        let (stats, more) = run(seed, 4_000, FEW);
+        assert_eq!(stats.ended.evicted, u64::from(more.evicted));
+        reached.evicted += more.evicted;
+        reached.refused += more.refused;
+        reached.let_in += more.let_in;
+    }
+    assert!(
+        reached.evicted > 500 && reached.refused > 50 && reached.let_in > 5,
         "{reached:?}"
     );
 }

@@ -175,6 +175,13 @@ impl Model {
         self.spec.masquerade.iter().find(covers)
     }
 
+    /// Some connection of the public port is with the address.
+    fn has_met(&self, protocol: u8, lease: (u32, u16), remote: u32) -> bool {
+        let with = |c: &Connection| c.arrives[usize::from(c.vrfs[0] != 0)].source;
+        let ours = |c: &&Connection| c.arrives[0].protocol == protocol && c.lease == Some(lease);
+        self.live.iter().filter(ours).any(|c| with(c) == remote)
+    }
+
     pub fn is_public(&self, address: u32) -> bool {
         self.spec.masquerade.iter().any(|r| r.pool.contains(&any_v4(address)))
             || self.spec.port_forwards.iter().any(|f| bits(f.address) == address)
@@ -294,7 +301,11 @@ impl Model {
                             && self.mapping_of(*inside) == Some(lease)
                             && self
                                 .rule(inside.0, inside.2)
-                                .is_some_and(|r| r.options.filtering == Filtering::EndpointIndependent)
+                                .is_some_and(|r| match r.options.filtering {
+                                    Filtering::EndpointIndependent => true,
+                                    Filtering::AddressDependent => self.has_met(h.protocol, lease, h.source),
+                                    Filtering::AddressAndPortDependent => false,
+                                })
                     };
                     match self.mappings.iter().find(open) {
                         Some(((vpc, protocol, address, port), _)) if *protocol != ICMP => {
@@ -361,7 +372,7 @@ impl Model {
                         (r.ports.0..=r.ports.1).contains(&port) && Self::determines(r, inside, address, port);
                     r.pool.contains(&any_v4(address))
                         && (port_fits || from.protocol == GRE)
-                        && (c.vrfs[0] != 0 || r.options.filtering == Filtering::EndpointIndependent)
+                        && (c.vrfs[0] != 0 || r.options.filtering != Filtering::AddressAndPortDependent)
                 });
         }
         if c.vrfs[0] == 0 {

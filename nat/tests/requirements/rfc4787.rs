@@ -91,15 +91,29 @@ fn rfc4787_req_6_outbound_packets_refresh_the_mapping() {
 
 #[test]
 fn rfc4787_req_8_filtering_by_choice() {
-    for filtering in [Filtering::EndpointIndependent, Filtering::AddressAndPortDependent] {
+    let known = |stranger: &Headers| Headers {
+        source: ip(SERVER),
+        ..*stranger
+    };
+    let choices = [
+        Filtering::EndpointIndependent,
+        Filtering::AddressDependent,
+        Filtering::AddressAndPortDependent,
+    ];
+    for filtering in choices {
         let mut engine = nat(PoolOptions { filtering, ..open() });
         let shown = shown(&mut engine, &udp(("10.0.0.5", 5000), (SERVER, 53)));
         let stranger = udp((OTHER, 99), ("192.0.2.1", shown.source_port));
         let fate = back(&mut engine, &stranger, NOW);
         match filtering {
             Filtering::EndpointIndependent => assert_eq!(fate.headers().destination, ip("10.0.0.5")),
-            Filtering::AddressAndPortDependent => assert_eq!(fate, Fate::Dropped(Drop::NatNoMapping)),
+            Filtering::AddressDependent | Filtering::AddressAndPortDependent => {
+                assert_eq!(fate, Fate::Dropped(Drop::NatNoMapping));
+            }
         }
+        // From another port of who was sent to.
+        let let_in = matches!(back(&mut engine, &known(&stranger), NOW), Fate::Sent(..));
+        assert_eq!(let_in, filtering != Filtering::AddressAndPortDependent);
         assert!(matches!(back(&mut engine, &answer(&shown, 0), NOW), Fate::Sent(..)));
     }
 }

@@ -35,12 +35,20 @@ fn rfc5382_req_2_handshakes_from_inside_also_simultaneous_ones() {
 
 #[test]
 fn rfc5382_req_3_filtering_by_choice() {
-    for filtering in [Filtering::EndpointIndependent, Filtering::AddressAndPortDependent] {
+    let choices = [
+        Filtering::EndpointIndependent,
+        Filtering::AddressDependent,
+        Filtering::AddressAndPortDependent,
+    ];
+    for filtering in choices {
         let mut engine = nat(PoolOptions { filtering, ..open() });
         let shown = shown(&mut engine, &tcp(("10.0.0.5", 5000), (SERVER, 80), SYN));
         let stranger = tcp((OTHER, 99), ("192.0.2.1", shown.source_port), SYN);
         let let_in = matches!(back(&mut engine, &stranger, NOW), Fate::Sent(..));
         assert_eq!(let_in, filtering == Filtering::EndpointIndependent);
+        let known = tcp((SERVER, 99), ("192.0.2.1", shown.source_port), SYN);
+        let let_in = matches!(back(&mut engine, &known, NOW), Fate::Sent(..));
+        assert_eq!(let_in, filtering != Filtering::AddressAndPortDependent);
     }
 }
 

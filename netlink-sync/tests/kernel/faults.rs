@@ -19,8 +19,10 @@ fn watchful() -> Tuning {
     }
 }
 
-/// Waits for an audit that began after this call, and has found the same on both sides.
+/// Waits until an independent digest of the kernel's state is that of what was told, and an audit that began after this call
+/// has found the same on both sides.
 async fn audited(world: &mut World) {
+    world.agrees().await;
     let before = world.mirror.status().audits;
     world
         .until_status("an audit that finds the same on both sides", |s| {
@@ -229,7 +231,13 @@ fn two_writers_at_one_place_do_not_fight_in_a_loop() {
         assert_eq!(world.mirror.route_state(VrfId::DEFAULT, &quiet), RouteState::Installed);
         // The other one gave up: ours comes back by itself.
         world.until_status("ours", |s| s.installed == 2 && s.held == 0).await;
-        assert!(our_routes().contains_key("10.0.0.0/8"));
+        let ours = our_routes();
+        assert_eq!(
+            ours.keys().collect::<Vec<_>>(),
+            ["10.0.0.0/8", "10.1.0.0/16"],
+            "{ours:?}"
+        );
+        world.agrees().await;
     });
 }
 

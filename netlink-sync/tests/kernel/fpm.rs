@@ -1,6 +1,6 @@
 //! The FPM server against FRR's own zebra and staticd, and against streams that no FRR would send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,9 +13,12 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::world::{in_namespace, ip, prefix, veth};
+use crate::agree::static_line;
+use crate::world::{in_namespace, ip, ip_json, prefix, veth};
 
 const PATIENCE: Duration = Duration::from_secs(180);
+/// `rtm_protocol` of zebra's static routes.
+const STATIC: u8 = 196;
 const KEEP: Duration = Duration::from_secs(3600);
 
 /// The server with the sum of what it tells.
@@ -96,6 +99,34 @@ impl Fpm {
             next_hops: route.next_hops.iter().flat_map(expand).collect(),
             ..route.clone()
         }
+    }
+
+    /// Takes events until what was pushed is what zebra wrote to the kernel, as `ip` shows it.
+    async fn agrees(&mut self) {
+        let kernel = || -> BTreeSet<String> {
+            let of = |family| {
+                let list = ip_json(&format!("{family} route show proto {STATIC}"));
+                list.into_iter()
+                    .filter_map(move |route| static_line(&route, family == "-4"))
+            };
+            ["-4", "-6"].into_iter().flat_map(of).collect()
+        };
+        self.until("the kernel's digest", |routes, _| {
+            let line = |(prefix, route): (&Prefix, &Route)| {
+                let mut ways: Vec<_> = route
+                    .next_hops
+                    .iter()
+                    .map(|hop| hop.gateway.map_or("-".to_owned(), |gateway| gateway.to_string()))
+                    .collect();
+                ways.sort();
+                match route.kind {
+                    net::RouteKind::Unicast => format!("{prefix} {}", ways.join(" ")),
+                    _ => format!("{prefix} blackhole"),
+                }
+            };
+            routes.iter().map(line).collect::<BTreeSet<_>>() == kernel()
+        })
+        .await;
     }
 
     fn gateways(&self, to: &str) -> Vec<String> {
@@ -228,6 +259,7 @@ fn zebras_routes_and_next_hop_groups_come_change_and_go() {
         })
         .await;
         assert_eq!(fpm.withdrawn, 1, "a change is no withdrawal");
+        fpm.agrees().await;
         let status = fpm.server.status();
         assert_eq!(
             (status.malformed, status.broken_streams, status.connections),
@@ -262,6 +294,7 @@ fn a_kill_of_frr_during_a_push_loses_nothing_and_the_next_connection_resynchroni
         .await;
         assert_eq!(fpm.withdrawn, 0);
         assert_eq!(fpm.gateways(&to(7)), ["192.0.2.4"]);
+        fpm.agrees().await;
     });
 }
 
@@ -303,6 +336,7 @@ fn a_malformed_stream_ends_its_connection_and_nothing_else() {
         fpm.until("zebra", |r, s| r.len() == 1 && s.peer.is_some() && s.stale == 0)
             .await;
         assert_eq!(fpm.withdrawn, 0);
+        fpm.agrees().await;
         drop(frr);
     });
 }

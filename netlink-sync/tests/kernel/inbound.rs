@@ -115,10 +115,11 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
             .await;
         assert!(world.model.route("10.0.0.0/8").is_some());
         assert!(world.model.link("vc").is_some_and(|l| !l.up));
-        assert!(
-            world.model.link("vd").is_some_and(|l| !l.up),
-            "its other end lost the carrier"
-        );
+        world
+            .until("its other end to lose the carrier", |m| {
+                m.link("vd").is_some_and(|l| !l.up)
+            })
+            .await;
     });
 }
 
@@ -175,6 +176,7 @@ fn an_overrun_ends_in_the_kernels_state() {
         }
         let events = world.model.events;
         assert!(events < 5200, "differences only: {events}");
+        world.agrees().await;
     });
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `ip -json` is the judge. Needs root.
 
+mod agree;
 mod faults;
 mod fpm;
 mod inbound;

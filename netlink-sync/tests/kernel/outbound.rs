@@ -251,6 +251,7 @@ fn what_others_do_to_our_routes_is_healed() {
             .until_status("healing", |s| s.drift == 2 && s.pending == 0 && s.installed == 3)
             .await;
         assert_eq!(our_routes(), before);
+        world.agrees().await;
 
         // Replaced by a foreign route of our metric: that one stays, and ours is refused.
         ip("route replace 10.1.0.0/16 via 192.0.2.9 metric 20 proto static");
@@ -267,6 +268,7 @@ fn what_others_do_to_our_routes_is_healed() {
             .until_status("all three back", |s| s.installed == 3 && s.refused == 0)
             .await;
         assert_eq!(our_routes(), before);
+        world.agrees().await;
     });
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// How long anything may take before a test fails.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 fn new_namespace() {
     assert!(
@@ -253,15 +253,20 @@ impl Model {
         self.routes.get(&(VrfId::DEFAULT, prefix(to)))
     }
 
-    /// Gateways of a route, those of an object in its place.
+    /// Gateways of the route to `to`, those of an object in its place.
     pub(crate) fn gateways(&self, to: &str) -> Vec<String> {
+        let ways = self.route(to).map(|route| self.ways(route)).unwrap_or_default();
+        ways.into_iter().filter(|way| way != "-").collect()
+    }
+
+    /// Gateways of a route, those of an object in its place, and `-` for a way without one.
+    pub(crate) fn ways(&self, route: &Route) -> Vec<String> {
         let expand = |hop: &NextHop| match hop.object {
             Some(object) => self.objects.get(&object).cloned().unwrap_or_default(),
             None => vec![*hop],
         };
-        let hops = self.route(to).into_iter().flat_map(|r| &r.next_hops).flat_map(expand);
-        hops.filter_map(|hop| hop.gateway)
-            .map(|gateway| gateway.to_string())
+        let hops = route.next_hops.iter().flat_map(expand);
+        hops.map(|hop| hop.gateway.map_or("-".to_owned(), |gateway| gateway.to_string()))
             .collect()
     }
 

@@ -128,6 +128,7 @@ impl Gateway {
             seed: 1,
             pick_up: 0,
             standby: false,
+            log_sessions: false,
             ports: vec![PortSpec {
                 name: "wire".to_owned(),
                 devices,

@@ -1,8 +1,8 @@
 //! What the tasks of peers, collectors and caches tell the core.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use tracing::{info, warn};
 
@@ -43,7 +43,8 @@ impl Core {
                 // They may have changed since the session's task was started.
                 info.import.clone_from(&handle.config.import);
                 info.export.clone_from(&handle.config.export);
-                let queue = self.rib.peer_up(info);
+                let queue = self.rib.peer_up(info.clone());
+                self.evpn.peer_up(&Arc::new(info), &queue);
                 *handle.shared.queue.lock().unwrap_or_else(PoisonError::into_inner) = (epoch, queue);
                 self.flush();
                 self.collectors.peer_up(watched);
@@ -56,16 +57,21 @@ impl Core {
                     self.end_deferral();
                 }
             }
-            News::Update(update) => {
+            News::Update(mut update) => {
                 let end_of_rib = update.end_of_rib;
-                let excess = self.rib.update(peer, update).err();
+                self.evpn.update(peer, std::mem::take(&mut update.evpn));
+                if end_of_rib == Some(Family::L2vpnEvpn) {
+                    self.evpn.sweep(peer);
+                }
+                let excess = self.rib.update(peer, update).is_err();
                 if let Some(max) = handle.config.max_prefixes {
-                    let received = self.rib.received(peer);
+                    let received = self.rib.received(peer).saturating_add(self.evpn.received(peer));
+                    let excess = excess || received > max.limit;
                     if received >= max.warn && !handle.warned {
                         warn!(%peer, received, limit = max.limit, "peer comes close to its limit of prefixes");
                     }
                     handle.warned = received >= max.warn;
-                    if excess.is_some() {
+                    if excess {
                         warn!(%peer, received, limit = max.limit, "too many prefixes");
                         // A task that has ended needs no order.
                         let _ = handle.orders.send(Order::Reset(Cease::MaxPrefixes, max.restart));
@@ -74,13 +80,18 @@ impl Core {
                 if let Some(family) = end_of_rib {
                     self.held.push(Event::EndOfRib { peer, family });
                     self.flush();
-                    self.collectors.end_of_rib(peer, family);
+                    if family != Family::L2vpnEvpn {
+                        self.collectors.end_of_rib(peer, family);
+                    }
                     if let Some(deferral) = &mut self.deferral {
                         deferral.end_of_rib(peer, family);
                         self.end_deferral();
                     }
                 }
             }
+            News::Refresh(Family::L2vpnEvpn) => self.evpn.refresh(peer),
+            News::RefreshBegins(Family::L2vpnEvpn) => self.evpn.refresh_begins(peer),
+            News::RefreshEnds(Family::L2vpnEvpn) => self.evpn.refresh_ends(peer),
             News::Refresh(family) => self.rib.refresh(peer, family),
             News::RefreshBegins(family) => self.rib.refresh_begins(peer, family),
             News::RefreshEnds(family) => self.rib.refresh_ends(peer, family),
@@ -93,11 +104,17 @@ impl Core {
             News::LongLived(families) => {
                 info!(%peer, ?families, "routes of the peer, which is still away, are a last resort from here on");
                 self.rib.long_lived(peer, &families);
+                if families.contains(&Family::L2vpnEvpn) {
+                    self.evpn.long_lived(peer);
+                }
             }
             News::StaleExpired(families) => {
                 info!(%peer, ?families, "routes that the restarted peer did not tell again are withdrawn");
                 self.rib.stale_expired(peer, &families);
-                handle.kept = self.rib.is_known(peer);
+                if families.contains(&Family::L2vpnEvpn) {
+                    self.evpn.sweep(peer);
+                }
+                handle.kept = self.rib.is_known(peer) || self.evpn.is_known(peer);
                 self.forget(peer);
             }
         }
@@ -111,6 +128,11 @@ impl Core {
             self.rib.peer_down(peer);
         } else {
             self.rib.peer_restarts(peer, kept);
+        }
+        if kept.contains(&Family::L2vpnEvpn) {
+            self.evpn.peer_restarts(peer);
+        } else {
+            self.evpn.peer_down(peer);
         }
         self.flush();
         self.collectors.peer_down(peer, ended);

@@ -1,12 +1,13 @@
 //! The task that owns the RIB: takes what peers learn, yields events, answers questions, applies configurations.
 
+mod evpn;
 mod hearing;
 mod peers;
 mod reconcile;
 mod telling;
 mod view;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,7 @@ use super::unnumbered::Found;
 use super::{Event, Feedback};
 use crate::bfd::{Bfd, BfdState};
 use crate::bmp::{BmpView, Request, Stations};
+use crate::evpn::{Evpn, EvpnState};
 use crate::mrt::{Snapshot, Table};
 use crate::policy::{PolicyQuestion, PolicyTest};
 use crate::rib::{Delivery, Rib};
@@ -46,6 +48,7 @@ pub(super) enum Command {
     Snapshot(Table, oneshot::Sender<Snapshot>),
     Rpki(oneshot::Sender<RpkiState>),
     Routes(Option<Prefix>, oneshot::Sender<Vec<RouteView>>),
+    Evpn(oneshot::Sender<EvpnState>),
     TestPolicy(Box<PolicyQuestion>, oneshot::Sender<Result<PolicyTest, Error>>),
     Refresh(IpAddr, oneshot::Sender<Result<(), Error>>),
     Covering(IpAddr, oneshot::Sender<Vec<RouteView>>),
@@ -70,6 +73,9 @@ enum Turn<'a> {
 pub(super) struct Core {
     config: SpeakerConfig,
     rib: Rib,
+    evpn: Evpn,
+    /// Next hops that each of the two wants to know of.
+    next_hops: [BTreeSet<IpAddr>; 2],
     peers: BTreeMap<IpAddr, Handle>,
     tasks: JoinSet<()>,
     next_serial: u64,
@@ -123,6 +129,8 @@ impl Core {
             gate: Gate::new(deferral.is_none().into()),
             deferral,
             rib: Rib::new(config.asn, config.router_id, config.vrf),
+            evpn: Evpn::new(config.asn, config.router_id),
+            next_hops: Default::default(),
             peers: BTreeMap::new(),
             tasks: JoinSet::new(),
             next_serial: 0,
@@ -185,6 +193,7 @@ impl Core {
                 Turn::Command(Some(Command::Snapshot(table, reply))) => drop(reply.send(self.rib.snapshot(table))),
                 Turn::Command(Some(Command::Rpki(reply))) => drop(reply.send(self.caches.view())),
                 Turn::Command(Some(Command::Routes(of, reply))) => drop(reply.send(self.rib.view(of.as_ref()))),
+                Turn::Command(Some(Command::Evpn(reply))) => drop(reply.send(self.evpn.view())),
                 Turn::Command(Some(Command::TestPolicy(question, reply))) => {
                     drop(reply.send(self.test_policy(&question)));
                 }
@@ -214,10 +223,15 @@ impl Core {
                 Turn::Rpki => self.validate(),
                 Turn::Feedback(Feedback::NextHops(answers)) => {
                     self.rib.next_hops_are(&answers);
+                    self.evpn.next_hops_are(&answers);
                     self.flush();
                 }
                 Turn::Feedback(Feedback::Offers(offers)) => {
                     self.rib.offer(offers);
+                    self.flush();
+                }
+                Turn::Feedback(Feedback::VrfOffers(offers)) => {
+                    self.evpn.offer(offers);
                     self.flush();
                 }
                 Turn::Feedback(Feedback::Carried(routes)) => {

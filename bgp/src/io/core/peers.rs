@@ -174,6 +174,7 @@ impl Core {
         } else {
             // It may be away for a restart.
             self.rib.peer_down(address);
+            self.evpn.peer_down(address);
         }
     }
 }

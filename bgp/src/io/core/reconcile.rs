@@ -62,9 +62,12 @@ impl Core {
         }
         if !same_speaker {
             self.rib.set_originated(&[]);
+            self.evpn.set_vrfs(&[]);
             self.flush();
             let offered = self.rib.offered();
             self.rib = Rib::new(config.asn, config.router_id, config.vrf);
+            self.evpn = self.evpn.anew(config.asn, config.router_id);
+            self.next_hops = Default::default();
             self.rib.watch(self.collectors.are_listening());
             self.rib.offer(offered);
             self.held.clear();
@@ -74,6 +77,9 @@ impl Core {
         self.caches.set(&config.rpki);
         self.rib.set_vrps(self.caches.vrps());
         self.rib.track_next_hops(config.track_next_hops);
+        self.evpn.track_next_hops(config.track_next_hops);
+        self.evpn.set_rules(config.rules);
+        self.evpn.set_vrfs(&config.evpn);
         self.rib.hold(config.advertise_installed);
         self.rib.set_rules(config.rules);
         self.rib.set_originated(&config.originate);
@@ -102,6 +108,7 @@ impl Core {
             if let Some((peer, _)) = wanted(&self.config, handle).filter(|(peer, _)| *peer != handle.config) {
                 info!(peer = %address, "BGP policy changed");
                 self.rib.set_policies(*address, &peer.import, &peer.export);
+                self.evpn.set_policies(*address, &peer.import, &peer.export);
                 let bfd_changed = handle.config.bfd != peer.bfd;
                 handle.config = peer;
                 if let Some(bfd) = self.bfd.as_ref().filter(|_| bfd_changed) {

@@ -18,7 +18,8 @@ impl Core {
         } else {
             self.rib.watch(false);
         }
-        let changes = self.rib.take_changes();
+        let mut changes = self.rib.take_changes();
+        changes.extend(self.evpn.take_changes());
         for batch in batches(changes) {
             self.routes.0 += 1;
             self.pending.push_back(Event::Routes(batch));
@@ -27,8 +28,8 @@ impl Core {
         if !held.is_empty() {
             self.deliveries.push_back((self.routes.0, held));
         }
-        self.pending.extend(self.rib.wanted_next_hops().map(Event::NextHops));
-        if !self.held.is_empty() && !self.rib.awaits_next_hops() {
+        self.ask_next_hops();
+        if !self.held.is_empty() && !self.rib.awaits_next_hops() && !self.evpn.awaits_next_hops() {
             self.pending.extend(self.held.drain(..));
         }
         self.deliver();

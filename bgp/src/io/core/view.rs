@@ -93,7 +93,7 @@ impl Core {
             capabilities: negotiated
                 .map(|negotiated| negotiated.capabilities.names())
                 .unwrap_or_default(),
-            families: self.rib.counters(config.address),
+            families: self.counters(config.address),
             messages_in: status.statistics.messages_in,
             messages_out: status.statistics.messages_out,
             messages_received: status.statistics.received,

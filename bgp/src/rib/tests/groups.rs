@@ -33,7 +33,7 @@ fn bytes(queue: &OutQueue, context: &Context) -> Vec<u8> {
                     .iter()
                     .for_each(|message| all.extend(message)),
                 Outgoing::EndOfRib(family) => all.extend(wire::encode_end_of_rib(family, context)),
-                Outgoing::RefreshBegins(_) | Outgoing::RefreshEnds(_) => {}
+                _ => {}
             }
         }
     }

@@ -51,6 +51,7 @@ fn words(queue: &OutQueue) -> Vec<&'static str> {
         Outgoing::EndOfRib(_) => "end of IPv6",
         Outgoing::RefreshBegins(_) => "begin",
         Outgoing::RefreshEnds(_) => "end",
+        Outgoing::AnnounceEvpn(..) | Outgoing::WithdrawEvpn(_) => "EVPN",
     });
     let mut words: Vec<_> = words.collect();
     words.dedup();

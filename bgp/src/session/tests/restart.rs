@@ -14,7 +14,7 @@ fn capability(notification: bool) -> GracefulRestart {
         restarting: false,
         notification,
         restart_time: 120,
-        families: Family::ALL.map(entry).to_vec(),
+        families: Family::UNICAST.map(entry).to_vec(),
     }
 }
 
@@ -74,7 +74,7 @@ fn until_stale_expires(bench: &mut Bench) -> Duration {
 fn a_lost_connection_keeps_the_routes_for_the_restart_time() {
     let mut bench = established(helper(), Some(capability(false)));
     bench.feed(Event::Closed(OUT, "reset by peer".into()));
-    assert_eq!(kept(&bench), Some(&Family::ALL.to_vec()));
+    assert_eq!(kept(&bench), Some(&Family::UNICAST.to_vec()));
     assert_eq!(until_stale_expires(&mut bench), RESTART_TIME);
 }
 
@@ -197,7 +197,7 @@ fn a_peer_that_connects_again_has_restarted() {
     bench.feed(Event::Connected(IN, Direction::Incoming));
     assert!(bench.closed(OUT) && !bench.closed(IN));
     assert_eq!(bench.notifications(OUT), []);
-    assert_eq!(kept(&bench), Some(&Family::ALL.to_vec()));
+    assert_eq!(kept(&bench), Some(&Family::UNICAST.to_vec()));
     bench
         .receive(IN, open_with(Some(capability(false))).encode())
         .receive(IN, wire::encode_keepalive());
@@ -283,7 +283,7 @@ fn after_the_restart_time_routes_are_a_last_resort_for_the_shorter_of_both_long_
     let (v4, v6) = (vec![Family::Ipv4Unicast], vec![Family::Ipv6Unicast]);
     for (ours, theirs, time) in [(3600, 7200, 3600), (7200, 3600, 3600)] {
         let mut bench = lost_for_long(true, Duration::from_secs(ours), theirs);
-        assert_eq!(kept(&bench), Some(&Family::ALL.to_vec()));
+        assert_eq!(kept(&bench), Some(&Family::UNICAST.to_vec()));
         let expected = [
             (RESTART_TIME, Output::LongLived(v4.clone())),
             (RESTART_TIME, Output::StaleExpired(v6.clone())),

@@ -27,7 +27,7 @@ pub(super) fn check(rule: &Masquerade, path: &str, findings: &mut Findings) {
             },
         );
     };
-    if rule.filtering == Filtering::EndpointIndependent && rule.mapping != Mapping::EndpointIndependent {
+    if rule.filtering != Filtering::AddressAndPortDependent && rule.mapping != Mapping::EndpointIndependent {
         let reason = "a port that is not one host's own cannot let others in".to_owned();
         wrong("filtering", reason, "mapping = \"endpoint-independent\" too");
     }

@@ -44,15 +44,25 @@ pub fn run(sizes: &Sizes) -> Result<Figures, String> {
     delays.sort_unstable();
     let percentile = |percent: usize| delays[(delays.len() - 1) * percent / 100] as f64 / 1000.0;
 
-    let mut losses = Vec::new();
+    // The same work on tables that the worker does not read says what sharing the machine costs.
+    let (elsewhere, _unread) = loaded(&source.prefixes);
+    let mut elsewhere = Source {
+        rib: elsewhere,
+        prefixes: source.prefixes.clone(),
+        made: 0,
+    };
+    let (mut losses, mut shared) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS {
-        let worker = Worker::start(&reader, &keys);
-        thread::sleep(sizes.window / 4);
-        let alone = worker.stop()?;
-        let worker = Worker::start(&reader, &keys);
-        source.paced(sizes.window / 4);
-        losses.push(100.0 * (1.0 - worker.stop()? / alone));
+        for (of, losses) in [(&mut source, &mut losses), (&mut elsewhere, &mut shared)] {
+            let worker = Worker::start(&reader, &keys);
+            thread::sleep(sizes.window / 4);
+            let alone = worker.stop()?;
+            let worker = Worker::start(&reader, &keys);
+            of.paced(sizes.window / 4);
+            losses.push(100.0 * (1.0 - worker.stop()? / alone));
+        }
     }
+    drop(elsewhere);
 
     let worker = Worker::start(&reader, &keys);
     let sustained = source.flat_out(sizes.window);
@@ -62,6 +72,7 @@ pub fn run(sizes: &Sizes) -> Result<Figures, String> {
         ("routes-visible-p99-us", percentile(99)),
         ("routes-sustained-per-s", sustained),
         ("routes-reader-loss-percent", median(&losses)),
+        ("routes-reader-loss-elsewhere-percent", median(&shared)),
     ])
 }
 

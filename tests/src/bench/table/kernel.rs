@@ -168,7 +168,7 @@ async fn add(batch: &Path) -> Result<(), String> {
     }
 }
 
-fn ip<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+pub(super) fn ip<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
     let output = Command::new("ip")
         .args(words)
         .output()

@@ -11,6 +11,7 @@ pub mod dpdk;
 pub mod kernel;
 pub mod load;
 pub mod lookup;
+pub mod neighbor;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -80,6 +81,10 @@ pub const PARTS: &[Part] = &[
         name: "kernel",
         run: kernel::run,
     },
+    Part {
+        name: "neighbor",
+        run: neighbor::run,
+    },
 ];
 
 /// One row.
@@ -143,6 +148,7 @@ pub const ROWS: &[RowOf] = &[
         "peer-kernel-batch-per-s",
     ),
     row("routes-reader-loss-percent", "%"),
+    row("routes-reader-loss-elsewhere-percent", "%"),
     against(
         "kernel-mirror-per-s",
         "routes/s",
@@ -150,6 +156,8 @@ pub const ROWS: &[RowOf] = &[
         "peer-kernel-batch-per-s",
     ),
     row("kernel-read-per-s", "routes/s"),
+    row("neighbour-to-next-hop-p50-us", "us"),
+    row("neighbour-to-next-hop-p99-us", "us"),
     row("peer-trie-insert-s", "s"),
     row("peer-trie-bytes-per-route", "B"),
     row("peer-trie-v4-per-s", "lookups/s"),
