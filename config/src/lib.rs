@@ -40,7 +40,7 @@ pub use error::Error;
 pub use fault::Fault;
 pub use model::{
     Action, Api, BatchBounds, Bfd, Bgp, Bmp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family, Filter,
-    Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit,
+    Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Npt,
     Pairing, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward,
     PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SessionLog, Standby,
     StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,

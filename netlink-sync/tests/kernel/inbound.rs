@@ -114,11 +114,11 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
             })
             .await;
         assert!(world.model.route("10.0.0.0/8").is_some());
-        assert!(world.model.link("vc").is_some_and(|l| !l.up));
-        assert!(
-            world.model.link("vd").is_some_and(|l| !l.up),
-            "its other end lost the carrier"
-        );
+        world
+            .until("both ends to be down", |m| {
+                ["vc", "vd"].iter().all(|end| m.link(end).is_some_and(|l| !l.up))
+            })
+            .await;
     });
 }
 
