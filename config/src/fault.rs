@@ -504,6 +504,17 @@ pub enum Fault {
         /// Who else has it.
         other: String,
     },
+    /// NPTv6 of a prefix that something else has.
+    #[error("NPTv6 of vpc `{vpc}` uses {prefix}, which is also {other}")]
+    #[diagnostic(help("give each rule a prefix of its own"))]
+    NptOverlap {
+        /// The VPC.
+        vpc: String,
+        /// The prefix.
+        prefix: IpNet,
+        /// Who else has it.
+        other: String,
+    },
     /// A forwarded port that masquerading may pick for another.
     #[error("port forward {address} {protocol} {port} lies in the ports {ports} of the masquerade pool {pool}")]
     #[diagnostic(help("use a port or an address outside the pool, or narrow the pool's `ports`"))]

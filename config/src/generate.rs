@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use net::policy::{self, AsPathSet, Change, CommunitySet, Condition, Policies, PrefixRange, PrefixSet, Term, Then};
-use net::{IpNet, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
+use net::{IpNet, Ipv6Net, Mac, Prefix, VlanId, Vni, VpcId, VrfId};
 use proptest::prelude::*;
 use proptest::{collection, option, sample};
 
 use crate::model::{
     Action, AddPath, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter,
-    Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit,
+    Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat, NatLimit, Npt,
     Pairing, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice, PortForward, PortRange, PrefixFilter,
     PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SendPaths, SessionLog, Standby, StandbyListen,
     StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
@@ -38,6 +38,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
         (
             collection::btree_set((0..9_u16, 0..9_u16, 0..4_u8), 0..5),
             collection::btree_map(0..9_u16, (option::of(1..9_u32), option::of(1..9_u32)), 0..4),
+            collection::vec((0..9_u16, 24..=64_u8), 0..4),
         ),
         collection::btree_map(
             (0..4_u8, any::<bool>(), 1..1024_u16),
@@ -54,7 +55,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
             routes,
             bgp,
             masquerades,
-            (statics, limits),
+            (statics, limits, npt),
             forwards,
             timers,
         )| {
@@ -82,6 +83,16 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     peer: known(peer).filter(|peer| *peer != vpc),
                 })
             });
+            // Told apart by the second word, so that none is in another.
+            let npt = (0..).zip(npt).filter_map(|(index, (vpc, length))| {
+                Some(Npt {
+                    vpc: known(vpc)?,
+                    inside: six_prefix(0xfd00, index, length),
+                    outside: six_prefix(0x2001, index, length),
+                })
+            });
+            let mut npt: Vec<_> = npt.collect();
+            npt.sort_by_key(|rule| (rule.vpc, rule.inside));
             let limits = limits.into_iter().filter_map(|(vpc, (one, other))| {
                 Some(NatLimit {
                     vpc: known(vpc)?,
@@ -127,6 +138,7 @@ pub(crate) fn config() -> impl Strategy<Value = Config> {
                     masquerades: masquerades.collect(),
                     limits: limits.collect(),
                     statics: statics.collect(),
+                    npt,
                     port_forwards: port_forwards.collect(),
                 },
                 standby: nat.3,
@@ -823,6 +835,13 @@ fn net_of(octets: [u8; 4], v4: bool) -> IpNet {
     IpNet::from(IpAddr::V6(Ipv6Addr::from_bits(
         0x2001_0db8 << 96 | u128::from(address.to_bits()),
     )))
+}
+
+fn six_prefix(first: u16, second: u8, length: u8) -> Ipv6Net {
+    let address = u128::from(first) << 112 | u128::from(second) << 104;
+    Ipv6Net::new(Ipv6Addr::from_bits(address), length)
+        .expect("at most 128")
+        .trunc()
 }
 
 fn targets_v4(targets: &[ForwardTarget]) -> bool {

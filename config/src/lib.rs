@@ -41,7 +41,7 @@ pub use fault::Fault;
 pub use model::{
     Action, AddPath, Api, BatchBounds, Bfd, Bgp, Bmp, Config, DEFAULT_VRF, Dataplane, Distances, DynamicPeers, Family,
     Filter, Filtering, ForwardTarget, Fpm, Gateway, GracefulRestart, Kernel, Mapping, Masquerade, Memory, Nat,
-    NatLimit, Pairing, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice,
+    NatLimit, Npt, Pairing, Password, PasswordError, Peer, PeerAs, PeerPolicy, Poll, Port, PortBlocks, PortChoice,
     PortForward, PortRange, PrefixFilter, PrefixRule, Protocol, Rib, Role, RouteTarget, RpkiCache, Segment, SendPaths,
     SessionLog, Standby, StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers,
     Vxlan,

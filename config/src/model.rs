@@ -21,7 +21,7 @@ pub use bgp::{
     PeerAs, PeerPolicy, PrefixFilter, PrefixRule, Role, RpkiCache, SendPaths, UnnumberedPeer,
 };
 pub use nat::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Npt, Pairing, PortBlocks, PortChoice, PortForward,
     PortRange, Protocol, SessionLog, StaticNat, Timers, VpcTimers,
 };
 pub use rib::{BatchBounds, Distances, Rib};
@@ -144,6 +144,7 @@ impl Config {
         }
         self.nat.limits.sort_by_key(|limit| limit.vpc);
         self.nat.statics.sort_by_key(|rule| (rule.vpc, rule.peer, rule.inside));
+        self.nat.npt.sort_by_key(|rule| (rule.vpc, rule.inside));
         self.nat.vpc_timers.sort_by_key(|row| row.vpc);
         self.nat
             .port_forwards

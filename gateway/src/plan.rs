@@ -247,6 +247,15 @@ pub(crate) fn nat(config: &Config) -> Result<nat::Policy, Error> {
                 peer: rule.peer,
             })
             .collect(),
+        npt: nat
+            .npt
+            .iter()
+            .map(|rule| nat::Npt {
+                vpc: rule.vpc,
+                inside: rule.inside,
+                outside: rule.outside,
+            })
+            .collect(),
         timers: timers(&nat.timers),
         vpc_timers: nat
             .vpc_timers

@@ -256,7 +256,7 @@ mod tests {
             policy = [{ name = "p", term = [{ name = "t", then = "accept" }] }]
             peer = [
                 { address = "192.0.2.8", asn = 65000, import = "p", export = { ipv6-unicast = "p" } },
-                { address = "192.0.2.7", asn = 65000, import = "p", families = ["ipv4-unicast", "l2vpn-evpn"], export = { l2vpn-evpn = "p" } },
+                { address = "192.0.2.10", asn = 65000, import = "p", families = ["ipv4-unicast", "l2vpn-evpn"], export = { l2vpn-evpn = "p" } },
                 { address = "192.0.2.9", asn = "external", role = "rs-client", strict-role = true },
             ]
             unnumbered = [{ interface = "fabric", asn = "external" }]
@@ -272,6 +272,11 @@ mod tests {
         };
         assert_eq!(speaker.peers[0].export, by_family);
         assert_eq!(speaker.peers[1].import, bgp::Policy::Unset);
+        let evpn = &speaker.peers[2];
+        assert_eq!(
+            (evpn.import.clone(), evpn.export.for_evpn().clone()),
+            (program(), program())
+        );
         assert_eq!(speaker.peers[1].remote_as, bgp::RemoteAs::External);
         assert_eq!(speaker.unnumbered[0].interface, "tp-fabric");
         let role = |i: usize| (speaker.peers[i].role, speaker.peers[i].strict_role);

@@ -7,6 +7,8 @@
 mod receive;
 mod send;
 mod takeover;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};

@@ -36,6 +36,7 @@ mod journal;
 mod key;
 mod limits;
 mod mappings;
+mod npt;
 mod policy;
 mod pools;
 mod ports;
@@ -60,6 +61,7 @@ pub use entry::{ConnectionId, ConnectionState, Direction, Entry, EntryRef};
 pub use flow::Flow;
 pub use fragments::{DatagramKey, Fragment, Fragments, Gathered};
 pub use key::FlowKey;
+pub use npt::{Npt, NptPacket};
 pub use policy::{
     Filtering, ForwardTarget, Limit, Limits, Mapping, Masquerade, Policy, PolicyError, PolicySpec, PoolOptions,
     PortBlocks, PortChoice, PortForward, StaticNat, Timers,

@@ -23,6 +23,7 @@ pub use spec::{
 use statics::Statics;
 
 use crate::address::{Address, Span};
+use crate::npt::{Npt, Prefixes};
 
 /// A checked NAT policy. Immutable; shared by the workers of a generation.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub struct Policy {
     by_vrf: HashMap<VrfId, Vec<u32>, FixedState>,
     forwards: Forwards,
     statics: Statics,
+    npt: Prefixes,
     limits: HashMap<VrfId, Limits, FixedState>,
     owns_subscribers: bool,
     /// Public addresses and whether they are in a pool.
@@ -57,6 +59,7 @@ impl Policy {
             by_vrf: HashMap::default(),
             forwards: Forwards::default(),
             statics: Statics::default(),
+            npt: Prefixes::default(),
             limits: HashMap::default(),
             owns_subscribers: false,
             public: HashMap::default(),
@@ -77,6 +80,9 @@ impl Policy {
         }
         for rule in spec.statics {
             policy.add_static(&rule)?;
+        }
+        for rule in spec.npt {
+            policy.add_npt(&rule)?;
         }
         for limits in spec.limits {
             let Limits { tenant, subscriber, .. } = limits;
@@ -204,6 +210,27 @@ impl Policy {
         Ok(())
     }
 
+    /// Called after all other rules: what is seen in the default VRF must not be theirs.
+    fn add_npt(&mut self, rule: &Npt) -> Result<(), PolicyError> {
+        let Npt { vpc, inside, outside } = *rule;
+        for net in [inside, outside] {
+            check_address(net.network().into())?;
+        }
+        let span = Span::from(IpNet::V6(outside));
+        let in_static = |net: IpNet| span.contains(Span::from(net).first) || Span::from(net).contains(span.first);
+        if self.public.keys().any(|address| span.contains(*address)) || self.statics.public().any(in_static) {
+            return Err(PolicyError::NptTaken { vpc, inside, outside });
+        }
+        self.npt.add(rule)?;
+        self.mark(vpc.vrf(), false);
+        Ok(())
+    }
+
+    /// Every NPTv6 rule.
+    pub(crate) fn npt(&self) -> &Prefixes {
+        &self.npt
+    }
+
     fn add_forward(&mut self, forward: &PortForward) -> Result<(), PolicyError> {
         self.forwards.add(forward)?;
         self.public.entry(forward.address.into()).or_insert(false);
@@ -215,11 +242,11 @@ impl Policy {
         self.translating[usize::from(!v4)][usize::from(vrf.0 >> 6)] |= 1 << (vrf.0 & 63);
     }
 
-    /// Pool addresses and the public addresses of port forwards and static NAT as the fewest prefixes: what the fabric is
-    /// told.
+    /// Pool addresses and the public addresses of port forwards, static NAT and NPTv6 as the fewest prefixes: what the fabric
+    /// is told.
     pub fn public_prefixes(&self) -> Vec<Prefix> {
         let hosts = self.public.keys().map(|address| IpNet::from(address.ip()));
-        let all: Vec<_> = hosts.chain(self.statics.public()).collect();
+        let all: Vec<_> = hosts.chain(self.statics.public()).chain(self.npt.public()).collect();
         IpNet::aggregate(&all).into_iter().map(Prefix::from).collect()
     }
 

@@ -69,6 +69,7 @@ drop_reasons! {
     NatSubscriberLimit "nat-subscriber-limit" "The host has as many connections, or as many new ones a second, as it may have.",
     NatTableFull "nat-table-full" "Connection table is at its configured size, and all of it is established.",
     NatUnsupported "nat-unsupported" "Protocol or ICMP type that NAT does not translate.",
+    NptUntranslatable "npt-untranslatable" "Address whose words are all ones where NPTv6 would have to change one (RFC 6296 section 3.4).",
     NatFragment "nat-fragment" "Fragment to be translated that overlaps another one, is a copy, or whose first one did not come in time.",
     NatStateInvalid "nat-state-invalid" "TCP segment that neither opens nor belongs to a connection.",
     NatPolicyDenied "nat-policy-denied" "Connection ended because no NAT rule or route allows it any more.",

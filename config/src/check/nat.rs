@@ -1,6 +1,7 @@
 //! NAT: who may use which public address and port.
 
 mod forwards;
+mod npt;
 mod pool;
 mod statics;
 
@@ -40,6 +41,7 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
     }
     pool::shared_blocks(config, findings);
     statics::check(config, findings);
+    npt::check(config, findings);
     limits(config, findings);
     shadowed(config, findings);
     pool_overlap(config, findings);

@@ -1113,3 +1113,37 @@ fn nat_of_ipv6() {
     assert_eq!(forward("fd00::5"), NONE);
     assert!(forward("10.0.0.5")[0].contains(mixed));
 }
+
+#[test]
+fn nptv6() {
+    let rule = |vpc: &str, inside: &str, outside: &str| {
+        format!("[[nat.npt]]\nvpc = \"{vpc}\"\ninside = \"{inside}\"\noutside = \"{outside}\"\n")
+    };
+    let first = rule("red", "fd00:1::/48", "2001:db8:c1::/48");
+    assert_eq!(appended(&first), NONE);
+    assert_eq!(
+        appended(&(first.clone() + &rule("blue", "fd00:1::/48", "2001:db8:c2::/48"))),
+        NONE
+    );
+    for (more, fault) in [
+        (rule("red", "fd00:2::/48", "2001:db8:c2::/52"), "is not as long as"),
+        (rule("red", "fd00:2::/72", "2001:db8:c2::/72"), "leaves no room"),
+        (rule("red", "fe80::/64", "2001:db8:c2::/64"), "a link-local address"),
+        (
+            rule("red", "fd00:1:0:9::/64", "2001:db8:c2::/64"),
+            "uses fd00:1:0:9::/64, which is also that of vpc `red`",
+        ),
+        (
+            rule("blue", "fd00:9::/64", "2001:db8:c1:7::/64"),
+            "uses 2001:db8:c1:7::/64, which is also that of vpc `red`",
+        ),
+        (
+            "[[nat.masquerade]]\nvpc = \"blue\"\npool = [\"2001:db8:c1::1\"]\n".to_owned(),
+            "uses 2001:db8:c1::/48, which is also that of another NAT rule",
+        ),
+    ] {
+        let found = appended(&(first.clone() + &more));
+        assert!(found.len() == 1 && found[0].contains(fault), "{found:?}");
+    }
+    assert!(problems(&(BASE.to_owned() + &rule("red", "10.0.0.0/8", "2001:db8:c1::/48")))[0].contains("is IPv4"));
+}

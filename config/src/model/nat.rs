@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use net::{IpNet, VpcId};
+use net::{IpNet, Ipv6Net, VpcId};
 use serde::Serialize;
 
 /// `[nat]`: rules and timers.
@@ -27,6 +27,21 @@ pub struct Nat {
     pub statics: Vec<StaticNat>,
     /// `[[nat.port-forward]]`, by address, protocol and first port.
     pub port_forwards: Vec<PortForward>,
+    /// `[[nat.npt]]`, by VPC and prefix inside.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub npt: Vec<Npt>,
+}
+
+/// `[[nat.npt]]`: a prefix that is another one outside, without state (RFC 6296).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Npt {
+    /// VPC of the hosts.
+    pub vpc: VpcId,
+    /// Prefix of their addresses.
+    pub inside: Ipv6Net,
+    /// What it is outside; as long as `inside`.
+    pub outside: Ipv6Net,
 }
 
 /// What is logged of each connection.

@@ -4,11 +4,11 @@ use net::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Names;
 use super::reader::Reader;
-use super::value::{Hosts, Ports};
+use super::value::{Hosts, Ports, SixNet};
 use crate::defaults;
 use crate::fault::Fault;
 use crate::model::{
-    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Pairing, PortBlocks, PortChoice, PortForward,
+    Filtering, ForwardTarget, Mapping, Masquerade, Nat, NatLimit, Npt, Pairing, PortBlocks, PortChoice, PortForward,
     PortRange, SessionLog, StaticNat, Timers, VpcTimers,
 };
 
@@ -26,6 +26,7 @@ pub(super) fn nat(reader: &mut Reader<'_, '_>, names: &Names) -> Nat {
         timers,
         masquerades: reader.tables("masquerade", "masquerade", "vpc", |reader| masquerade(reader, names)),
         limits: reader.tables("limit", "NAT limit", "vpc", |reader| limit(reader, names)),
+        npt: reader.tables("npt", "NPTv6 rule", "vpc", |reader| npt(reader, names)),
         statics: reader.tables("static", "static NAT", "vpc", |reader| static_nat(reader, names)),
         port_forwards: reader.tables("port-forward", "port forward", "address", |reader| {
             port_forward(reader, names)
@@ -151,6 +152,17 @@ fn static_nat(reader: &mut Reader<'_, '_>, names: &Names) -> Option<StaticNat> {
         inside: inside?,
         outside: outside?,
         peer: peer?,
+    })
+}
+
+fn npt(reader: &mut Reader<'_, '_>, names: &Names) -> Option<Npt> {
+    let vpc = names.vpc(reader, "vpc");
+    let inside = reader.required("inside").map(|SixNet(net)| net);
+    let outside = reader.required("outside").map(|SixNet(net)| net);
+    Some(Npt {
+        vpc: vpc?,
+        inside: inside?,
+        outside: outside?,
     })
 }
 

@@ -7,7 +7,7 @@ use net::policy::{
     AsPathPattern, AsPathPatternError, Community, CommunityPattern, MedChange, NextHopChange, Origin, RouteSource,
     Then, Validity,
 };
-use net::{IpNet, Mac, Prefix, RouteDistinguisher, RouteTarget, VlanId, Vni, VpcId};
+use net::{IpNet, Ipv6Net, Mac, Prefix, RouteDistinguisher, RouteTarget, VlanId, Vni, VpcId};
 use toml::de::DeValue;
 
 use crate::fault::Fault;
@@ -134,6 +134,20 @@ impl FromToml for Hosts {
         match text.parse::<IpAddr>() {
             Ok(address) => Ok(Self(address.into())),
             Err(_) => Ok(Self(Prefix::from_toml(key, value)?.net())),
+        }
+    }
+}
+
+/// A prefix of IPv6.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SixNet(pub(super) Ipv6Net);
+
+impl FromToml for SixNet {
+    fn from_toml(key: &str, value: &DeValue<'_>) -> Result<Self, Fault> {
+        const EXAMPLE: &str = "a prefix such as \"2001:db8:1::/48\"";
+        match Prefix::from_toml(key, value)?.net() {
+            IpNet::V6(net) => Ok(Self(net)),
+            IpNet::V4(net) => Err(invalid(key, format!("`{net}` is IPv4"), EXAMPLE)),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::policy;
 use super::rows::{Cell, Row, Rows, TABLES, table};
 use crate::model::{
     Action, AddPath, Api, BatchBounds, Bfd, Bgp, Bmp, Config, Dataplane, Distances, DynamicPeers, Family, Filter,
-    ForwardTarget, Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Peer, PeerAs, PeerPolicy, Port, PortBlocks,
+    ForwardTarget, Fpm, Gateway, Kernel, Masquerade, Nat, NatLimit, Npt, Peer, PeerAs, PeerPolicy, Port, PortBlocks,
     PortChoice, PortForward, PortRange, PrefixFilter, PrefixRule, Rib, RouteTarget, RpkiCache, Segment, Standby,
     StandbyListen, StaticNat, StaticRoute, Timers, UnnumberedPeer, Via, Vpc, VpcEvpn, VpcTimers, Vxlan,
 };
@@ -100,6 +100,13 @@ pub(super) fn config(rows: &Rows) -> Result<Config, Damage> {
             masquerades: list(rows, table::MASQUERADE, &[], |fields| masquerade(rows, fields))?,
             limits: list(rows, table::NAT_LIMIT, &[], limit)?,
             statics: list(rows, table::STATIC_NAT, &[], static_nat)?,
+            npt: list(rows, table::NAT_NPT, &[], |fields| {
+                Ok(Npt {
+                    vpc: fields.id::<VpcId, u16>()?,
+                    inside: fields.parse()?,
+                    outside: fields.parse()?,
+                })
+            })?,
             port_forwards: list(rows, table::PORT_FORWARD, &[], |fields| port_forward(rows, fields))?,
         },
         api,

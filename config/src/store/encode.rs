@@ -373,6 +373,10 @@ fn nat(nat: &Nat, rows: &mut Rows) {
             ],
         );
     }
+    for rule in &nat.npt {
+        let row = vec![number(rule.vpc.value()), text(rule.inside), text(rule.outside)];
+        rows.add(table::NAT_NPT, row);
+    }
     for row in &nat.vpc_timers {
         let vpc = [number(row.vpc.value())];
         rows.add(table::VPC_TIMERS, vpc.into_iter().chain(timers(&row.timers)).collect());

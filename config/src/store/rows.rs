@@ -74,6 +74,7 @@ tables! {
     MASQUERADE_POOL "masquerade_pool" ("vpc" "position" "prefix") ();
     NAT_LIMIT "nat_limit" ("vpc") ("sessions" "new_sessions" "subscriber_sessions" "subscriber_new_sessions");
     STATIC_NAT "static_nat" ("vpc" "seen_in" "inside") ("outside");
+    NAT_NPT "nat_npt" ("vpc" "inside") ("outside");
     PORT_FORWARD "port_forward" ("address" "protocol" "first_port") ("last_port" "vpc" "affinity");
     PORT_FORWARD_TARGET "port_forward_target" ("address" "protocol" "first_port" "position") ("target" "port" "weight");
     VPC_EVPN "vpc_evpn" ("vpc") ("rd" "redistribute_connected" "redistribute_static" "redistribute_kernel");

@@ -41,6 +41,13 @@ CREATE TABLE standby (
     CHECK (peer IS NOT NULL OR listen IS NOT NULL)
 ) STRICT;
 
+CREATE TABLE nat_npt (
+    vpc     INTEGER NOT NULL REFERENCES vpc (id) DEFERRABLE INITIALLY DEFERRED,
+    inside  TEXT    NOT NULL,
+    outside TEXT    NOT NULL UNIQUE,
+    PRIMARY KEY (vpc, inside)
+) STRICT;
+
 -- What is logged of each connection; without a row nothing is.
 CREATE TABLE session_log (
     id   INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),

@@ -16,6 +16,7 @@ mod errors;
 mod fragment;
 mod gather;
 mod nat_v6;
+mod npt;
 mod offload;
 mod underlay;
 mod usual;

@@ -24,6 +24,9 @@ impl Pipeline {
 
     /// A packet that NAT may be about: its VRF has rules, or its route says so.
     pub(super) fn translate_v6(&mut self, tables: &Tables, packet: Packet6, route: Lookup) {
+        let Some(packet) = self.exchange_prefix(tables, packet, route) else {
+            return;
+        };
         let meta = &packet.meta;
         if meta.ip.fragment != FragmentPart::Whole && tables.nat().gathers(meta.vrf, meta.ip.destination.into()) {
             return self.gather_v6(tables, packet);
@@ -159,7 +162,7 @@ impl Pipeline {
 
     /// Drops a packet that has no way, and tells its sender where a packet without NAT would have been told.
     #[cold]
-    fn deny_v6(&mut self, tables: &Tables, packet: Packet6, reason: Drop) {
+    pub(super) fn deny_v6(&mut self, tables: &Tables, packet: Packet6, reason: Drop) {
         let error = match reason {
             Drop::NoRoute => Some(icmpv6::Error::NoRoute),
             Drop::Unreachable => Some(icmpv6::Error::AddressUnreachable),
@@ -209,7 +212,7 @@ impl Pipeline {
 
     /// Checks what must hold before a packet is translated, so that an ICMPv6 error quotes it as its sender sent it: hop
     /// limit and size. `None` means that it was answered and dropped.
-    fn admit_v6(&mut self, tables: &Tables, packet: Packet6, next_hop: NextHopId) -> Option<Packet6> {
+    pub(super) fn admit_v6(&mut self, tables: &Tables, packet: Packet6, next_hop: NextHopId) -> Option<Packet6> {
         let adjacency = tables.adjacency(next_hop);
         let ip = &packet.meta.ip;
         if (ip.hop_limit > 1 && length_of(ip) <= adjacency.mtu) || !leaves(adjacency.kind) {
@@ -221,7 +224,7 @@ impl Pipeline {
 
     /// Sends a packet that [`Pipeline::admit_v6`] let pass to its next hop; its destination in `meta` is the one that it
     /// leaves with.
-    fn transmit_v6(&mut self, tables: &Tables, mut packet: Packet6, way: Lookup) {
+    pub(super) fn transmit_v6(&mut self, tables: &Tables, mut packet: Packet6, way: Lookup) {
         let adjacency = tables.adjacency(way.next_hop);
         if !is_complete(adjacency.kind) {
             return self.end_v6(tables, packet, way, adjacency);

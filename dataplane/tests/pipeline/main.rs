@@ -18,6 +18,7 @@ mod nat;
 mod nat_v6;
 mod neighbors;
 mod network;
+mod npt;
 mod offload;
 mod process;
 mod tap;

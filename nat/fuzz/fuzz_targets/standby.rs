@@ -22,6 +22,10 @@ impl Resolver for Nowhere {
     fn resolve(&self, _: VrfId, _: u32, _: u32) -> Result<Resolution, Drop> {
         Err(Drop::NoRoute)
     }
+
+    fn resolve_v6(&self, _: VrfId, _: u128, _: u32) -> Result<Resolution, Drop> {
+        Err(Drop::NoRoute)
+    }
 }
 
 /// What a real end says first.

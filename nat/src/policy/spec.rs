@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
-use net::{IpNet, VpcId, protocol};
+use net::{IpNet, Ipv6Net, VpcId, protocol};
 
 use crate::entry::ConnectionState;
+use crate::npt::Npt;
 
 /// Source NAT of a VPC to a pool of public addresses, ports translated.
 ///
@@ -226,6 +227,8 @@ pub struct PolicySpec {
     pub port_forwards: Vec<PortForward>,
     /// Translation of whole prefixes. In the default VRF it goes before masquerade.
     pub statics: Vec<StaticNat>,
+    /// Prefixes of IPv6 that become others (RFC 6296). Goes before every other rule for IPv6.
+    pub npt: Vec<Npt>,
     /// Limits, one rule a VPC.
     pub limits: Vec<Limits>,
     /// Idle times.
@@ -385,6 +388,28 @@ pub enum PolicyError {
         vpc: VpcId,
         /// Prefix as given.
         prefix: IpNet,
+    },
+    /// Prefixes of NPTv6 pair, and leave room for the word that is adjusted.
+    #[error("NPTv6 of VPC {vpc} pairs {inside} with {outside}: give both the same length, at most /64")]
+    NptLength {
+        /// VPC of the rule.
+        vpc: VpcId,
+        /// Prefix inside.
+        inside: Ipv6Net,
+        /// Prefix outside.
+        outside: Ipv6Net,
+    },
+    /// A prefix of NPTv6 that something else uses.
+    #[error(
+        "NPTv6 of VPC {vpc} pairs {inside} with {outside}, one of which another rule uses: give it prefixes of its own"
+    )]
+    NptTaken {
+        /// VPC of the rule.
+        vpc: VpcId,
+        /// Prefix inside.
+        inside: Ipv6Net,
+        /// Prefix outside.
+        outside: Ipv6Net,
     },
     /// An idle time of zero would end each connection at once.
     #[error("timer `{0}` is 0: use at least 1 second")]

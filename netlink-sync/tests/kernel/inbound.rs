@@ -114,10 +114,9 @@ fn routes_that_go_with_a_link_or_an_address_are_withdrawn() {
             })
             .await;
         assert!(world.model.route("10.0.0.0/8").is_some());
-        assert!(world.model.link("vc").is_some_and(|l| !l.up));
         world
-            .until("its other end to lose the carrier", |m| {
-                m.link("vd").is_some_and(|l| !l.up)
+            .until("both ends to be down", |m| {
+                ["vc", "vd"].iter().all(|end| m.link(end).is_some_and(|l| !l.up))
             })
             .await;
     });
