@@ -126,6 +126,18 @@ pub(crate) struct PeerHead {
     /// BFD with 300 ms and a multiplier of 3.
     #[serde(default)]
     pub(crate) bfd: bool,
+    #[serde(default)]
+    pub(crate) add_path: Option<AddPathHead>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct AddPathHead {
+    #[serde(default)]
+    pub(crate) receive: bool,
+    /// So many of the best paths; `all` is written as 0, and none at all if it is left out.
+    #[serde(default)]
+    pub(crate) send: Option<u8>,
 }
 
 #[derive(Debug, Deserialize)]

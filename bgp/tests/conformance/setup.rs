@@ -1,13 +1,14 @@
 //! From the head of a scenario to the configuration of production.
 
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::bfd::session::Config as BfdConfig;
 use bgp::policy::{Policy, PolicyTable};
 use bgp::rib::LocalAddresses;
-use bgp::{MaxPrefixes, PeerConfig, RemoteAs, RestartMode};
+use bgp::{AddPath, MaxPrefixes, PeerConfig, RemoteAs, RestartMode, SendPaths};
 use net::policy::{Change, Community, Condition, Policies, PrefixRange, PrefixSet, Term};
 
 use crate::script::{Head, PeerHead};
@@ -43,6 +44,15 @@ pub(crate) fn peer_config(of: &PeerHead, policies: &PolicyTable) -> Result<PeerC
     config.role = of.role;
     config.strict_role = of.strict_role;
     config.bfd = of.bfd.then(BfdConfig::default);
+    if let Some(add_path) = &of.add_path {
+        config.add_path = AddPath {
+            receive: add_path.receive,
+            send: match add_path.send {
+                None => SendPaths::None,
+                Some(best) => NonZeroU8::new(best).map_or(SendPaths::All, SendPaths::Best),
+            },
+        };
+    }
     Ok(config)
 }
 

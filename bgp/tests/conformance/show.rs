@@ -47,6 +47,7 @@ pub(crate) fn route_view(route: &RouteView) -> Value {
         };
         telling(json!({
             "peer": path.peer,
+            "path-id": path.path_id,
             "standing": standing,
             "stale": path.stale,
             "next-hop": path.next_hop,

@@ -13,7 +13,7 @@ use bgp::policy::PolicyTable;
 use bgp::rib::{Excess, LocalAddresses, OutQueue, Rib, Rules};
 use bgp::session::{ConnectionId, Direction, Event, Negotiated, Output, Session, State};
 use bgp::wire::{Cease, Notification, Outcome, Update};
-use bgp::{Deferral, PeerConfig, RestartMode, SpeakerConfig};
+use bgp::{Deferral, Family, PeerConfig, RestartMode, SpeakerConfig};
 use serde_json::{Value, json};
 
 use crate::hex::Hex;
@@ -518,9 +518,20 @@ impl World {
 
 /// How what is sent to a peer is read.
 fn reading(peer: &Peer) -> Reading {
-    let context = peer.negotiated.as_ref().map(|negotiated| &negotiated.context);
+    let Some(negotiated) = &peer.negotiated else {
+        return Reading::default();
+    };
+    let context = &negotiated.context;
+    let numbered = Family::UNICAST
+        .into_iter()
+        .filter(|family| context.sends_path_ids(*family));
     Reading {
-        two_octet_as: context.is_some_and(|context| !context.four_octet_as),
-        add_path: Vec::<Afi>::new(),
+        two_octet_as: !context.four_octet_as,
+        add_path: numbered
+            .map(|family| {
+                let (afi, safi) = family.numbers();
+                Afi(afi, safi)
+            })
+            .collect(),
     }
 }
