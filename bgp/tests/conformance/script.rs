@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU8;
 
 use net::Prefix;
 use serde::Deserialize;
@@ -135,9 +136,16 @@ pub(crate) struct PeerHead {
 pub(crate) struct AddPathHead {
     #[serde(default)]
     pub(crate) receive: bool,
-    /// So many of the best paths; `all` is written as 0, and none at all if it is left out.
+    /// `none` (the default), `all`, or how many of the best.
     #[serde(default)]
-    pub(crate) send: Option<u8>,
+    pub(crate) send: Option<SendHead>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum SendHead {
+    Best(NonZeroU8),
+    Word(String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -248,7 +256,7 @@ pub(crate) enum CeaseName {
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
 enum Line {
     /// For the reader.
-    Note(#[allow(dead_code, reason = "for the reader of the file alone")] String),
+    Note(String),
     /// A step of the behaviour that belongs to I/O and is not replayed here, and the file that tests it.
     Io {
         step: String,
@@ -296,6 +304,7 @@ impl Script {
         for (line, text) in lines {
             let parsed = serde_json::from_str(text).map_err(|error| format!("{line}: {error}"))?;
             match parsed {
+                Line::Note(note) if note.is_empty() => return Err(format!("{line}: the note says nothing")),
                 Line::Note(_) => {}
                 Line::Io { step, test } => {
                     if step.is_empty() {

@@ -1,7 +1,6 @@
 //! From the head of a scenario to the configuration of production.
 
 use std::net::IpAddr;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use bgp::rib::LocalAddresses;
 use bgp::{AddPath, MaxPrefixes, PeerConfig, RemoteAs, RestartMode, SendPaths};
 use net::policy::{Change, Community, Condition, Policies, PrefixRange, PrefixSet, Term};
 
-use crate::script::{Head, PeerHead};
+use crate::script::{Head, PeerHead, SendHead};
 
 pub(crate) fn peer_config(of: &PeerHead, policies: &PolicyTable) -> Result<PeerConfig, String> {
     let remote = of.asn.map_or(RemoteAs::External, RemoteAs::Number);
@@ -47,9 +46,14 @@ pub(crate) fn peer_config(of: &PeerHead, policies: &PolicyTable) -> Result<PeerC
     if let Some(add_path) = &of.add_path {
         config.add_path = AddPath {
             receive: add_path.receive,
-            send: match add_path.send {
+            send: match &add_path.send {
                 None => SendPaths::None,
-                Some(best) => NonZeroU8::new(best).map_or(SendPaths::All, SendPaths::Best),
+                Some(SendHead::Best(best)) => SendPaths::Best(*best),
+                Some(SendHead::Word(word)) => match word.as_str() {
+                    "none" => SendPaths::None,
+                    "all" => SendPaths::All,
+                    other => return Err(format!("paths to send are none, all or a number, not `{other}`")),
+                },
             },
         };
     }
